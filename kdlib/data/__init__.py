@@ -1,0 +1,25 @@
+"""Photos in, tensors out."""
+
+from kdlib.data.datasets import PhotoSet, dark_photos, evaluation_pairs, find_pairs, load_photos
+from kdlib.data.degrade import Darkening, darken
+from kdlib.data.images import PhotoError, list_photos, read_photo, to_array, to_tensor, write_photo
+from kdlib.data.samples import sample_crops, sample_pairs, sample_photos
+
+__all__ = [
+    "Darkening",
+    "PhotoError",
+    "PhotoSet",
+    "dark_photos",
+    "darken",
+    "evaluation_pairs",
+    "find_pairs",
+    "list_photos",
+    "load_photos",
+    "read_photo",
+    "sample_crops",
+    "sample_pairs",
+    "sample_photos",
+    "to_array",
+    "to_tensor",
+    "write_photo",
+]

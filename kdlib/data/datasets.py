@@ -1,0 +1,187 @@
+"""Data sets: the embedded photos, any folder of photos, and folders of pairs."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from kdlib.data.images import PhotoError, list_photos, open_photo, read_photo, to_tensor
+from kdlib.data.samples import HELD_OUT, sample_crops, sample_pairs
+
+PAIR_FOLDERS = ("low", "high")
+# Beyond this size decoded photos live in a temporary file that the system pages in, not in memory.
+MEMORY_LIMIT = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photos decoded to one size.
+
+    Attributes:
+        photos: N×3×S×S, uint8.
+        skipped: what could not be read, a sentence for each.
+    """
+
+    photos: Tensor
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Scale a photo's short side to ``size`` (area-averaged) and keep the square in its middle."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return image.resize((size, size), Image.Resampling.BOX, box=(left, top, left + side, top + side), reducing_gap=3.0)
+
+
+def training_folder(folder: str | Path) -> Path:
+    """Where the dark photos of a data set lie: its ``low/`` if it holds pairs, else the folder itself."""
+    folder = Path(folder).expanduser()
+    return folder / PAIR_FOLDERS[0] if is_pair_folder(folder) else folder
+
+
+def load_photos(
+    data_dir: str | Path | None = None,
+    *,
+    size: int = 128,
+    count: int = 1024,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Callable[[Iterator[object], int], Iterator[object]] | None = None,
+) -> PhotoSet:
+    """Load a training set into memory.
+
+    Args:
+        data_dir: a folder of photos, searched recursively (of a folder with ``low/`` and ``high/`` the low ones), or None for
+            random dark crops of the embedded photos.
+        size: side of the square training images in pixels.
+        count: number of embedded crops; a folder has as many as it has photos.
+        limit: use at most so many photos, evenly spaced over the folder.
+        seed: of the embedded crops.
+        progress: wraps the iteration over photos, given the iterator and the total (a tqdm, say).
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, ValueError: no such folder, or no readable photo in it.
+    """
+    if size < 16:
+        raise ValueError(f"training images are at least 16 pixels wide, not {size}")
+    if data_dir is None:
+        return PhotoSet(sample_crops(count if limit is None else min(count, limit), size, seed))
+    paths = list_photos(training_folder(data_dir))
+    if limit is not None and limit < len(paths):
+        paths = [paths[i * len(paths) // limit] for i in range(limit)]
+
+    def decode(path: Path) -> np.ndarray | str:
+        try:
+            return np.asarray(square(open_photo(path), size))
+        except PhotoError as error:
+            return str(error)
+
+    photos = _allocate((len(paths), 3, size, size))
+    skipped: list[str] = []
+    kept = 0
+    with ThreadPoolExecutor() as pool:
+        results: Iterator[object] = pool.map(decode, paths)
+        for result in progress(results, len(paths)) if progress else results:
+            if isinstance(result, str):
+                skipped.append(result)
+                warnings.warn(f"skipped {result}", stacklevel=2)
+            else:
+                photos[kept] = torch.from_numpy(np.array(result)).permute(2, 0, 1)
+                kept += 1
+    if kept == 0:
+        raise ValueError(f"none of the {len(paths)} photos in {data_dir} can be read; the first: {skipped[0]}")
+    return PhotoSet(photos[:kept], skipped)
+
+
+def _allocate(shape: tuple[int, ...]) -> Tensor:
+    if int(np.prod(shape)) <= MEMORY_LIMIT:
+        return torch.empty(shape, dtype=torch.uint8)
+    # The file has no name, so the system reclaims it when the last reference goes, however the process ends.
+    return torch.from_numpy(np.memmap(tempfile.TemporaryFile(), dtype=np.uint8, mode="w+", shape=shape))  # noqa: SIM115
+
+
+def is_pair_folder(folder: str | Path) -> bool:
+    """Whether a folder holds pairs: subfolders ``low`` and ``high``."""
+    return all((Path(folder).expanduser() / part).is_dir() for part in PAIR_FOLDERS)
+
+
+def find_pairs(folder: str | Path) -> list[tuple[str, Path, Path]]:
+    """The pairs of a folder with ``low/`` and ``high/``, matched by file name without extension.
+
+    Returns:
+        (name, dark photo, ground truth), sorted by name.
+
+    Raises:
+        ValueError: the subfolders are missing, or some photos have no partner.
+    """
+    folder = Path(folder).expanduser()
+    if not is_pair_folder(folder):
+        raise ValueError(f"{folder} holds no pairs: it needs the subfolders {' and '.join(PAIR_FOLDERS)}")
+    low, high = ({path.stem: path for path in list_photos(folder / part)} for part in PAIR_FOLDERS)
+    alone = sorted(low.keys() ^ high.keys())
+    if alone:
+        raise ValueError(f"{folder}: {len(alone)} photos have no partner of the same name: {', '.join(alone[:5])}")
+    return [(name, low[name], high[name]) for name in sorted(low)]
+
+
+def evaluation_pairs(data_dir: str | Path | None = None, *, stops: float = 3.5, seed: int = 0) -> Iterator[
+    tuple[str, Tensor, Tensor]
+]:
+    """Dark photos with ground truth, one at a time at full size.
+
+    Args:
+        data_dir: a folder with ``low/`` and ``high/``, or None for the embedded photos darkened by ``stops``.
+
+    Yields:
+        (name, dark, truth), the photos 3×H×W in [0, 1].
+
+    Raises:
+        ValueError: no pairs, or a pair whose photos differ in size.
+        PhotoError: an unreadable photo.
+    """
+    if data_dir is None:
+        for name, (dark, truth) in sample_pairs(stops, seed).items():
+            yield name, dark, truth
+        return
+    for name, low, high in find_pairs(data_dir):
+        dark, truth = to_tensor(read_photo(low)), to_tensor(read_photo(high))
+        if dark.shape != truth.shape:
+            raise ValueError(f"{low} and {high} differ in size: {tuple(dark.shape[1:])} and {tuple(truth.shape[1:])}")
+        yield name, dark, truth
+
+
+def dark_photos(folders: Sequence[str | Path] = (), *, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Dark photos at full size for comparing two models, without ground truth.
+
+    Args:
+        folders: folders of photos (of pairs the low ones), or nothing for the held-out embedded photos, each at four exposures.
+
+    Yields:
+        (name, photo 3×H×W in [0, 1]). Unreadable photos are skipped with a warning.
+    """
+    if isinstance(folders, (str, Path)):
+        folders = [folders]
+    if not folders:
+        for stops in (1.5, 2.5, 3.5, 4.5):
+            for name, (dark, _) in sample_pairs(stops, seed).items():
+                if name in HELD_OUT:
+                    yield f"{name}, {stops} stops down", dark
+        return
+    for folder in folders:
+        for path in list_photos(training_folder(folder)):
+            try:
+                yield str(path), to_tensor(read_photo(path))
+            except PhotoError as error:
+                warnings.warn(f"skipped {error}", stacklevel=2)

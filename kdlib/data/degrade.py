@@ -1,0 +1,84 @@
+"""Physical darkening: what a camera would have recorded with less light.
+
+The photo is taken back to linear light, exposed more briefly, tinted by a colour cast, given shot and read noise, and
+encoded and quantised again. The original is then the ground truth of the dark photo.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def srgb_to_linear(image: Tensor) -> Tensor:
+    """Undo the sRGB transfer curve (IEC 61966-2-1); any shape, values in [0, 1]."""
+    return torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(image: Tensor) -> Tensor:
+    """Apply the sRGB transfer curve (IEC 61966-2-1); any shape, values in [0, 1]."""
+    image = image.clamp(0, 1)
+    return torch.where(image <= 0.0031308, image * 12.92, 1.055 * image.clamp_min(1e-12) ** (1 / 2.4) - 0.055)
+
+
+@dataclass(frozen=True)
+class Darkening:
+    """Ranges from which :func:`darken` draws, one draw for each photo of a batch.
+
+    Attributes:
+        stops: exposure reduction in stops (factors of two in linear light), (least, most).
+        cast: each channel's gain is 2 to the power of a uniform draw from ±cast.
+        full_well: photons that a white pixel collects at full exposure; shot noise has variance signal / full_well.
+        read_noise: standard deviation of the read noise in linear light, where white is 1.
+        unevenness: the light falls unevenly: standard deviation, in stops, of a smooth random field over the photo.
+    """
+
+    stops: tuple[float, float] = (1.0, 5.0)
+    cast: float = 0.15
+    full_well: float = 20000.0
+    read_noise: float = 0.0005
+    unevenness: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stops[0] <= self.stops[1]:
+            raise ValueError(f"stops must rise from 0 or more, got {self.stops}")
+        if self.full_well <= 0 or min(self.read_noise, self.cast, self.unevenness) < 0:
+            raise ValueError("full_well must be positive; read_noise, cast and unevenness not negative")
+
+
+DEFAULT_DARKENING = Darkening()
+
+
+def darken(image: Tensor, darkening: Darkening = DEFAULT_DARKENING, *, generator: torch.Generator) -> Tensor:
+    """Darken a batch physically.
+
+    Args:
+        image: B×3×H×W in [0, 1], display-referred sRGB.
+        darkening: the ranges to draw from.
+        generator: source of all randomness, on the image's device.
+
+    Returns:
+        The dark photos, B×3×H×W, quantised to 8 bits.
+    """
+    batch = image.shape[0]
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=image.device, dtype=image.dtype)
+
+    def normal() -> Tensor:
+        return torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+
+    low, high = darkening.stops
+    exposure = 2 ** -(low + (high - low) * uniform(batch, 1, 1, 1))
+    gains = 2 ** (darkening.cast * (2 * uniform(batch, 3, 1, 1) - 1))
+    light = srgb_to_linear(image) * exposure * gains
+    if darkening.unevenness:
+        field = torch.randn((batch, 1, 4, 4), generator=generator, device=image.device, dtype=image.dtype)
+        field = F.interpolate(field, size=image.shape[-2:], mode="bicubic", align_corners=True)
+        light = light * 2 ** (darkening.unevenness * field)
+    shot = (light / darkening.full_well).sqrt() * normal()
+    noisy = light + shot + darkening.read_noise * normal()
+    return linear_to_srgb(noisy).mul(255).round() / 255

@@ -1,0 +1,73 @@
+"""The embedded photos: colour photos that come with scikit-image, so that everything runs without a download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import skimage.data
+import torch
+import torch.nn.functional as F
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdlib.data.degrade import Darkening, darken
+from kdlib.data.images import to_tensor
+
+SAMPLES: dict[str, Callable[[], np.ndarray]] = {
+    "astronaut": skimage.data.astronaut,
+    "chelsea": skimage.data.chelsea,
+    "coffee": skimage.data.coffee,
+    "rocket": skimage.data.rocket,
+    "motorcycle": lambda: skimage.data.stereo_motorcycle()[0],
+    "motorcycle-right": lambda: skimage.data.stereo_motorcycle()[1],
+}
+
+# Never trained on by the notebooks' defaults, so that what they report on these two is generalisation.
+HELD_OUT = ("chelsea", "coffee")
+# Training crops are dark in many ways, because a handful of photos has to stand for every dark photo there is.
+CROP_DARKENING = Darkening(stops=(0.0, 6.0), cast=0.3, unevenness=1.0)
+
+
+def sample_photos() -> dict[str, np.ndarray]:
+    """The embedded photos by name, each H×W×3 uint8."""
+    return {name: np.ascontiguousarray(load()) for name, load in SAMPLES.items()}
+
+
+def sample_pairs(stops: float = 3.5, seed: int = 0) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each embedded photo darkened by ``stops``, with the photo itself as ground truth.
+
+    Returns:
+        name → (dark, truth), both 3×H×W in [0, 1].
+    """
+    generator = torch.Generator().manual_seed(seed)
+    darkening = Darkening(stops=(stops, stops))
+    pairs = {}
+    for name, photo in sample_photos().items():
+        truth = to_tensor(photo)
+        pairs[name] = (darken(truth[None], darkening, generator=generator)[0], truth)
+    return pairs
+
+
+def sample_crops(count: int, size: int, seed: int = 0) -> Tensor:
+    """Random dark crops of the embedded photos that are not held out: a small training set.
+
+    Each crop draws a photo, a zoom (1/6 of the photo's short side up to all of it), a position, a flip, an order of the
+    colour channels and a darkening.
+
+    Returns:
+        count×3×size×size, uint8.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    photos = [to_tensor(photo) for name, photo in sample_photos().items() if name not in HELD_OUT]
+    crops = torch.empty(count, 3, size, size)
+    for i in range(count):
+        pick, zoom, top, left, flip = torch.rand(5, generator=generator).tolist()
+        photo = photos[int(pick * len(photos))]
+        side = int(min(photo.shape[1:]) * (1 / 6) ** (1 - zoom))
+        y, x = int(top * (photo.shape[1] - side)), int(left * (photo.shape[2] - side))
+        crop = photo[torch.randperm(3, generator=generator), y : y + side, x : x + side]
+        if flip < 0.5:
+            crop = crop.flip(-1)
+        crops[i] = F.interpolate(crop[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    return darken(crops, CROP_DARKENING, generator=generator).mul(255).round().byte()

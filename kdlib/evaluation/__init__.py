@@ -1,0 +1,1 @@
+"""Scores against ground truth, and fidelity of a student to its teacher."""

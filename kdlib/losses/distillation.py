@@ -1,0 +1,185 @@
+"""Losses that make a student behave like its teacher.
+
+Outputs are pairs (enhanced image B×3×H×W in [0, 1], curve map B×C×H×W in [-1, 1]), as the models return them. Features are
+dicts from layer name to B×C×h×w tensors, as :class:`LayerFeatures` collects them. Teachers' tensors carry no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+# Which layer of the student answers which layer of the teacher, from early to deep.
+SAME_DEPTH_LAYERS = (("e_conv2", "e_conv2"), ("e_conv4", "e_conv4"), ("e_conv6", "e_conv6"))
+SHALLOW_STUDENT_LAYERS = (("e_conv1", "e_conv2"), ("e_conv2", "e_conv4"), ("e_conv3", "e_conv7"))
+LAYER_WEIGHTS = (0.2, 0.3, 0.5)
+
+
+def total_curve(curve_map: Tensor, iterations: int) -> Tensor:
+    """Sum of the maps over the iterations, B×3×H×W: to first order, the strength of the whole curve.
+
+    Unlike single maps it can be compared between networks that iterate differently often, or that have one shared map
+    and one map for each iteration.
+    """
+    maps = curve_map.unflatten(1, (-1, 3))
+    return maps.sum(dim=1) * (iterations / maps.shape[1])
+
+
+class OutputAlignmentLoss(nn.Module):
+    """Mean squared error of the enhanced image, plus ``map_weight`` times that of the curve map.
+
+    These are hard targets: a regression has no class probabilities to soften, so there is no temperature. Maps are
+    compared as the total curve divided by the teacher's iterations, which for equal iterations is the map itself.
+
+    Args:
+        map_weight: weight of the curve map's error (0.1 in the published students).
+        student_iterations, teacher_iterations: how often each network applies its curve.
+    """
+
+    def __init__(self, map_weight: float = 0.1, student_iterations: int = 8, teacher_iterations: int = 8) -> None:
+        super().__init__()
+        self.map_weight = map_weight
+        self.student_iterations, self.teacher_iterations = student_iterations, teacher_iterations
+
+    def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
+        """Compare two outputs of the same spatial size."""
+        student_curve = total_curve(student[1], self.student_iterations) / self.teacher_iterations
+        teacher_curve = total_curve(teacher[1], self.teacher_iterations) / self.teacher_iterations
+        return F.mse_loss(student[0], teacher[0]) + self.map_weight * F.mse_loss(student_curve, teacher_curve)
+
+
+class LayerFeatures:
+    """Collects the outputs of named layers at each forward pass, by hooks; a context manager that removes them.
+
+    Args:
+        model: any module.
+        layers: names as in ``model.named_modules()``.
+
+    Raises:
+        ValueError: the model has no layer of that name.
+    """
+
+    def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
+        self.features: dict[str, Tensor] = {}
+        modules = dict(model.named_modules())
+        self._handles = []
+        for name in layers:
+            if name not in modules:
+                self.close()
+                raise ValueError(f"the model has no layer {name!r}; it has {', '.join(n for n in modules if n)}")
+            self._handles.append(modules[name].register_forward_hook(self._keep(name)))
+
+    def _keep(self, name: str):  # type: ignore[no-untyped-def]  # torch's hook protocol is untyped
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            self.features[name] = output
+
+        return hook
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> LayerFeatures:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+
+def attention_map(features: Tensor, size: int = 8) -> Tensor:
+    """Average features over channels and pool them to a fixed grid: B×C×h×w → B×size×size.
+
+    That makes layers of different width and resolution comparable without any learned projection.
+    """
+    return F.adaptive_avg_pool2d(features.mean(dim=1, keepdim=True), size).squeeze(1)
+
+
+def attention_maps(features: Mapping[str, Tensor], size: int = 8) -> dict[str, Tensor]:
+    """:func:`attention_map` of every layer."""
+    return {name: attention_map(value, size) for name, value in features.items()}
+
+
+class FeatureMatchingLoss(nn.Module):
+    """Weighted sum over layer pairs of the mean squared error between their attention maps.
+
+    Args:
+        layer_pairs: (student layer, teacher layer), from early to deep.
+        weights: one for each pair (0.2, 0.3, 0.5 in the published students).
+    """
+
+    def __init__(
+        self,
+        layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS,
+        weights: tuple[float, ...] = LAYER_WEIGHTS,
+    ) -> None:
+        super().__init__()
+        if len(layer_pairs) != len(weights):
+            raise ValueError(f"{len(layer_pairs)} layer pairs need as many weights, got {len(weights)}")
+        self.layer_pairs, self.weights = layer_pairs, weights
+
+    def forward(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+        """Compare attention maps (B×s×s for each layer name) of student and teacher.
+
+        Raises:
+            KeyError: a layer of a pair is missing: a term that found no layers would silently be zero.
+        """
+        terms = [
+            weight * F.mse_loss(student[s], teacher[t])
+            for weight, (s, t) in zip(self.weights, self.layer_pairs, strict=True)
+        ]
+        return torch.stack(terms).sum()
+
+
+class ContrastiveLoss(nn.Module):
+    """Nearer to the teacher than to one's own past: softplus((d⁺ − d⁻) / τ), averaged over batch and layer pairs.
+
+    d⁺ is the mean absolute distance between the attention maps of student and frozen teacher (positive), d⁻ the
+    distance between the student and its own exponential moving average (negative). This is the two-sample InfoNCE loss
+    on negative distances. The published code takes the quotient d⁺ / (d⁻ + 10⁻⁷), which at the first step, where student
+    and average coincide, is of the order of 10⁶; softplus stays finite with a gradient of at most 1/τ.
+
+    Args:
+        layer_pairs: (student layer, teacher layer).
+        temperature: τ > 0, in units of the features.
+    """
+
+    def __init__(
+        self, layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS, temperature: float = 0.1
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"the temperature is positive, not {temperature}")
+        self.layer_pairs, self.temperature = layer_pairs, temperature
+
+    def forward(
+        self, student: Mapping[str, Tensor], positive: Mapping[str, Tensor], negative: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Compare attention maps of the student, the teacher (positive) and the student's average (negative)."""
+        terms = []
+        for s, t in self.layer_pairs:
+            to_teacher = (student[s] - positive[t].detach()).abs().mean(dim=(1, 2))
+            to_past = (student[s] - negative[s].detach()).abs().mean(dim=(1, 2))
+            terms.append(F.softplus((to_teacher - to_past) / self.temperature).mean())
+        return torch.stack(terms).mean()
+
+
+class SSIMLoss(nn.Module):
+    """1 − SSIM with the usual 11×11 Gaussian window, σ = 1.5 (Wang et al., TIP 2004); images of at least 11×11 pixels."""
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        """Compare two images, B×3×H×W in [0, 1]; the result lies in [0, 2].
+
+        Raises:
+            ValueError: the images are smaller than the window.
+        """
+        if min(image.shape[-2:]) < 11:
+            raise ValueError(f"SSIM needs images of at least 11×11 pixels, got {image.shape[-2]}×{image.shape[-1]}")
+        ssim = structural_similarity_index_measure(image, target, data_range=1.0)
+        assert isinstance(ssim, Tensor)
+        return 1 - ssim

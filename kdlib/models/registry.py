@@ -1,0 +1,95 @@
+"""Model names and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdlib.models.zero_dce import ZeroDCE
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "zero-dce": {"width": 32, "separable": False, "shared_map": False, "scale_factor": 1},
+    "zero-dce++": {"width": 32},
+    "student-565": {"width": 4},
+    "nano-161": {"width": 4, "depth": 3, "iterations": 4, "skips": False},
+}
+
+
+def create_model(name: str, **overrides: Any) -> ZeroDCE:
+    """Build an architecture by name, with random weights.
+
+    Args:
+        name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565`` or ``nano-161``.
+        overrides: any argument of :class:`~kdlib.models.zero_dce.ZeroDCE`, for example ``scale_factor=4``.
+
+    Raises:
+        ValueError: unknown name or argument.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown model {name!r}; choose from {', '.join(ARCHITECTURES)}")
+    try:
+        return ZeroDCE(**{**ARCHITECTURES[name], **overrides})
+    except TypeError as error:
+        raise ValueError(f"create_model({name!r}): {error}") from None
+
+
+def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring a known variant's state dict into the published layout.
+
+    Drops the ``module.`` prefix of ``DataParallel``. A re-implementation of Zero-DCE names its layers ``conv1`` … ``conv7``
+    and concatenates the other way round: there, the halves of the input channels of the last three layers change places.
+    """
+    state = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+    if "conv1.weight" not in state:
+        return state
+    published = {}
+    for key, tensor in state.items():
+        if tensor.ndim == 4 and tensor.shape[1] == 2 * state["conv1.weight"].shape[0]:
+            tensor = torch.cat(tensor.chunk(2, dim=1)[::-1], dim=1)
+        published[f"e_{key}"] = tensor
+    return published
+
+
+def infer_architecture(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Tell the architecture from the tensors of a state dict with published keys.
+
+    With one map shared by all iterations, their number leaves no trace in the tensors: it is taken from the
+    registered architecture of the same shape, and is 8 otherwise.
+
+    Raises:
+        ValueError: these are not the tensors of a curve network.
+    """
+    layers = {key.split(".")[0] for key in state_dict}
+    if not layers or layers != {f"e_conv{i}" for i in range(1, len(layers) + 1)}:
+        found = ", ".join(sorted(state_dict)[:3]) or "no tensors"
+        raise ValueError(f"not the weights of a known architecture (found {found})")
+    depth = len(layers)
+    separable = "e_conv1.point_conv.weight" in state_dict
+    part = "point_conv.weight" if separable else "weight"
+    try:
+        first, last = state_dict[f"e_conv1.{part}"], state_dict[f"e_conv{depth}.{part}"]
+    except KeyError as missing:
+        raise ValueError(f"not the weights of a known architecture ({missing} is missing)") from None
+    width, maps = int(first.shape[0]), int(last.shape[0]) // 3
+    shape = {
+        "width": width,
+        "depth": depth,
+        "separable": separable,
+        "shared_map": maps == 1,
+        "skips": last.shape[1] == 2 * width,
+    }
+    if maps > 1:
+        return {**shape, "iterations": maps, "scale_factor": 1}
+    for name in ARCHITECTURES:
+        config = create_model(name).config
+        if all(config[key] == value for key, value in shape.items()):
+            return config
+    return {**shape, "iterations": 8}
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable and frozen parameters."""
+    return sum(p.numel() for p in model.parameters())
