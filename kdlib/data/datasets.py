@@ -63,7 +63,8 @@ def load_photos(
     """Load a training set into memory.
 
     Args:
-        data_dir: a folder of photos, searched recursively (of a folder with ``low/`` and ``high/`` the low ones), or None for
+        data_dir: a folder of photos, searched recursively (of a folder with ``low/`` and ``high/`` the low ones), or
+            None for
             random dark crops of the embedded photos.
         size: side of the square training images in pixels.
         count: number of embedded crops; a folder has as many as it has photos.
@@ -109,7 +110,7 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
     if int(np.prod(shape)) <= MEMORY_LIMIT:
         return torch.empty(shape, dtype=torch.uint8)
     # The file has no name, so the system reclaims it when the last reference goes, however the process ends.
-    return torch.from_numpy(np.memmap(tempfile.TemporaryFile(), dtype=np.uint8, mode="w+", shape=shape))  # noqa: SIM115
+    return torch.from_numpy(np.memmap(tempfile.TemporaryFile(), dtype=np.uint8, mode="w+", shape=shape))
 
 
 def is_pair_folder(folder: str | Path) -> bool:
@@ -136,9 +137,9 @@ def find_pairs(folder: str | Path) -> list[tuple[str, Path, Path]]:
     return [(name, low[name], high[name]) for name in sorted(low)]
 
 
-def evaluation_pairs(data_dir: str | Path | None = None, *, stops: float = 3.5, seed: int = 0) -> Iterator[
-    tuple[str, Tensor, Tensor]
-]:
+def evaluation_pairs(
+    data_dir: str | Path | None = None, *, stops: float = 3.5, seed: int = 0
+) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Dark photos with ground truth, one at a time at full size.
 
     Args:
@@ -166,7 +167,8 @@ def dark_photos(folders: Sequence[str | Path] = (), *, seed: int = 0) -> Iterato
     """Dark photos at full size for comparing two models, without ground truth.
 
     Args:
-        folders: folders of photos (of pairs the low ones), or nothing for the held-out embedded photos, each at four exposures.
+        folders: folders of photos (of pairs the low ones), or nothing for the held-out embedded photos, each at four
+            exposures.
 
     Yields:
         (name, photo 3×H×W in [0, 1]). Unreadable photos are skipped with a warning.

@@ -8,7 +8,6 @@ import numpy as np
 import skimage.data
 import torch
 import torch.nn.functional as F
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.data.degrade import Darkening, darken

@@ -60,7 +60,8 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
         pairs: (name, dark, truth), 3×H×W in [0, 1], for example from :func:`kdlib.data.evaluation_pairs`.
 
     Returns:
-        ``psnr`` (dB), ``ssim``, ``lpips`` (None where its network is not to be had), the same with the prefix ``gt_mean_``
+        ``psnr`` (dB), ``ssim``, ``lpips`` (None where its network is not to be had), the same with the prefix
+        ``gt_mean_``
         after matching the mean brightness of the truth, and ``photos``.
 
     Raises:
@@ -127,7 +128,8 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, tupl
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
-    """Write a result with what is needed to trust it (versions, date, machine); an existing file is replaced at once."""
+    """Write a result with what is needed to trust it (versions, date, machine); an existing file is replaced at
+    once."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stamp = {

@@ -1,6 +1,7 @@
 """Losses that make a student behave like its teacher.
 
-Outputs are pairs (enhanced image B×3×H×W in [0, 1], curve map B×C×H×W in [-1, 1]), as the models return them. Features are
+Outputs are pairs (enhanced image B×3×H×W in [0, 1], curve map B×C×H×W in [-1, 1]), as the models return them.
+Features are
 dicts from layer name to B×C×h×w tensors, as :class:`LayerFeatures` collects them. Teachers' tensors carry no gradient.
 """
 
@@ -141,7 +142,8 @@ class ContrastiveLoss(nn.Module):
 
     d⁺ is the mean absolute distance between the attention maps of student and frozen teacher (positive), d⁻ the
     distance between the student and its own exponential moving average (negative). This is the two-sample InfoNCE loss
-    on negative distances. The published code takes the quotient d⁺ / (d⁻ + 10⁻⁷), which at the first step, where student
+    on negative distances. The published code takes the quotient d⁺ / (d⁻ + 10⁻⁷), which at the first step, where
+    student
     and average coincide, is of the order of 10⁶; softplus stays finite with a gradient of at most 1/τ.
 
     Args:
@@ -149,9 +151,7 @@ class ContrastiveLoss(nn.Module):
         temperature: τ > 0, in units of the features.
     """
 
-    def __init__(
-        self, layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS, temperature: float = 0.1
-    ) -> None:
+    def __init__(self, layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS, temperature: float = 0.1) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"the temperature is positive, not {temperature}")
@@ -170,7 +170,8 @@ class ContrastiveLoss(nn.Module):
 
 
 class SSIMLoss(nn.Module):
-    """1 − SSIM with the usual 11×11 Gaussian window, σ = 1.5 (Wang et al., TIP 2004); images of at least 11×11 pixels."""
+    """1 − SSIM with the usual 11×11 Gaussian window, σ = 1.5 (Wang et al., TIP 2004); images of at least 11×11
+    pixels."""
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
         """Compare two images, B×3×H×W in [0, 1]; the result lies in [0, 2].

@@ -34,7 +34,7 @@ def pretrained_features(backbone: str) -> nn.Sequential:
     """
     if backbone not in BACKBONE_LAYERS:
         raise ValueError(f"unknown backbone {backbone!r}; choose from {', '.join(BACKBONE_LAYERS)}")
-    weights = get_model_weights(backbone).DEFAULT  # type: ignore[attr-defined]  # every weights enum has it
+    weights = get_model_weights(backbone).DEFAULT
     network = get_model(backbone, weights=None)
     try:
         network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
@@ -42,8 +42,8 @@ def pretrained_features(backbone: str) -> nn.Sequential:
         name = Path(urlparse(weights.url).path).name
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise BackboneUnavailableError(
-            f"the pretrained weights of {backbone} could not be downloaded ({error}). On a machine without internet, put "
-            f"{name} (from {weights.url}) into {folder}, or turn the perceptual loss off (perceptual=0)"
+            f"the pretrained weights of {backbone} could not be downloaded ({error}). On a machine without internet, "
+            f"put {name} (from {weights.url}) into {folder}, or turn the perceptual loss off (perceptual=0)"
         ) from None
     features: nn.Sequential = network.features
     return features.requires_grad_(False).eval()
@@ -57,6 +57,9 @@ class PerceptualLoss(nn.Module):
     Args:
         backbone: ``squeezenet1_1`` (2.8 MB of features, the quickest), ``vgg16`` or ``vgg19``.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, backbone: str = "squeezenet1_1") -> None:
         super().__init__()

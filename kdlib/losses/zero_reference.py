@@ -121,7 +121,8 @@ class MultiRegionExposureLoss(nn.Module):
         middle  σ((m − t_dark) / w_dark) · σ((t_middle − m) / w_middle)
         bright  σ((m − t_bright) / w_bright)
 
-    mix three targets: ``dark_target``, ``middle_target`` and ``bright_factor`` · m. The loss is the mean squared distance
+    mix three targets: ``dark_target``, ``middle_target`` and ``bright_factor`` · m. The loss is the mean squared
+    distance
     of the enhanced patches from that target, plus ``contrast_weight`` times the mean absolute change of local contrast
     (each pixel's distance from its patch's mean). From the published two-stage distillation code, stage 1 (bright
     factor 0.6; its stage 2 uses 0.65). There the two contrasts were taken from different things, a pixel's own channel
@@ -204,7 +205,8 @@ class ZeroReferenceLoss(nn.Module):
     """A weighted sum of the losses above, returned term by term.
 
     Args:
-        objective: ``"zero-dce++"`` (weights 1, 10, 5, 1600), ``"zero-dce"`` (8, 1.75, 1, 7) or ``"multi-region"`` (multi-region
+        objective: ``"zero-dce++"`` (weights 1, 10, 5, 1600), ``"zero-dce"`` (8, 1.75, 1, 7) or ``"multi-region"``
+            (multi-region
             exposure 7, smoothness 200), or a mapping of term names to weights. A term of weight 0 is not computed.
         exposure_target: the target E of the exposure control loss.
 

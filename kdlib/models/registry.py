@@ -39,8 +39,10 @@ def create_model(name: str, **overrides: Any) -> ZeroDCE:
 def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring a known variant's state dict into the published layout.
 
-    Drops the ``module.`` prefix of ``DataParallel``. A re-implementation of Zero-DCE names its layers ``conv1`` … ``conv7``
-    and concatenates the other way round: there, the halves of the input channels of the last three layers change places.
+    Drops the ``module.`` prefix of ``DataParallel``. A re-implementation of Zero-DCE names its layers ``conv1`` …
+    ``conv7``
+    and concatenates the other way round: there, the halves of the input channels of the last three layers change
+    places.
     """
     state = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
     if "conv1.weight" not in state:

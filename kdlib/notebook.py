@@ -1,0 +1,73 @@
+"""What every notebook of the course needs: parameters checked, paths that work from anywhere, versions shown."""
+
+from __future__ import annotations
+
+import difflib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from IPython.display import Markdown
+
+_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+
+
+def check_parameters(namespace: Mapping[str, Any], **expected: type) -> None:
+    """Fail early, with a sentence that helps, on a parameter of a wrong name or type.
+
+    papermill only warns about a name that the notebook does not know; a sweep over a misspelt parameter would repeat
+    one run.
+
+    Args:
+        namespace: the notebook's ``globals()``, before it has defined any other plain value.
+        expected: the type of each parameter; a whole number is a float too, and None is allowed where it is the
+            default's.
+
+    Raises:
+        NameError: an unknown parameter; the message suggests the nearest one.
+        TypeError: a value of another type.
+    """
+    known = list(expected)
+    for name, value in namespace.items():
+        if name.startswith("_") or name in {"In", "Out"} or name in expected or not isinstance(value, _PLAIN):
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise NameError(f"unknown parameter {name!r}: {hint}This notebook takes {', '.join(known)}.")
+    for name, kind in expected.items():
+        value = namespace[name]
+        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+        if value is None or (fits and not (isinstance(value, bool) and kind is not bool)):
+            continue
+        hint = " In a YAML file write 1.0e-4, not 1e-4." if kind is float and isinstance(value, str) else ""
+        raise TypeError(f"parameter {name!r} takes {kind.__name__}, got {type(value).__name__} {value!r}.{hint}")
+
+
+def project_path(path: str | Path) -> Path:
+    """A path that means the same from the notebooks' folder (Jupyter, nbval) and from the project's (papermill).
+
+    Relative paths count from the working directory, or from its parent if that is the notebooks' folder.
+    """
+    path = Path(path).expanduser()
+    here = Path.cwd()
+    if not path.is_absolute() and here.name == "notebooks" and (here.parent / "kdlib").is_dir():
+        return Path("..") / path
+    return path
+
+
+def shown_path(path: str | Path) -> str:
+    """A path for printing: relative, with forward slashes, and without the machine's folders."""
+    text = Path(path).as_posix()
+    return text.removeprefix("../") if not Path(path).is_absolute() else f"…/{Path(path).name}"
+
+
+def versions(*packages: str) -> str:
+    """Python's version and those of some packages, on one line."""
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
+
+
+def table(rows: str) -> Markdown:
+    """Show a Markdown table as one."""
+    return Markdown(rows)

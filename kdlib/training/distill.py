@@ -1,0 +1,301 @@
+"""Stage 2: teach a student to do what its teacher does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+
+from kdlib.data.datasets import load_photos
+from kdlib.evaluation.metrics import psnr
+from kdlib.losses.distillation import (
+    SAME_DEPTH_LAYERS,
+    SHALLOW_STUDENT_LAYERS,
+    ContrastiveLoss,
+    FeatureMatchingLoss,
+    LayerFeatures,
+    OutputAlignmentLoss,
+    SSIMLoss,
+    attention_maps,
+)
+from kdlib.losses.perceptual import PerceptualLoss
+from kdlib.losses.zero_reference import MULTI_REGION_WEIGHTS, ZERO_DCE_PP_WEIGHTS, ZeroReferenceLoss
+from kdlib.models import ZeroDCE, apply_curve, create_model
+from kdlib.training.loop import LoopConfig, Run, fit, make_fabric
+from kdlib.training.pretrain import at_scale, augment, pretrain, split
+from kdlib.weights import resolve_model
+
+# Beyond this much memory the teacher's curve maps are not kept: it runs again for every batch.
+CACHE_LIMIT = 2 * 1024**3
+FEATURE_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the terms of the distillation loss are weighed.
+
+    total = α · distillation + β · features + (1 − α − β) · task + contrastive, where
+    distillation = alignment + ssim · SSIM loss + perceptual · perceptual loss.
+
+    Attributes:
+        alpha, beta: α and β, each in [0, 1] and together at most 1.
+        alignment: factor on the output alignment loss, which is of the order of 10⁻³ where the task loss is of order 1.
+        map_weight: of the curve map's error within output alignment.
+        ssim, perceptual: weights of these terms within the distillation term; 0 leaves them out.
+        contrastive: weight of the contrastive term; 0 leaves it out.
+        task: weights of the zero-reference losses that make up the task term.
+        pretrain_epochs: epochs of stage 1 before the teacher comes in.
+    """
+
+    alpha: float = 0.7
+    beta: float = 0.2
+    alignment: float = 1.0
+    map_weight: float = 0.1
+    ssim: float = 0.0
+    perceptual: float = 0.0
+    contrastive: float = 0.0
+    task: Mapping[str, float] = field(default_factory=lambda: ZERO_DCE_PP_WEIGHTS)
+    pretrain_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+                raise ValueError(f"{name} is a number in [0, 1], not {value!r}")
+        if self.alpha + self.beta > 1 + 1e-9:
+            raise ValueError(
+                f"alpha + beta must not exceed 1, because 1 − alpha − beta is the task loss's share; "
+                f"{self.alpha} + {self.beta} = {self.alpha + self.beta:g}"
+            )
+        for name in ("alignment", "map_weight", "ssim", "perceptual", "contrastive"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is a number from 0 up, not {value!r}")
+        if not isinstance(self.pretrain_epochs, int) or self.pretrain_epochs < 0:
+            raise ValueError(f"pretrain_epochs is a whole number from 0 up, not {self.pretrain_epochs!r}")
+
+
+RECIPES = {
+    "one-stage": Recipe(),
+    "two-stage": Recipe(
+        alpha=0.35,
+        beta=0.1,
+        contrastive=0.05,
+        task={**MULTI_REGION_WEIGHTS, "spatial": 1.5, "colour": 1.2, "saturation": 0.3},
+        pretrain_epochs=40,
+    ),
+}
+
+
+def make_recipe(recipe: str | Recipe = "one-stage", **overrides: Any) -> Recipe:
+    """A recipe by name, with single fields replaced (None keeps the recipe's own).
+
+    Raises:
+        ValueError: unknown name or field, or a value out of range.
+    """
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(f"unknown recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+        recipe = RECIPES[recipe]
+    try:
+        return replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
+    except TypeError as error:
+        raise ValueError(f"recipe: {error}") from None
+
+
+def matching_layers(student: ZeroDCE, teacher: ZeroDCE) -> tuple[tuple[str, str], ...]:
+    """(student layer, teacher layer) pairs for feature matching, from early to deep.
+
+    Raises:
+        ValueError: no published pairs for these depths.
+    """
+    if student.depth == teacher.depth == 7:
+        return SAME_DEPTH_LAYERS
+    if (student.depth, teacher.depth) == (3, 7):
+        return SHALLOW_STUDENT_LAYERS
+    raise ValueError(
+        f"no layer pairs are known for a student of {student.depth} and a teacher of {teacher.depth} layers; use beta=0"
+    )
+
+
+class DistillationObjective:
+    """The distillation loss of a batch: (photos uint8,) or, with a cached teacher, (photos, curve map, features…)."""
+
+    def __init__(self, student: ZeroDCE, teacher: ZeroDCE, recipe: Recipe, augmentation: str) -> None:
+        self.student, self.teacher, self.recipe, self.augmentation = student, teacher, recipe, augmentation
+        self.with_features = recipe.beta > 0 or recipe.contrastive > 0
+        pairs = matching_layers(student, teacher) if self.with_features else ()
+        self.student_layers = [s for s, _ in pairs]
+        self.teacher_layers = [t for _, t in pairs]
+        self.align = OutputAlignmentLoss(recipe.map_weight, student.iterations, teacher.iterations)
+        self.match = FeatureMatchingLoss(pairs) if recipe.beta else None
+        self.contrast = ContrastiveLoss(pairs) if recipe.contrastive else None
+        self.ssim = SSIMLoss() if recipe.ssim else None
+        self.perceptual = PerceptualLoss() if recipe.perceptual else None
+        task_share = 1 - recipe.alpha - recipe.beta
+        self.task = ZeroReferenceLoss(recipe.task) if task_share > 1e-9 else None
+
+    def to(self, device: torch.device | str) -> DistillationObjective:
+        """Move everything but the student."""
+        self.teacher.to(device)
+        if self.perceptual:
+            self.perceptual.to(device)
+        return self
+
+    @torch.no_grad()
+    def ask_teacher(self, photos: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The teacher's curve map and attention maps for photos B×3×H×W in [0, 1]."""
+        with LayerFeatures(self.teacher, self.teacher_layers) as tap:
+            curve_map = self.teacher.curve_map(photos)
+            return curve_map, attention_maps(tap.features, FEATURE_SIZE)
+
+    def __call__(
+        self, model: nn.Module, batch: tuple[Tensor, ...], average: nn.Module | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        recipe = self.recipe
+        photos = batch[0].float() / 255
+        if len(batch) == 1:
+            photos = augment(photos, self.augmentation, generator)
+        photos = photos.contiguous(memory_format=torch.channels_last)
+        if len(batch) == 1:
+            teacher_map, teacher_features = self.ask_teacher(photos)
+        else:
+            teacher_map, teacher_features = batch[1], dict(zip(self.teacher_layers, batch[2:], strict=True))
+        teacher_enhanced = apply_curve(photos, teacher_map, self.teacher.iterations)
+
+        with LayerFeatures(self.student, self.student_layers) as tap:
+            enhanced, curve_map = model(photos)
+            features = attention_maps(tap.features, FEATURE_SIZE)
+
+        terms = {"alignment": recipe.alignment * self.align((enhanced, curve_map), (teacher_enhanced, teacher_map))}
+        if self.ssim:
+            terms["ssim"] = recipe.ssim * self.ssim(enhanced, teacher_enhanced)
+        if self.perceptual:
+            terms["perceptual"] = recipe.perceptual * self.perceptual(enhanced, teacher_enhanced)
+        terms = {name: recipe.alpha * term for name, term in terms.items()}
+        if self.match:
+            terms["features"] = recipe.beta * self.match(features, teacher_features)
+        if self.task:
+            share = 1 - recipe.alpha - recipe.beta
+            terms["task"] = share * torch.stack(list(self.task(enhanced, curve_map, photos).values())).sum()
+        if self.contrast:
+            assert isinstance(average, torch.optim.swa_utils.AveragedModel), "the contrastive term needs ema_decay > 0"
+            with torch.no_grad(), LayerFeatures(average.module, self.student_layers) as past:
+                average(photos)
+                past_features = attention_maps(past.features, FEATURE_SIZE)
+            terms["contrastive"] = recipe.contrastive * self.contrast(features, teacher_features, past_features)
+        return terms
+
+
+@torch.no_grad()
+def cache_teacher(objective: DistillationObjective, photos: Tensor, device: torch.device) -> Dataset[Any]:
+    """Run the teacher once over all photos (N×3×S×S uint8) and keep what the objective needs of it."""
+    parts: list[tuple[Tensor, ...]] = []
+    for batch in photos.split(32):
+        small = (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+        curve_map, features = objective.ask_teacher(small)
+        kept = (curve_map, *(features[layer] for layer in objective.teacher_layers))
+        parts.append(tuple(tensor.contiguous().cpu() for tensor in kept))
+    return TensorDataset(photos, *(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def distill(
+    student: str | ZeroDCE = "student-565",
+    teacher: str | Path | ZeroDCE = "zero-dce++",
+    data_dir: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    *,
+    photos: Tensor | None = None,
+    recipe: str | Recipe = "one-stage",
+    augmentation: str = "none",
+    size: int = 128,
+    limit: int | None = None,
+    validation_fraction: float = 0.1,
+    epochs: int = 24,
+    ema_decay: float = 0.999,
+    alpha: float | None = None,
+    beta: float | None = None,
+    perceptual: float | None = None,
+    pretrain_epochs: int | None = None,
+    **settings: Any,
+) -> Run:
+    """Stage 2: train a student to repeat its frozen teacher.
+
+    Args:
+        student: a name, or a model, which is trained in place.
+        teacher: a shipped name, the path of a weights file, or a model.
+        data_dir: a folder of photos, or None for the embedded ones.
+        output_dir: gets ``history.csv`` and checkpoints (of stage 1 in ``stage1/``); None writes nothing.
+        photos: N×3×S×S uint8 instead of ``data_dir``.
+        recipe: ``one-stage``, ``two-stage`` or a :class:`Recipe`.
+        augmentation: with ``none`` the teacher runs once per photo and is cached; ``gamma`` and ``darken`` vary the
+            photos, and the
+            teacher runs for every batch.
+        size: side of the training images, which both networks see at full resolution.
+        limit: use at most so many photos.
+        validation_fraction: share of the photos kept back; the epoch with the highest fidelity on them wins.
+        alpha, beta, perceptual, pretrain_epochs: replace the recipe's own.
+        epochs, ema_decay, settings: see :class:`~kdlib.training.loop.LoopConfig`.
+
+    Returns:
+        The run; its history has ``fidelity`` (PSNR to the teacher in dB) and ``task_loss`` on the validation photos.
+
+    Raises:
+        ValueError: unknown names, or values out of range; the message says which.
+    """
+    chosen = make_recipe(recipe, alpha=alpha, beta=beta, perceptual=perceptual, pretrain_epochs=pretrain_epochs)
+    config = LoopConfig(epochs=epochs, ema_decay=ema_decay if chosen.contrastive else 0.0, **settings)
+    torch.manual_seed(config.seed)
+    pupil = create_model(student) if isinstance(student, str) else student
+    master = resolve_model(teacher)
+    if not isinstance(master, ZeroDCE):
+        raise ValueError(f"the teacher is no curve network: {type(master).__name__}")
+    master = master.eval().requires_grad_(False)
+    objective = DistillationObjective(pupil, master, chosen, augmentation)
+    if photos is None:
+        photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
+    if chosen.pretrain_epochs:
+        stage1 = {name: settings[name] for name in settings if name not in {"resume"}}
+        pretrain(
+            pupil,
+            output_dir=Path(output_dir) / "stage1" if output_dir is not None else None,
+            photos=photos,
+            epochs=chosen.pretrain_epochs,
+            validation_fraction=validation_fraction,
+            resume=config.resume,
+            **stage1,
+        )
+
+    device = make_fabric(config.device, config.precision).device
+    objective.to(device)
+    train, held = split(len(photos), validation_fraction, config.seed)
+    channels = 3 if master.shared_map else 3 * master.iterations
+    cached = augmentation == "none" and photos[:, :1].numel() * channels * 4 <= CACHE_LIMIT
+    task = ZeroReferenceLoss(chosen.task)
+
+    def held_out() -> Iterator[Tensor]:
+        for batch in photos[held].split(64):
+            yield batch.to(device).float() / 255
+
+    with torch.no_grad(), at_scale(master, 1):
+        taught = [master(small)[0] for small in held_out()]
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        scores, losses = [], 0.0
+        for small, wanted in zip(held_out(), taught, strict=True):
+            enhanced, curve_map = model(small)
+            scores += [psnr(have, want) for have, want in zip(enhanced, wanted, strict=True)]
+            terms = task(enhanced, curve_map, small)
+            losses += float(torch.stack(list(terms.values())).sum()) * len(small)
+        return {"fidelity": sum(scores) / len(scores), "task_loss": losses / len(held)}
+
+    with at_scale(pupil, master, 1):
+        data = cache_teacher(objective, photos[train], device) if cached else TensorDataset(photos[train])
+        run = fit(pupil, objective, data, validate, "fidelity", config, output_dir, description="distilling")
+    master.to("cpu")
+    return run

@@ -1,0 +1,155 @@
+"""Stage 1: train a network without a teacher and without ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from kdlib.data.datasets import load_photos
+from kdlib.data.degrade import Darkening, darken
+from kdlib.losses.zero_reference import ZeroReferenceLoss
+from kdlib.models import ZeroDCE, create_model
+from kdlib.training.loop import LoopConfig, Run, fit
+
+GAMMA_RANGE = (0.5, 1.5)
+AUGMENTATIONS = ("none", "gamma", "darken")
+# Half of the photos of a batch stay as they are, the others lose up to 5.3 stops (a factor of 10^1.6) of light.
+TRAINING_DARKENING = Darkening(stops=(0.0, 5.3))
+
+
+def augment(photos: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+    """Vary the exposure of a batch and flip it at random.
+
+    Args:
+        photos: B×3×H×W in [0, 1].
+        kind: ``none`` (photos as they are), ``gamma`` (each photo to the power of a uniform draw from [0.5, 1.5]) or
+            ``darken``
+            (every other photo physically, up to 5.3 stops).
+        generator: on the photos' device.
+    """
+    if kind == "none":
+        return photos
+    if torch.rand((), generator=generator, device=photos.device) < 0.5:
+        photos = photos.flip(-1)
+    if kind == "gamma":
+        low, high = GAMMA_RANGE
+        draw = torch.rand((len(photos), 1, 1, 1), generator=generator, device=photos.device)
+        return photos ** (low + (high - low) * draw)
+    photos = photos.clone()
+    photos[::2] = darken(photos[::2], TRAINING_DARKENING, generator=generator)
+    return photos
+
+
+def split(count: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Shuffle ``count`` indices and cut them into training and validation; the latter has at least one."""
+    if count < 2:
+        raise ValueError(f"training needs at least 2 photos, one of them for validation; there is {count}")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    held = min(count - 1, max(1, round(count * fraction)))
+    return order[held:], order[:held]
+
+
+class PretrainObjective:
+    """The zero-reference loss of a batch of photos (a 1-tuple of B×3×H×W, uint8)."""
+
+    def __init__(self, loss: ZeroReferenceLoss, augmentation: str) -> None:
+        if augmentation not in AUGMENTATIONS:
+            raise ValueError(f"augmentation {augmentation!r} is unknown; choose from {', '.join(AUGMENTATIONS)}")
+        self.loss, self.augmentation = loss, augmentation
+
+    def __call__(
+        self, model: nn.Module, batch: tuple[Tensor], average: nn.Module | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        photos = augment(batch[0].float() / 255, self.augmentation, generator)
+        photos = photos.contiguous(memory_format=torch.channels_last)
+        enhanced, curve_map = model(photos)
+        return self.loss(enhanced, curve_map, photos)
+
+
+def pretrain(
+    model: str | ZeroDCE = "student-565",
+    data_dir: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    *,
+    photos: Tensor | None = None,
+    objective: str | Mapping[str, float] = "multi-region",
+    exposure_target: float = 0.6,
+    augmentation: str = "gamma",
+    size: int = 128,
+    limit: int | None = None,
+    validation_fraction: float = 0.1,
+    epochs: int = 40,
+    **settings: Any,
+) -> Run:
+    """Stage 1: train on dark photos alone, with losses that need no ground truth.
+
+    Args:
+        model: a name, or a model, which is trained in place.
+        data_dir: a folder of photos, or None for the embedded ones.
+        output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
+        photos: N×3×S×S uint8 instead of ``data_dir``.
+        objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, or loss weights by term.
+        exposure_target: the target E of the exposure control loss, where the objective has it.
+        augmentation: ``gamma``, ``darken`` or ``none``; see :func:`augment`.
+        size: side of the training images, which the network sees at full resolution.
+        limit: use at most so many photos.
+        validation_fraction: share of the photos kept back to choose the best epoch by the objective.
+        epochs, settings: see :class:`~kdlib.training.loop.LoopConfig`.
+
+    Raises:
+        ValueError: unknown names, or values out of range; the message says which.
+    """
+    config = LoopConfig(epochs=epochs, **settings)
+    torch.manual_seed(config.seed)
+    network = create_model(model) if isinstance(model, str) else model
+    loss = ZeroReferenceLoss(objective, exposure_target)
+    step = PretrainObjective(loss, augmentation)
+    if photos is None:
+        photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
+    train, held = split(len(photos), validation_fraction, config.seed)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        # The same augmented photos after every epoch, so that epochs compare.
+        device = next(model.parameters()).device
+        generator = torch.Generator(device=device).manual_seed(config.seed)
+        sums: dict[str, float] = {}
+        for batch in photos[held].split(64):
+            terms = step(model, (batch.to(device),), None, generator)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(term) * len(batch) / len(held)
+        return {"validation_objective": -sum(sums.values())}
+
+    with at_scale(network, 1):
+        return fit(
+            network,
+            step,
+            TensorDataset(photos[train]),
+            validate,
+            "validation_objective",
+            config,
+            output_dir,
+            description="stage 1",
+        )
+
+
+class at_scale:
+    """Within the block the networks see photos at 1/scale_factor; afterwards their own setting returns."""
+
+    def __init__(self, *models_and_scale: ZeroDCE | int) -> None:
+        *models, scale = models_and_scale
+        self.models = [model for model in models if isinstance(model, ZeroDCE)]
+        self.scale = int(scale)  # type: ignore[call-overload]
+
+    def __enter__(self) -> None:
+        self.saved = [model.scale_factor for model in self.models]
+        for model in self.models:
+            model.scale_factor = self.scale
+
+    def __exit__(self, *_: object) -> None:
+        for model, scale in zip(self.models, self.saved, strict=True):
+            model.scale_factor = scale
