@@ -282,7 +282,7 @@ def distill(
         for batch in photos[held].split(64):
             yield batch.to(device).float() / 255
 
-    with torch.no_grad(), at_scale(master, 1):
+    with torch.no_grad(), at_scale(1, master):
         taught = [master(small)[0] for small in held_out()]
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -294,7 +294,7 @@ def distill(
             losses += float(torch.stack(list(terms.values())).sum()) * len(small)
         return {"fidelity": sum(scores) / len(scores), "task_loss": losses / len(held)}
 
-    with at_scale(pupil, master, 1):
+    with at_scale(1, pupil, master):
         data = cache_teacher(objective, photos[train], device) if cached else TensorDataset(photos[train])
         run = fit(pupil, objective, data, validate, "fidelity", config, output_dir, description="distilling")
     master.to("cpu")

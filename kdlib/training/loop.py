@@ -133,9 +133,8 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     if device == "auto":
         device = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available[device]:
-        raise ValueError(
-            f"device {device!r} is not available here; use one of {[n for n in available if available[n]]}"
-        )
+        there = ", ".join(name for name in available if available[name])
+        raise ValueError(f"device {device!r} is not available here; choose auto or one of {there}")
     if precision == "auto":
         # On CPUs 32 bits are the reference: bfloat16 is faster on some, and gives other numbers.
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
@@ -292,7 +291,7 @@ def fit(
         bar.set_postfix(_brief({**means, **scores}, run))
     bar.close()
     model.load_state_dict(best_state)
-    run.model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    run.model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     return run
 
 

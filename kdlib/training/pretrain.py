@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def pretrain(
                 sums[name] = sums.get(name, 0.0) + float(term) * len(batch) / len(held)
         return {"validation_objective": -sum(sums.values())}
 
-    with at_scale(network, 1):
+    with at_scale(1, network):
         return fit(
             network,
             step,
@@ -137,19 +138,14 @@ def pretrain(
         )
 
 
-class at_scale:
-    """Within the block the networks see photos at 1/scale_factor; afterwards their own setting returns."""
-
-    def __init__(self, *models_and_scale: ZeroDCE | int) -> None:
-        *models, scale = models_and_scale
-        self.models = [model for model in models if isinstance(model, ZeroDCE)]
-        self.scale = int(scale)  # type: ignore[call-overload]
-
-    def __enter__(self) -> None:
-        self.saved = [model.scale_factor for model in self.models]
-        for model in self.models:
-            model.scale_factor = self.scale
-
-    def __exit__(self, *_: object) -> None:
-        for model, scale in zip(self.models, self.saved, strict=True):
-            model.scale_factor = scale
+@contextmanager
+def at_scale(scale: int, *models: ZeroDCE) -> Iterator[None]:
+    """Within the block the models see photos at 1/scale; afterwards their own ``scale_factor`` returns."""
+    saved = [model.scale_factor for model in models]
+    for model in models:
+        model.scale_factor = scale
+    try:
+        yield
+    finally:
+        for model, own in zip(models, saved, strict=True):
+            model.scale_factor = own
