@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kdlib.data.images import to_array
-from kdlib.models import apply_curve
+from kdlib.models import ZeroDCE, apply_curve
 
 # Blue for what the data gives, orange for the student, green for the teacher: the same in every figure.
 COLOURS = {"input": "#7f8c8d", "student": "#e67e22", "teacher": "#27ae60", "truth": "#2980b9"}
@@ -194,3 +194,163 @@ def plot_lines(
     figure = ax.get_figure()
     assert isinstance(figure, Figure)
     return figure
+
+
+def show_stages(stages: Mapping[str, Tensor], limit: float = 0.5, width: float = 11.0) -> Figure:
+    """What a photo turns into, step by step, from left to right.
+
+    Args:
+        stages: by title, photos (3×H×W in [0, 1]) and curve maps (H×W, blue brightens, red darkens).
+        limit: the maps' colour scale runs from -limit to limit.
+        width: of the figure in inches.
+    """
+    aspect = max(stage.shape[-2] / stage.shape[-1] for stage in stages.values())
+    size = (width, width / len(stages) * aspect + 0.6)
+    fig, axes = plt.subplots(1, len(stages), figsize=size, squeeze=False)
+    fig.subplots_adjust(left=0.005, right=0.995, bottom=0.02, top=0.82, wspace=0.16)
+    for ax, (title, stage) in zip(axes[0], stages.items(), strict=True):
+        if stage.ndim == 2:
+            ax.imshow(stage.detach().cpu(), cmap="coolwarm", vmin=-limit, vmax=limit, interpolation="nearest")
+        else:
+            ax.imshow(_as_shown(stage), interpolation="nearest" if stage.shape[-1] < 100 else None)
+        ax.set_title(title, fontsize=9)
+        ax.axis("off")
+    for ax in axes[0, 1:]:
+        ends = {"xy": (-0.01, 0.5), "xytext": (-0.15, 0.5)}
+        ax.annotate("", **ends, xycoords="axes fraction", arrowprops={"arrowstyle": "-|>", "color": "black"})
+    return fig
+
+
+def draw_network(model: ZeroDCE) -> Figure:
+    """The layers of a curve network from left to right, with channels in → out and an arc for each skip."""
+    fig, ax = plt.subplots(figsize=(11, 2.7 if model.skips else 1.3), layout="constrained")
+    straight = model.depth // 2 + 1 if model.skips else model.depth
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
+    arrow = {"arrowstyle": "-|>", "color": "black", "shrinkA": 0, "shrinkB": 0}
+    for i in range(1, model.depth + 1):
+        weights = [p for p in model.get_submodule(f"e_conv{i}").parameters() if p.ndim == 4]
+        c_in, c_out = weights[-1].shape[1], weights[-1].shape[0]
+        ax.text(i, 0, f"e_conv{i}\n{c_in} → {c_out}", ha="center", va="center", fontsize=10, bbox=box)
+        ax.annotate("", xy=(i - 0.37, 0), xytext=(i - 0.63, 0), arrowprops=arrow)
+        if i > straight:
+            mirror = model.depth + 1 - i
+            curve = {**arrow, "color": COLOURS["student"], "connectionstyle": "arc3,rad=-0.28"}
+            ax.annotate("", xy=(i - 0.15, 0.24), xytext=(mirror + 0.15, 0.24), arrowprops=curve)
+    ax.annotate("", xy=(model.depth + 0.63, 0), xytext=(model.depth + 0.37, 0), arrowprops=arrow)
+    ax.text(0.32, 0, "small\ncopy", ha="right", va="center", fontsize=10)
+    ax.text(model.depth + 0.68, 0, f"{model.curve_activation}\n= curve map", ha="left", va="center", fontsize=10)
+    ax.text((1 + model.depth) / 2, -0.5, "ReLU after every layer but the last", ha="center", fontsize=9, color="grey")
+    ax.set(xlim=(-0.2, model.depth + 1.6), ylim=(-0.6, 1.25 if model.skips else 0.3))
+    ax.axis("off")
+    return fig
+
+
+def map_over_photo(photo: Tensor, curve_map: Tensor, limit: float = 0.5) -> Figure:
+    """A photo (3×H×W), its curve map (3×H×W, channels averaged), and the map's contour lines over the photo in grey."""
+    grey, mean = photo.mean(dim=0).cpu(), curve_map.mean(dim=0).detach().cpu()
+    fig, axes = plt.subplots(1, 3, figsize=(11, 11 / 3.3 * photo.shape[1] / photo.shape[2] + 0.4), layout="constrained")
+    axes[0].imshow(_as_shown(photo))
+    image = axes[1].imshow(mean, cmap="coolwarm", vmin=-limit, vmax=limit)
+    axes[2].imshow((grey / grey.max().clamp_min(1e-6)).sqrt(), cmap="gray", alpha=0.6)
+    lines = axes[2].contour(mean, levels=6, colors="#1b4f9c", linewidths=1.2, linestyles="solid")
+    axes[2].clabel(lines, fontsize=8)
+    for ax, title in zip(axes, ("photo", "curve map r", "lines of equal r over the photo"), strict=True):
+        ax.set_title(title, fontsize=10)
+        ax.axis("off")
+    fig.colorbar(image, ax=axes, shrink=0.8, label="r")
+    return fig
+
+
+def plot_panels(
+    panels: Mapping[str, Mapping[str, float]], xlabel: str = "", fmt: str = "{:,.0f}", total: bool = True
+) -> Figure:
+    """Horizontal bars in panels side by side, each with its own scale and, with ``total``, its sum in the title."""
+    rows = max(len(panel) for panel in panels.values())
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(11, 0.32 * rows + 1.1), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
+        bars = ax.barh(list(panel), list(panel.values()), color=COLOURS.get(title, COLOURS["truth"]))
+        ax.bar_label(bars, [fmt.format(value) for value in panel.values()], padding=3, fontsize=9)
+        ax.set(xlabel=xlabel, title=f"{title}: {fmt.format(sum(panel.values()))}" if total else title)
+        ax.margins(x=0.2)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0][0].invert_yaxis()
+    return fig
+
+
+def plot_stacked(rows: Mapping[str, Mapping[str, float]], xlabel: str, title: str = "", fmt: str = "{:,.0f}") -> Figure:
+    """Horizontal bars made of parts, the sum written beside each; a part has the same colour in every row."""
+    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
+    fig, ax = plt.subplots(figsize=(9, 0.45 * len(rows) + 1.5), layout="constrained")
+    left = [0.0] * len(rows)
+    for part, colour in zip(parts, plt.get_cmap("Set2").colors, strict=False):  # type: ignore[attr-defined]
+        values = [row.get(part, 0.0) for row in rows.values()]
+        bars = ax.barh(list(rows), values, left=left, label=part, color=colour)
+        left = [a + b for a, b in zip(left, values, strict=True)]
+    ax.bar_label(bars, [fmt.format(total) for total in left], padding=4, fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel=xlabel, title=title)
+    ax.margins(x=0.12)
+    ax.legend(fontsize=9, ncols=len(parts), loc="upper center", bbox_to_anchor=(0.5, -0.35), frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return fig
+
+
+def show_loss(photo: Tensor, loss_map: Tensor, gradient: Tensor, title: str = "") -> Figure:
+    """A photo, where a loss finds fault with it, and which way its gradient pulls every pixel.
+
+    Args:
+        photo: 3×H×W in [0, 1], what the loss looks at.
+        loss_map: h×w, the loss before it is averaged, for each region or pixel.
+        gradient: 3×H×W, the loss's gradient with respect to the photo. Descent goes against it: blue (negative) gets
+            brighter, red (positive) darker. The colour scale is cut at the 99th percentile.
+        title: over the first panel.
+    """
+    height, width = photo.shape[-2:]
+    pull = gradient.detach().cpu().sum(dim=0)
+    limit = max(float(pull.abs().flatten().quantile(0.99)), 1e-12)
+    fig, axes = plt.subplots(1, 3, figsize=(11, 11 / 3 * height / width + 0.3), layout="constrained")
+    axes[0].imshow(_as_shown(photo))
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    heat = axes[1].imshow(loss_map.detach().cpu(), cmap="magma", vmin=0, extent=extent)
+    arrows = axes[2].imshow(pull, cmap="coolwarm", vmin=-limit, vmax=limit)
+    fig.colorbar(heat, ax=axes[1], shrink=0.7)
+    bar = fig.colorbar(arrows, ax=axes[2], shrink=0.7, ticks=[-limit, 0, limit])
+    bar.ax.set_yticklabels(["brighter", "stays", "darker"], fontsize=8)
+    for ax, text in zip(axes, (title or "photo", "loss map", "gradient's pull"), strict=True):
+        ax.set_title(text, fontsize=10)
+        ax.axis("off")
+    return fig
+
+
+def compare_maps(rows: Mapping[str, Mapping[str, Tensor]], width: float = 9.0) -> Figure:
+    """Maps of several networks side by side; each column has a colour scale of its own, shared by its rows.
+
+    Args:
+        rows: network → title of the column → map, h×w. Titles may differ between rows, their order counts.
+        width: of the figure in inches.
+    """
+    columns = [list(column) for column in zip(*(maps.values() for maps in rows.values()), strict=True)]
+    panel = width / len(columns)
+    aspect = columns[0][0].shape[0] / columns[0][0].shape[1]
+    fig, axes = plt.subplots(
+        len(rows),
+        len(columns),
+        figsize=(width, len(rows) * (panel * aspect * 0.8 + 0.3)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for j, column in enumerate(columns):
+        low = min(float(values.min()) for values in column)
+        high = max(float(values.max()) for values in column)
+        for ax, values in zip(axes[:, j], column, strict=True):
+            image = ax.imshow(values.detach().cpu(), cmap="viridis", vmin=low, vmax=high)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        fig.colorbar(image, ax=list(axes[:, j]), shrink=0.7)
+    for row, (name, maps) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=9)
+        for ax, title in zip(row, maps, strict=True):
+            ax.set_title(title, fontsize=9)
+    return fig

@@ -25,9 +25,9 @@ from kdlib.losses.distillation import (
 )
 from kdlib.losses.perceptual import PerceptualLoss
 from kdlib.losses.zero_reference import MULTI_REGION_WEIGHTS, ZERO_DCE_PP_WEIGHTS, ZeroReferenceLoss
-from kdlib.models import ZeroDCE, apply_curve, create_model
+from kdlib.models import ZeroDCE, apply_curve
 from kdlib.training.loop import LoopConfig, Run, fit, make_fabric
-from kdlib.training.pretrain import at_scale, augment, pretrain, split
+from kdlib.training.pretrain import at_scale, augment, fresh_model, pretrain, split
 from kdlib.weights import resolve_model
 
 # Beyond this much memory the teacher's curve maps are not kept: it runs again for every batch.
@@ -54,7 +54,7 @@ class Recipe:
 
     alpha: float = 0.7
     beta: float = 0.2
-    alignment: float = 1.0
+    alignment: float = 100.0
     map_weight: float = 0.1
     ssim: float = 0.0
     perceptual: float = 0.0
@@ -192,6 +192,16 @@ class DistillationObjective:
         return terms
 
 
+def darken_once(photos: Tensor, seed: int) -> Tensor:
+    """Augment the photos (N×3×S×S uint8) as :func:`~kdlib.training.pretrain.augment` does, but once and for all.
+
+    The teacher's answers can then be cached although it sees every other photo darkened.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts = [augment(batch.float() / 255, "darken", generator) for batch in photos.split(64)]
+    return torch.cat([part.mul(255).round().byte() for part in parts])
+
+
 @torch.no_grad()
 def cache_teacher(objective: DistillationObjective, photos: Tensor, device: torch.device) -> Dataset[Any]:
     """Run the teacher once over all photos (N×3×S×S uint8) and keep what the objective needs of it."""
@@ -251,14 +261,16 @@ def distill(
     chosen = make_recipe(recipe, alpha=alpha, beta=beta, perceptual=perceptual, pretrain_epochs=pretrain_epochs)
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay if chosen.contrastive else 0.0, **settings)
     torch.manual_seed(config.seed)
-    pupil = create_model(student) if isinstance(student, str) else student
     master = resolve_model(teacher)
     if not isinstance(master, ZeroDCE):
         raise ValueError(f"the teacher is no curve network: {type(master).__name__}")
     master = master.eval().requires_grad_(False)
-    objective = DistillationObjective(pupil, master, chosen, augmentation)
     if photos is None:
         photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
+    if augmentation == "darken-once":
+        photos, augmentation = darken_once(photos, config.seed), "none"
+    pupil = fresh_model(student, photos)
+    objective = DistillationObjective(pupil, master, chosen, augmentation)
     if chosen.pretrain_epochs:
         stage1 = {name: settings[name] for name in settings if name not in {"resume"}}
         pretrain(

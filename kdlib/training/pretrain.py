@@ -15,6 +15,7 @@ from kdlib.data.datasets import load_photos
 from kdlib.data.degrade import Darkening, darken
 from kdlib.losses.zero_reference import ZeroReferenceLoss
 from kdlib.models import ZeroDCE, create_model
+from kdlib.training.initialise import initialise_from_data
 from kdlib.training.loop import LoopConfig, Run, fit
 
 GAMMA_RANGE = (0.5, 1.5)
@@ -53,6 +54,16 @@ def split(count: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     held = min(count - 1, max(1, round(count * fraction)))
     return order[held:], order[:held]
+
+
+def fresh_model(model: str | ZeroDCE, photos: Tensor) -> ZeroDCE:
+    """A model as it is, or one by name, initialised for the photos (N×3×S×S uint8) that it will learn from."""
+    if not isinstance(model, str):
+        return model
+    network = create_model(model)
+    sample = photos[:: max(1, len(photos) // 64)][:64]
+    initialise_from_data(network, sample.float() / 255)
+    return network
 
 
 class PretrainObjective:
@@ -107,11 +118,11 @@ def pretrain(
     """
     config = LoopConfig(epochs=epochs, **settings)
     torch.manual_seed(config.seed)
-    network = create_model(model) if isinstance(model, str) else model
     loss = ZeroReferenceLoss(objective, exposure_target)
     step = PretrainObjective(loss, augmentation)
     if photos is None:
         photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
+    network = fresh_model(model, photos)
     train, held = split(len(photos), validation_fraction, config.seed)
 
     def validate(model: nn.Module) -> dict[str, float]:

@@ -1,0 +1,37 @@
+"""Starting values for networks of a few channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kdlib.losses.distillation import LayerFeatures
+from kdlib.models import ZeroDCE
+
+
+@torch.no_grad()
+def initialise_from_data(model: ZeroDCE, photos: Tensor) -> None:
+    """Rescale a network's layers, one after the other, so that every unit is alive on real photos.
+
+    With four channels, random weights often leave whole layers with units that are negative for every photo; a ReLU then
+    passes neither signal nor gradient, and the student ends up as one fixed curve. Each layer's last convolution is
+    rescaled and shifted so that every channel has zero mean and unit variance over the photos (layer-sequential unit
+    variance: Mishkin and Matas, "All you need is a good init", ICLR 2016). The last layer starts near the identity
+    curve, with a tenth of that.
+
+    Args:
+        model: changed in place.
+        photos: B×3×H×W in [0, 1], a few dozen photos of the kind that it will see.
+    """
+    for i in range(1, model.depth + 1):
+        layer = model.get_submodule(f"e_conv{i}")
+        conv = layer.point_conv if hasattr(layer, "point_conv") else layer
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
+        with LayerFeatures(model, [f"e_conv{i}"]) as tap:
+            model.estimate_curve(photos)
+            output = tap.features[f"e_conv{i}"]
+        deviation, mean = torch.std_mean(output, dim=(0, 2, 3))
+        scale = (1.0 if i < model.depth else 0.1) / deviation.clamp_min(1e-6)
+        conv.weight.mul_(scale.view(-1, 1, 1, 1))
+        conv.bias.sub_(mean).mul_(scale)

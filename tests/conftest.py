@@ -1,0 +1,37 @@
+import os
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+
+from kdlib.evaluation.metrics import _lpips_network
+
+# One thread: on tensors this small, threads only wait for each other.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with reference data and published weights, which lies beside the project, not in it."""
+    folder = Path(os.environ.get("KDLIB_REFERENCE_DATA") or Path(__file__).resolve().parents[2] / "shared")
+    if not (folder / "weights").is_dir():
+        pytest.skip("reference data not present: set KDLIB_REFERENCE_DATA to the folder that holds data/ and weights/")
+    return folder
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """Torch's folder of downloaded weights: empty, on a machine without internet."""
+
+    def unreachable(*_args, **_kwargs):
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("torch.hub._hub_dir", None)
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    _lpips_network.cache_clear()
+    yield folder
+    _lpips_network.cache_clear()

@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torchvision.models import squeezenet1_1
+
+from kdlib.data import evaluation_pairs
+from kdlib.evaluation import report
+from kdlib.evaluation.metrics import lpips, lpips_available
+from kdlib.losses import PerceptualLoss
+from kdlib.models import count_parameters
+from kdlib.weights import load_model
+
+FILES = {
+    "zero_dce_official": ("zero-dce", 79_416, 8),
+    "zero_dce_bsun": ("zero-dce", 79_416, 8),
+    "zero_dce_pp_official": ("zero-dce++", 10_561, 8),
+    "student_565_peer": ("student-565", 565, 8),
+    "nano_161_peer": ("nano-161", 161, 4),
+}
+DB, SSIM = 0.006, 0.0006
+
+
+@pytest.fixture(scope="module")
+def pairs(shared):
+    pairs = list(evaluation_pairs(shared / "data" / "lol_v1" / "eval15"))
+    assert len(pairs) == 15
+    return pairs
+
+
+@pytest.fixture(autouse=True)
+def _without_lpips(monkeypatch):
+    monkeypatch.setattr(report, "lpips_available", lambda: False)
+
+
+@pytest.fixture
+def _psnr_only(monkeypatch):
+    # SSIM takes most of the time.
+    monkeypatch.setattr(report, "ssim", lambda _photo, _truth: 0.0)
+
+
+@pytest.fixture
+def published(shared):
+    return lambda name, **overrides: load_model(shared / "weights" / f"{name}.pth", **overrides)
+
+
+@pytest.mark.parametrize(("file", "name", "count", "iterations"), [(k, *v) for k, v in FILES.items()])
+def test_published_file_loads_strictly(file, name, count, iterations, shared, published):
+    model = published(file)
+    tensors = torch.load(shared / "weights" / f"{file}.pth", map_location="cpu", weights_only=True)
+    state = model.state_dict()
+    assert count_parameters(model) == sum(tensor.numel() for tensor in tensors.values()) == count
+    assert model.iterations == iterations
+    assert model.scale_factor == (1 if name == "zero-dce" else 12)
+    assert len(state) == len(tensors)
+    for key, tensor in tensors.items():
+        ours = state[key if file != "zero_dce_bsun" else f"e_{key}"]
+        if file == "zero_dce_bsun" and tensor.ndim == 4 and tensor.shape[1] == 64:
+            ours = torch.cat([ours[:, 32:], ours[:, :32]], dim=1)
+        assert torch.equal(ours, tensor), key
+
+
+def test_input_itself_scores_as_stated(pairs):
+    scores = report.score(lambda photo: photo, pairs)
+    assert scores["psnr"] == pytest.approx(7.77, abs=DB)
+    assert scores["ssim"] == pytest.approx(0.195, abs=SSIM)
+    assert scores["lpips"] is None
+    assert scores["photos"] == 15
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "psnr", "ssim"),
+    [
+        ("zero_dce_official", {}, 14.86, 0.559),
+        ("zero_dce_pp_official", {"scale_factor": 12}, 15.36, 0.568),
+    ],
+)
+def test_published_network_scores_as_stated(file, overrides, psnr, ssim, pairs, published):
+    scores = report.score(report.as_method(published(file, **overrides)), pairs)
+    assert scores["psnr"] == pytest.approx(psnr, abs=DB)
+    assert scores["ssim"] == pytest.approx(ssim, abs=SSIM)
+
+
+@pytest.mark.usefixtures("_psnr_only")
+@pytest.mark.parametrize(
+    ("file", "overrides", "psnr"),
+    [
+        ("zero_dce_bsun", {}, 13.26),
+        ("student_565_peer", {"curve_activation": "sigmoid"}, 13.38),
+        ("zero_dce_pp_official", {"curve_activation": "sigmoid"}, 10.26),
+        ("nano_161_peer", {}, 15.29),
+    ],
+)
+def test_published_variant_scores_as_measured(file, overrides, psnr, pairs, published):
+    assert report.score(report.as_method(published(file, **overrides)), pairs)["psnr"] == pytest.approx(psnr, abs=DB)
+
+
+@pytest.fixture
+def _squeezenet(shared, checkpoints):
+    network = squeezenet1_1(weights=None)
+    network.features.load_state_dict(
+        torch.load(shared / "weights" / "squeezenet1_1_features.pth", weights_only=True), strict=True
+    )
+    torch.save(network.state_dict(), checkpoints / "squeezenet1_1-b8a52dc0.pth")
+
+
+@pytest.mark.usefixtures("_squeezenet")
+def test_published_squeezenet_serves_lpips(pairs):
+    _, dark, truth = pairs[0]
+    truth = truth[:, :128, :192]
+    assert lpips_available()
+    distances = [lpips((truth * dim).clamp(0, 1), truth) for dim in (1.0, 0.5, 0.1)]
+    assert distances[0] == pytest.approx(0, abs=1e-6)
+    assert distances[0] < distances[1] < distances[2]
+    assert lpips(dark[:, :128, :192], truth) > 0.2
+
+
+@pytest.mark.usefixtures("_squeezenet")
+def test_published_squeezenet_serves_the_perceptual_loss(pairs):
+    _, dark, truth = pairs[0]
+    dark, truth = dark[None, :, :64, :96], truth[None, :, :64, :96]
+    loss = PerceptualLoss()
+    assert loss(truth, truth) == 0
+    assert 0 < loss((truth * 0.5), truth) < loss(dark, truth)
