@@ -50,6 +50,7 @@ class LoopConfig:
         seed: of the weights, the order of the photos and every augmentation.
         resume: continue from ``last.ckpt`` in the output folder, if there is one.
         progress: show a progress bar.
+        report_every: also print a line after every so many epochs (and the last); 0 prints none.
     """
 
     epochs: int = 24
@@ -65,9 +66,10 @@ class LoopConfig:
     seed: int = 0
     resume: bool = False
     progress: bool = True
+    report_every: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("report_every", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} is a whole number from {least} up, not {value!r}")
@@ -88,7 +90,7 @@ class LoopConfig:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a run to be continued."""
-        return {k: v for k, v in asdict(self).items() if k not in {"device", "resume", "progress"}}
+        return {k: v for k, v in asdict(self).items() if k not in {"device", "resume", "progress", "report_every"}}
 
 
 @dataclass
@@ -289,6 +291,9 @@ def fit(
             if run.best_epoch == epoch + 1:
                 _save({"model": best_state, "epoch": epoch + 1}, folder / "best.ckpt")
         bar.set_postfix(_brief({**means, **scores}, run))
+        if config.report_every and ((epoch + 1) % config.report_every == 0 or epoch + 1 == config.epochs):
+            shown = ", ".join(f"{name} {value}" for name, value in _brief({**means, **scores}, run).items())
+            print(f"{description}, epoch {epoch + 1} of {config.epochs}: {shown}", flush=True)
     bar.close()
     model.load_state_dict(best_state)
     run.model = model.cpu().to(memory_format=torch.contiguous_format).eval()

@@ -1,0 +1,48 @@
+# make distill   set up on first use, then run the main notebook
+# make test      lint, types, unit tests and every notebook
+# make lab       open the course in JupyterLab
+# make notebooks execute the notebooks in place, to store their outputs
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: setup distill test lint lab notebooks
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Installing PyTorch, JupyterLab and the rest (a few GB on Linux, once) …"
+	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@
+
+distill: $(READY)
+	@mkdir -p runs
+	$(BIN)/papermill --log-output notebooks/04_distill.ipynb runs/04_distill.ipynb
+	@echo
+	@for part in student.safetensors metrics.json history.csv before_after.png; do \
+		test -s runs/04_distill/$$part || { echo "runs/04_distill/$$part is missing"; exit 1; }; done
+	@echo "student    runs/04_distill/student.safetensors"
+	@echo "metrics    runs/04_distill/metrics.json and history.csv"
+	@echo "picture    runs/04_distill/before_after.png"
+	@echo "notebook   runs/04_distill.ipynb"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One thread for each of the two workers: four threads on two cores are several times slower.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env \
+		--nbval-cell-timeout=900 tests notebooks
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(READY)
+	$(BIN)/python notebooks/refresh.py

@@ -1,0 +1,99 @@
+"""The command line: ``kdlib evaluate``, ``kdlib weights list``, ``kdlib weights verify``."""
+
+# Heavy imports happen inside the commands, so that ``kdlib --help`` answers at once.
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+app = typer.Typer(no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos.")
+weights_app = typer.Typer(no_args_is_help=True, help="The weights that ship with the project.")
+app.add_typer(weights_app, name="weights")
+console = Console()
+
+
+def fail(message: str) -> typer.Exit:
+    """Print an error and return the exit that goes with it."""
+    Console(stderr=True).print(f"[bold red]Error:[/] {message}", highlight=False)
+    return typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    models: Annotated[list[str] | None, typer.Argument(help="Names or weights files; default: all shipped.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with low/ and high/; default: embedded photos.")] = None,
+    teacher: Annotated[str, typer.Option(help="Also measure the fidelity of each model to this one.")] = "",
+    scale_factor: Annotated[int, typer.Option(help="The network sees the photo at 1/N; 0 keeps the model's own.")] = 0,
+    curve_activation: Annotated[str, typer.Option(help="tanh or sigmoid, for all models; empty keeps their own.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the scores to this JSON file.")] = None,
+    append: Annotated[bool, typer.Option(help="Keep the rows of other methods that the file already has.")] = False,
+) -> None:
+    """Score models against ground truth, beside gamma curves and CLAHE."""
+    from kdlib.data.datasets import dark_photos, evaluation_pairs
+    from kdlib.evaluation.metrics import fidelity
+    from kdlib.evaluation.report import COLUMNS, compare, markdown_table, write_json
+    from kdlib.weights import catalogue, load_model
+
+    overrides: dict[str, object] = {"scale_factor": scale_factor} if scale_factor else {}
+    if curve_activation:
+        overrides["curve_activation"] = curve_activation
+    try:
+        loaded = {}
+        for name in models or list(catalogue()):
+            label = Path(name).stem if Path(name).suffix in {".pth", ".pt", ".safetensors"} else name
+            label += f", 1/{scale_factor}" if scale_factor else ""
+            loaded[f"{label}, {curve_activation}" if curve_activation else label] = load_model(name, **overrides)
+        with console.status("scoring …"):
+            rows = compare(loaded, lambda: evaluation_pairs(data))
+        columns = dict(COLUMNS)
+        if teacher:
+            master = load_model(teacher)
+            for row in rows:
+                if row["method"] in loaded:
+                    photos = dark_photos([data] if data else [])
+                    row["fidelity"] = fidelity(loaded[row["method"]], master, photos)["mean"]
+            columns["fidelity"] = ("fidelity to teacher", ".1f")
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+    console.print(Markdown(markdown_table(rows, columns)))
+    if out is not None:
+        if append and out.is_file():
+            new = {row["method"] for row in rows}
+            old = json.loads(out.read_text(encoding="utf-8"))["rows"]
+            rows = [row for row in old if row["method"] not in new] + rows
+        name = "embedded photos, 3.5 stops down" if data is None else Path(data).resolve().name
+        write_json(out, {"command": "kdlib evaluate", "data": name, "rows": rows})
+        console.print(f"written to {out}")
+
+
+@weights_app.command("list")
+def list_weights() -> None:
+    """List the shipped weights with their licence and how they were made."""
+    from kdlib.weights import catalogue
+
+    for entry in catalogue().values():
+        console.print(f"[bold]{entry.name}[/]  {entry.path.name}\n  {entry.made}\n  {entry.licence}", highlight=False)
+
+
+@weights_app.command("verify")
+def verify_weights() -> None:
+    """Check every shipped file against the catalogue's SHA-256."""
+    from kdlib.weights import catalogue, verify
+
+    entries = catalogue()
+    wrong = 0
+    for entry in entries.values():
+        try:
+            verify(entry)
+            console.print(f"{entry.name}: as catalogued")
+        except (OSError, ValueError) as error:
+            wrong += 1
+            console.print(f"[bold red]{entry.name}:[/] {error}", highlight=False)
+    console.print(f"{len(entries) - wrong} of {len(entries)} files are as catalogued")
+    if wrong:
+        raise typer.Exit(1)
