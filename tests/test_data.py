@@ -106,9 +106,9 @@ def test_greyscale_photo_gets_three_equal_channels(mode, tmp_path):
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_wide_greyscale_photo_is_scaled_not_clipped(suffix, tmp_path):
     # 65535 / 257 = 255
-    levels = np.array([[0, 257 * 40, 257 * 128, 65535]], dtype=np.uint16)
+    levels = np.array([[0, 257 * 40, 257 * 200, 65535]], dtype=np.uint16)
     Image.fromarray(levels).save(tmp_path / f"wide.{suffix}")
-    assert read_photo(tmp_path / f"wide.{suffix}")[0, :, 0].tolist() == [0, 40, 128, 255]
+    assert read_photo(tmp_path / f"wide.{suffix}")[0, :, 0].tolist() == [0, 40, 200, 255]
 
 
 def test_floating_point_greyscale_photo_is_scaled_from_one(tmp_path):

@@ -148,7 +148,8 @@ def make_schedule(config: LoopConfig, optimiser: Optimizer, batches: int) -> tup
     steps = config.epochs * batches
     match config.schedule:
         case "one-cycle":
-            return OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=0.2), True
+            # With fewer than six steps its rising phase would have no length, and PyTorch would divide by it.
+            return OneCycleLR(optimiser, config.learning_rate, total_steps=max(10, steps), pct_start=0.2), True
         case "cosine":
             return CosineAnnealingLR(optimiser, steps), True
         case "step":

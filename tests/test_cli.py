@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import kdlib
+from kdlib.cli import app
+from kdlib.data import write_photo
+from kdlib.models import create_model
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    truth = torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(0))
+    for name, scale in (("a", 0.2), ("b", 0.4)):
+        write_photo(tmp_path / "pairs" / "low" / f"{name}.png", truth * scale)
+        write_photo(tmp_path / "pairs" / "high" / f"{name}.png", truth)
+    return tmp_path / "pairs"
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    return kdlib.save_model(create_model("nano-161"), tmp_path / "mine.safetensors")
+
+
+def test_evaluate_writes_the_scores_it_prints(pairs, model, tmp_path):
+    out = tmp_path / "scores.json"
+    result = runner.invoke(
+        app, ["evaluate", str(model), "--data", str(pairs), "--teacher", str(model), "--out", str(out)]
+    )
+    assert result.exit_code == 0, result.output
+    rows = {row["method"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+    assert rows.keys() == {"input", "gamma 0.3", "gamma 0.4", "CLAHE", "mine"}
+    assert rows["mine"]["parameters"] == 161
+    assert rows["mine"]["photos"] == 2
+    assert rows["mine"]["fidelity"] == float("inf")
+    assert f"{rows['mine']['psnr']:.2f}" in result.output
+
+
+def test_evaluate_appends_without_losing_rows(pairs, model, tmp_path):
+    out = tmp_path / "scores.json"
+    base = ["evaluate", str(model), "--data", str(pairs), "--out", str(out)]
+    assert runner.invoke(app, base).exit_code == 0
+    assert runner.invoke(app, [*base, "--curve-activation", "sigmoid", "--append"]).exit_code == 0
+    methods = [row["method"] for row in json.loads(out.read_text(encoding="utf-8"))["rows"]]
+    assert sorted(methods) == sorted(["mine", "input", "gamma 0.3", "gamma 0.4", "CLAHE", "mine, sigmoid"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["no-such-model"], "no-such-model"), (["missing.pth"], "missing.pth"), (["--data", "missing"], "missing")],
+)
+def test_evaluate_fails_with_a_sentence(arguments, message, model):
+    result = runner.invoke(app, ["evaluate", *([] if arguments[0] != "--data" else [str(model)]), *arguments])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_shipped_weights_verify():
+    result = runner.invoke(app, ["weights", "verify"])
+    assert result.exit_code == 0
+    assert "zero-dce++: as catalogued" in result.output
+
+
+def test_weights_are_listed_with_their_licence():
+    result = runner.invoke(app, ["weights", "list"])
+    assert "student-565" in result.output
+    assert "CC BY-NC" in result.output

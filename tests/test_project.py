@@ -1,0 +1,95 @@
+"""The files around the code agree with each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def requirements():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return {re.sub(r"[-_.]+", "-", pin.name).lower(): pin for pin in pins}
+
+
+def test_every_requirement_has_a_lower_bound_and_a_tested_version_that_meets_it():
+    pins = constraints()
+    for requirement in requirements():
+        assert any(clause.operator == ">=" for clause in requirement.specifier), f"{requirement} has no lower bound"
+        pin = pins[re.sub(r"[-_.]+", "-", requirement.name).lower()]
+        [clause] = pin.specifier
+        assert clause.operator == "=="
+        assert Version(clause.version) in requirement.specifier, f"{pin} does not meet {requirement}"
+
+
+def test_constraints_hold_versions_and_no_addresses():
+    for pin in constraints().values():
+        assert pin.url is None
+    assert "://" not in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
+
+def test_conda_installs_what_make_installs():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    [by_pip] = [part["pip"] for part in environment["dependencies"] if isinstance(part, dict)]
+    [line] = [line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if " -e " in line]
+    from_make = [
+        word for word in shlex.split(line.split("install", 1)[1]) if not word.startswith("--") and word != "on"
+    ]
+    assert shlex.split(" ".join(by_pip)) == from_make
+    [python] = [part for part in environment["dependencies"] if str(part).startswith("python=")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert Version(python.split("=")[1]) in Requirement(f"python{project['requires-python']}").specifier
+
+
+def test_weights_and_catalogue_match():
+    listed = json.loads((ROOT / "weights" / "catalogue.json").read_text(encoding="utf-8"))
+    files = {path.name for path in (ROOT / "weights").glob("*.safetensors")}
+    assert files == {entry["file"] for entry in listed.values()}
+    for entry in listed.values():
+        card = (ROOT / "weights" / entry["file"]).with_suffix(".md").read_text(encoding="utf-8")
+        for heading in ("Data", "Command", "Seed", "Scores", "Licence", "Limits"):
+            assert f"**{heading}**" in card, f"the card of {entry['file']} says nothing about {heading}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stored_as_readers_and_tools_need_them(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert all(cell.execution_count for cell in code), "a cell without execution count is never compared"
+    assert all(len(cell.source.splitlines()) <= 30 for cell in code)
+    assert len(notebook.cells) - len(code) >= len(code) * 0.6, "more code than prose"
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_name_no_folder_of_a_machine(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"/(home|root|Users|work|tmp|usr)/", text)
+
+
+def test_the_readme_lists_every_notebook_and_no_missing_file():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        assert f"notebooks/{path.name}" in readme
+    for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", readme):
+        assert (ROOT / link).exists(), f"README links to {link}, which does not exist"

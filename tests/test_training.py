@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+from kdlib.data import sample_crops
+from kdlib.losses import LayerFeatures
+from kdlib.models import create_model
+from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, distill, make_recipe, pretrain
+from kdlib.training import loop as loop_module
+from kdlib.training.distill import DistillationObjective, cache_teacher
+from kdlib.training.initialise import initialise_from_data
+from kdlib.training.loop import make_schedule
+from kdlib.training.pretrain import augment, fresh_model, split
+
+QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return sample_crops(40, 32, seed=1)
+
+
+@pytest.fixture(scope="module")
+def teacher(photos):
+    """A stand-in with a varied curve map: half of it in front of and half behind the identity."""
+    torch.manual_seed(0)
+    model = fresh_model("zero-dce++", photos)
+    with torch.no_grad():
+        model.e_conv7.point_conv.weight.mul_(3)
+        model.e_conv7.point_conv.bias.sub_(0.3)
+    return model.eval()
+
+
+def weights_of(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+# Recipes
+
+
+def test_recipes_carry_the_published_shares():
+    assert (make_recipe("one-stage").alpha, make_recipe("one-stage").beta) == (0.7, 0.2)
+    assert (make_recipe("two-stage").alpha, make_recipe("two-stage").beta) == (0.35, 0.1)
+    assert make_recipe("two-stage").pretrain_epochs == 40
+    assert make_recipe("two-stage").contrastive > 0
+
+
+def test_overrides_replace_single_fields_and_none_keeps_the_recipes():
+    recipe = make_recipe("two-stage", alpha=0.4, beta=None)
+    assert (recipe.alpha, recipe.beta) == (0.4, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"alpha": 0.8, "beta": 0.3}, "must not exceed 1"),
+        ({"alpha": -0.1}, r"alpha is a number in \[0, 1\], not -0.1"),
+        ({"beta": 1.5}, "beta is a number"),
+        ({"alpha": float("nan")}, "alpha is a number"),
+        ({"alpha": "0.4"}, "alpha is a number"),
+        ({"contrastive": -1.0}, "contrastive"),
+        ({"perceptual": float("inf")}, "perceptual"),
+        ({"pretrain_epochs": -1}, "pretrain_epochs"),
+    ],
+)
+def test_impossible_recipes_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        make_recipe("one-stage", **fields)
+
+
+def test_an_unknown_recipe_lists_the_known_ones():
+    with pytest.raises(ValueError, match="one-stage, two-stage"):
+        make_recipe("three-stage")
+    with pytest.raises(ValueError, match="gamma"):
+        make_recipe("one-stage", gamma=1)
+
+
+# The distillation objective
+
+
+def terms_of(student, teacher, photos, recipe, average=None):
+    objective = DistillationObjective(student, teacher, recipe, "none")
+    return objective(student, (photos[:4],), average, torch.Generator())
+
+
+def test_the_total_is_alpha_distillation_plus_beta_features_plus_the_rest_of_the_task(teacher, photos):
+    student = fresh_model("student-565", photos)
+    student.scale_factor = teacher.scale_factor = 1
+    whole = {
+        name: terms_of(student, teacher, photos, Recipe(alpha=a, beta=b))[name].item()
+        for name, a, b in (("alignment", 1.0, 0.0), ("features", 0.0, 1.0), ("task", 0.0, 0.0))
+    }
+    shared = terms_of(student, teacher, photos, Recipe(alpha=0.5, beta=0.3))
+    assert shared.keys() == whole.keys()
+    assert shared["alignment"].item() == pytest.approx(0.5 * whole["alignment"], rel=1e-5)
+    assert shared["features"].item() == pytest.approx(0.3 * whole["features"], rel=1e-5)
+    assert shared["task"].item() == pytest.approx(0.2 * whole["task"], rel=1e-5)
+
+
+def test_terms_of_no_weight_are_not_computed(teacher, photos):
+    student = fresh_model("student-565", photos)
+    assert terms_of(student, teacher, photos, Recipe(alpha=1.0, beta=0.0)).keys() == {"alignment"}
+
+
+def test_the_contrastive_term_is_live(teacher, photos):
+    student = fresh_model("student-565", photos)
+    average = torch.optim.swa_utils.AveragedModel(student)
+    with torch.no_grad():
+        for parameter in average.parameters():
+            parameter.add_(0.002)
+
+    def gradient(recipe):
+        student.zero_grad()
+        terms = terms_of(student, teacher, photos, recipe, average)
+        torch.stack(list(terms.values())).sum().backward()
+        return torch.cat([p.grad.flatten() for p in student.parameters()])
+
+    plain, contrastive = gradient(Recipe()), gradient(Recipe(contrastive=0.05))
+    assert (plain - contrastive).norm() > 1e-4 * plain.norm()
+
+
+@pytest.mark.parametrize("name", ["student-565", "nano-161"])
+def test_a_cached_teacher_gives_the_same_terms(teacher, photos, name):
+    student = fresh_model(name, photos)
+    student.scale_factor = teacher.scale_factor = 1
+    objective = DistillationObjective(student, teacher, Recipe(), "none")
+    cached = cache_teacher(objective, photos[:4], torch.device("cpu"))
+    batch = tuple(torch.stack(column) for column in zip(*(cached[i] for i in range(4)), strict=True))
+    live = objective(student, (photos[:4],), None, torch.Generator())
+    kept = objective(student, batch, None, torch.Generator())
+    for term, value in live.items():
+        assert kept[term].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-7), term
+
+
+def test_a_teacher_with_one_map_for_each_iteration_can_teach(photos):
+    master = fresh_model("zero-dce", photos)
+    run = distill("student-565", master, photos=photos, epochs=1, recipe="one-stage", **QUICK)
+    assert torch.isfinite(weights_of(run.model)).all()
+
+
+# Distilling and pretraining
+
+
+def test_distilling_brings_the_student_near_its_teacher_and_leaves_the_teacher_alone(teacher, photos, tmp_path):
+    before = weights_of(teacher).clone()
+    run = distill(
+        "student-565", teacher, photos=photos, output_dir=tmp_path, epochs=15, learning_rate=0.01, seed=1, **QUICK
+    )
+    assert run.best_score > run.history[0]["fidelity"] + 3
+    assert torch.equal(weights_of(teacher), before)
+    assert teacher.scale_factor == 12
+    assert run.model.scale_factor == 12
+    with open(tmp_path / "history.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 16))
+    assert {"alignment", "features", "task", "total", "fidelity", "task_loss"} <= rows[0].keys()
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_the_best_epoch_is_returned_not_the_last(teacher, photos):
+    run = distill("student-565", teacher, photos=photos, epochs=6, learning_rate=0.5, schedule="constant", **QUICK)
+    scores = [row["fidelity"] for row in run.history]
+    assert run.best_score == max(scores)
+    assert scores.index(max(scores)) + 1 == run.best_epoch
+
+
+def test_two_stages_run_one_after_the_other(teacher, photos, tmp_path):
+    distill(
+        "nano-161",
+        teacher,
+        photos=photos,
+        output_dir=tmp_path,
+        recipe="two-stage",
+        pretrain_epochs=1,
+        epochs=1,
+        **QUICK,
+    )
+    assert (tmp_path / "stage1" / "history.csv").is_file()
+    header = (tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert "contrastive" in header
+
+
+@pytest.mark.parametrize("augmentation", ["none", "darken-once", "gamma", "darken"])
+def test_every_augmentation_trains(teacher, photos, augmentation):
+    run = distill("nano-161", teacher, photos=photos[:8], epochs=1, augmentation=augmentation, **QUICK)
+    assert len(run.history) == 1
+
+
+def test_pretraining_lowers_the_objective(photos):
+    run = pretrain("student-565", photos=photos, objective="zero-dce++", epochs=8, learning_rate=0.01, **QUICK)
+    assert run.best_score > run.history[0]["validation_objective"]
+
+
+def test_pretraining_defaults_are_stage_1():
+    from inspect import signature
+
+    defaults = {name: p.default for name, p in signature(pretrain).parameters.items()}
+    assert (defaults["objective"], defaults["augmentation"], defaults["epochs"]) == ("multi-region", "gamma", 40)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs is a whole number"),
+        ({"epochs": 1.5}, "epochs is a whole number"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": "1e-3"}, "learning_rate"),
+        ({"schedule": "warm"}, "one-cycle"),
+        ({"optimiser": "sgd"}, "adamw"),
+        ({"device": "tpu"}, "device"),
+        ({"precision": "8-bit"}, "precision"),
+        ({"augmentation": "rain"}, "rain"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+    ],
+)
+def test_impossible_settings_are_refused(photos, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pretrain("nano-161", photos=photos, **{**QUICK, **arguments})
+
+
+def test_a_device_that_is_not_there_is_refused(photos):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="'cuda' is not available"):
+        pretrain("nano-161", photos=photos, **{**QUICK, "device": "cuda"})
+
+
+# The loop
+
+
+def test_an_interrupted_run_continues_to_the_same_weights(teacher, photos, tmp_path, monkeypatch):
+    settings = {
+        "photos": photos,
+        "epochs": 4,
+        "recipe": "two-stage",
+        "pretrain_epochs": 0,
+        "augmentation": "darken",
+        **QUICK,
+    }
+    whole = distill("nano-161", teacher, output_dir=tmp_path / "whole", **settings)
+
+    real, calls = loop_module.write_history, []
+
+    def stop_after_two(path, history):
+        real(path, history)
+        calls.append(path)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop_module, "write_history", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        distill("nano-161", teacher, output_dir=tmp_path / "parts", **settings)
+    monkeypatch.setattr(loop_module, "write_history", real)
+    resumed = distill("nano-161", teacher, output_dir=tmp_path / "parts", resume=True, **settings)
+
+    assert torch.equal(weights_of(whole.model), weights_of(resumed.model))
+    assert [row["epoch"] for row in resumed.history] == [1, 2, 3, 4]
+    for left, right in zip(whole.history, resumed.history, strict=True):
+        assert {k: v for k, v in left.items() if k != "seconds"} == {k: v for k, v in right.items() if k != "seconds"}
+
+
+def test_a_finished_run_is_not_repeated(teacher, photos, tmp_path):
+    settings = {"photos": photos, "epochs": 1, "output_dir": tmp_path, **QUICK}
+    first = distill("nano-161", teacher, **settings)
+    again = distill("nano-161", teacher, resume=True, **settings)
+    assert torch.equal(weights_of(first.model), weights_of(again.model))
+    assert first.history == again.history
+
+
+def test_a_checkpoint_of_another_run_is_refused(teacher, photos, tmp_path):
+    distill("nano-161", teacher, photos=photos, epochs=1, output_dir=tmp_path, **QUICK)
+    with pytest.raises(ValueError, match="epochs 1 → 2"):
+        distill("nano-161", teacher, photos=photos, epochs=2, output_dir=tmp_path, resume=True, **QUICK)
+
+
+def test_the_same_seed_gives_the_same_student_and_another_seed_another(teacher, photos):
+    first, second, third = (
+        weights_of(distill("nano-161", teacher, photos=photos, epochs=1, seed=seed, **QUICK).model)
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+
+
+def run_with_losses(values, photos, **settings):
+    """Train a nano with a loss that is multiplied, batch by batch, by the given values."""
+    from torch.utils.data import TensorDataset
+
+    queue = iter(values)
+
+    def objective(model, batch, average, generator):
+        return {"loss": model(batch[0].float() / 255)[0].mean() * next(queue, 1.0)}
+
+    config = LoopConfig(**{**QUICK, "batch_size": 2, "schedule": "constant", **settings})
+    return loop_module.fit(
+        create_model("nano-161"), objective, TensorDataset(photos), lambda model: {"score": 0.0}, "score", config
+    )
+
+
+def test_a_non_finite_loss_skips_its_batch_and_is_counted(photos):
+    nan = float("nan")
+    run = run_with_losses([1.0, nan, float("inf"), 1.0], photos, epochs=1)
+    assert run.skipped_batches == 2
+    assert torch.isfinite(weights_of(run.model)).all()
+    assert run.history[0]["loss"] == run.history[0]["loss"]
+
+
+def test_ten_non_finite_losses_in_a_row_stop_the_run(photos):
+    nan = float("nan")
+    assert run_with_losses([nan] * 9, photos, epochs=1).skipped_batches == 9
+    with pytest.raises(NonFiniteLossError, match="10 batches in a row"):
+        run_with_losses([nan] * 10, photos, epochs=1)
+
+
+def test_gradients_are_clipped(photos):
+    settings = {"epochs": 1, "optimiser": "adam", "learning_rate": 1e-3}
+    seen = []
+    real = torch.nn.utils.clip_grad_norm_
+
+    def spy(parameters, *args, **kwargs):
+        norm = real(parameters, *args, **kwargs)
+        seen.append(kwargs.get("max_norm", args[0] if args else None))
+        return norm
+
+    torch.nn.utils.clip_grad_norm_ = spy
+    try:
+        run_with_losses([1.0], photos, clip_norm=0.25, **settings)
+    finally:
+        torch.nn.utils.clip_grad_norm_ = real
+    assert set(seen) == {0.25}
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "plateau", "constant"])
+def test_every_schedule_trains(photos, schedule):
+    run = run_with_losses([], photos[:8], epochs=3, schedule=schedule)
+    rates = [row["learning_rate"] for row in run.history]
+    assert rates[-1] < rates[0] or schedule in {"plateau", "constant"}
+
+
+def test_plateau_halves_the_rate_when_nothing_improves():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.Adam([parameter], lr=1.0)
+    schedule, every_batch = make_schedule(LoopConfig(schedule="plateau"), optimiser, 1)
+    for _ in range(7):
+        schedule.step(0.0)
+    assert not every_batch
+    assert optimiser.param_groups[0]["lr"] == 0.5
+
+
+# Pieces
+
+
+def test_every_unit_is_alive_after_initialisation(photos):
+    small = photos.float() / 255
+    for seed in range(5):
+        torch.manual_seed(seed)
+        model = create_model("student-565")
+        initialise_from_data(model, small)
+        with LayerFeatures(model, [f"e_conv{i}" for i in range(1, 8)]) as tap:
+            model.estimate_curve(small)
+        for i in range(1, 7):
+            output = tap.features[f"e_conv{i}"]
+            assert output.mean(dim=(0, 2, 3)).abs().max() < 1e-3
+            assert (output.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-3
+        assert tap.features["e_conv7"].std(dim=(0, 2, 3)).max() < 0.2
+
+
+def test_augmentation_stays_in_range_and_keeps_half_of_the_exposures(photos):
+    small = photos.float() / 255
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(augment(small, "none", generator), small)
+    darker = augment(small, "darken", generator)
+    means, before = darker.mean(dim=(1, 2, 3)), small.mean(dim=(1, 2, 3))
+    assert torch.allclose(means[1::2], before[1::2], atol=1e-5)
+    assert (means[::2] < before[::2]).float().mean() > 0.8
+    brightened = augment(small, "gamma", generator)
+    assert brightened.min() >= 0
+    assert brightened.max() <= 1
+
+
+def test_the_split_loses_and_repeats_nothing():
+    train, held = split(20, 0.1, seed=0)
+    assert len(held) == 2
+    assert sorted([*train.tolist(), *held.tolist()]) == list(range(20))
+    with pytest.raises(ValueError, match="at least 2 photos"):
+        split(1, 0.1, seed=0)
