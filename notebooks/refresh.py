@@ -1,38 +1,69 @@
-"""Execute notebooks in place and store their outputs: ``python notebooks/refresh.py [NOTEBOOK …]``."""
+"""Execute notebooks in place and store their outputs: ``python notebooks/refresh.py [NOTEBOOK …]``.
+
+Time and peak memory of each go to ``results/notebooks.json``.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
+from kdlib.evaluation import write_json
 
-def refresh(path: Path) -> None:
-    """Execute one notebook from its own folder and write it back without widget state, which GitHub cannot show."""
+FOLDER = Path(__file__).resolve().parent
+RESULTS = FOLDER.parent / "results" / "notebooks.json"
+
+
+def is_progress(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is a progress bar or a warning rather than a result."""
+    return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def refresh(path: Path) -> dict[str, float | None]:
+    """Execute one notebook from its own folder and write it back without widget state, which GitHub cannot show.
+
+    Returns:
+        ``seconds`` and ``peak_gib``, the kernel's peak memory (None where the system does not tell).
+    """
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    started = time.perf_counter()
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}).execute()
+    seconds = time.perf_counter() - started
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if output.get("name") != "stderr"
-                and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
-            ]
+            cell.outputs = [output for output in cell.outputs if not is_progress(output)]
     nbformat.write(notebook, path)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return {"seconds": round(seconds, 1), "peak_gib": None}
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return {"seconds": round(seconds, 1), "peak_gib": round(peak / 1024**3, 2)}
+
+
+def main() -> None:
+    """Refresh the notebooks named on the command line, or all of them."""
+    paths = [Path(name).resolve() for name in sys.argv[1:]] or sorted(FOLDER.glob("*.ipynb"))
+    measured = json.loads(RESULTS.read_text(encoding="utf-8"))["notebooks"] if RESULTS.is_file() else {}
+    # A process of its own for each notebook, because the system only tells the largest peak of all children.
+    with ProcessPoolExecutor(max_workers=1, max_tasks_per_child=1) as pool:
+        for path in paths:
+            measured[path.stem] = pool.submit(refresh, path).result()
+            print(f"{path.name}: {measured[path.stem]}")
+    write_json(RESULTS, {"command": "python notebooks/refresh.py", "notebooks": dict(sorted(measured.items()))})
 
 
 if __name__ == "__main__":
-    folder = Path(__file__).parent
-    for path in [Path(name) for name in sys.argv[1:]] or sorted(folder.glob("*.ipynb")):
-        started = time.perf_counter()
-        refresh(path)
-        print(f"{path.name}: {time.perf_counter() - started:.0f} s")
+    main()

@@ -23,7 +23,7 @@ def photos():
     return sample_crops(40, 32, seed=1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def teacher(photos):
     """A stand-in with a varied curve map: half of it in front of and half behind the identity."""
     torch.manual_seed(0)
