@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,13 +97,16 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any] | 
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         except SafetensorError as error:
             raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
-        return state, json.loads(metadata["architecture"]) if "architecture" in metadata else None
+        try:
+            return state, json.loads(metadata["architecture"]) if "architecture" in metadata else None
+        except ValueError as error:
+            raise ValueError(f"{path}: its architecture cannot be read ({error})") from None
     if path.suffix not in {".pth", ".pt"}:
         raise ValueError(f"{path}: weights are read from .safetensors, .pth and .pt files")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # damaged bytes may fail anywhere in the decoder
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is damaged or holds more than tensors, and is not loaded: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no state dict (a mapping of names to tensors)")
@@ -140,7 +142,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> ZeroDCE:
     try:
         model = ZeroDCE(**{**(config or infer_architecture(state)), **overrides})
         model.load_state_dict(state, strict=True)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
     return model.eval()
 
@@ -162,8 +164,11 @@ def save_model(model: ZeroDCE, path: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     partial = path.with_name(f".{path.name}.part")
-    save_file(state, partial, metadata={"format": "pt", "architecture": json.dumps(model.config)})
-    os.replace(partial, path)
+    try:
+        save_file(state, partial, metadata={"format": "pt", "architecture": json.dumps(model.config)})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

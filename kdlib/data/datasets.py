@@ -77,6 +77,8 @@ def load_photos(
     """
     if size < 16:
         raise ValueError(f"training images are at least 16 pixels wide, not {size}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is at least 1, not {limit}")
     if data_dir is None:
         return PhotoSet(sample_crops(count if limit is None else min(count, limit), size, seed))
     paths = list_photos(training_folder(data_dir))
@@ -130,7 +132,14 @@ def find_pairs(folder: str | Path) -> list[tuple[str, Path, Path]]:
     folder = Path(folder).expanduser()
     if not is_pair_folder(folder):
         raise ValueError(f"{folder} holds no pairs: it needs the subfolders {' and '.join(PAIR_FOLDERS)}")
-    low, high = ({path.stem: path for path in list_photos(folder / part)} for part in PAIR_FOLDERS)
+    low: dict[str, Path] = {}
+    high: dict[str, Path] = {}
+    for part, named in zip(PAIR_FOLDERS, (low, high), strict=True):
+        for path in list_photos(folder / part):
+            name = path.relative_to(folder / part).with_suffix("").as_posix()
+            if name in named:
+                raise ValueError(f"{folder / part} holds two photos named {name}: {named[name].name} and {path.name}")
+            named[name] = path
     alone = sorted(low.keys() ^ high.keys())
     if alone:
         raise ValueError(f"{folder}: {len(alone)} photos have no partner of the same name: {', '.join(alone[:5])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -32,24 +33,24 @@ def open_photo(path: str | Path) -> Image.Image:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I") or upright.mode == "F":
-                upright = Image.fromarray(_to_eight_bits(np.asarray(upright)))
+                upright = Image.fromarray(_to_eight_bits(np.asarray(upright), upright.mode))
             return upright.convert("RGB")
     except UnidentifiedImageError:
         raise PhotoError(f"{path}: not an image in a known format") from None
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, struct.error, Image.DecompressionBombError) as error:
         if isinstance(error, PhotoError):
             raise
         raise PhotoError(f"{path}: cannot be decoded ({error})") from None
 
 
-def _to_eight_bits(values: np.ndarray) -> np.ndarray:
+def _to_eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
     """Pillow clips wide greyscale to 255 when it converts; scale it from its real range instead."""
     if values.dtype.kind == "f":
         scale = 255.0 if values.max(initial=0) <= 1 else 1.0
     else:
-        scale = 1 / 257 if values.max(initial=0) > 255 else 1.0
+        scale = 1 / 257 if mode.startswith("I;16") or values.max(initial=0) > 255 else 1.0
     return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
 
 
@@ -69,6 +70,8 @@ def write_photo(path: str | Path, photo: np.ndarray | Tensor) -> Path:
         ValueError: wrong shape or dtype, or an unknown extension.
     """
     path = Path(path)
+    if isinstance(photo, Tensor) and (photo.ndim != 3 or not photo.is_floating_point()):
+        raise ValueError(f"{path}: expected 3×H×W floating point, got {tuple(photo.shape)} {photo.dtype}")
     array = to_array(photo) if isinstance(photo, Tensor) else photo
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"{path}: expected H×W×3 uint8, got {array.shape} {array.dtype}")
@@ -109,6 +112,7 @@ def list_photos(folder: str | Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in PHOTO_SUFFIXES
+        and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not photos:

@@ -160,12 +160,12 @@ class MultiRegionExposureLoss(nn.Module):
         w_dark, w_middle, w_bright = self.widths
         masks = torch.stack(
             [
-                torch.sigmoid((dark - brightness) / w_dark),
-                torch.sigmoid((brightness - dark) / w_dark) * torch.sigmoid((middle - brightness) / w_middle),
-                torch.sigmoid((brightness - bright) / w_bright),
+                F.logsigmoid((dark - brightness) / w_dark),
+                F.logsigmoid((brightness - dark) / w_dark) + F.logsigmoid((middle - brightness) / w_middle),
+                F.logsigmoid((brightness - bright) / w_bright),
             ]
         )
-        return masks / masks.sum(dim=0)
+        return masks.softmax(dim=0)
 
     def target(self, brightness: Tensor) -> Tensor:
         """The exposure target for patches of the given original brightness (any shape)."""
