@@ -1,3 +1,5 @@
+import contextlib
+import io
 import os
 import warnings
 
@@ -520,3 +522,59 @@ def test_dark_photo_is_an_eight_bit_photo():
 def test_darkening_ranges_that_make_no_sense_are_refused(ranges, message):
     with pytest.raises(ValueError, match=message):
         Darkening(**ranges)
+
+
+@pytest.mark.parametrize(
+    "photo", [torch.full((3, 8, 8), 128, dtype=torch.uint8), torch.rand(1, 3, 8, 8), torch.rand(8, 8)]
+)
+def test_tensor_of_another_shape_or_type_is_not_written(photo, tmp_path):
+    with pytest.raises(ValueError, match=r"photo\.png: expected"):
+        write_photo(tmp_path / "photo.png", photo)
+
+
+def test_folder_named_like_a_photo_is_no_photo(tmp_path):
+    path = write_photo(tmp_path / "album.jpg" / "1.png", NOISE)
+    assert list_photos(tmp_path) == [path]
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limit_below_one_is_refused(limit, tmp_path):
+    write_photo(tmp_path / "1.png", NOISE)
+    for data_dir in (tmp_path, None):
+        with pytest.raises(ValueError, match=f"limit.*{limit}"):
+            load_photos(data_dir, size=16, limit=limit)
+
+
+def test_pairs_of_one_name_in_two_subfolders_are_two_pairs(tmp_path):
+    for part in ("low", "high"):
+        for name in ("a/1.png", "b/1.png"):
+            write_photo(tmp_path / part / name, NOISE)
+    assert [name for name, _, _ in find_pairs(tmp_path)] == ["a/1", "b/1"]
+
+
+def test_two_photos_of_one_name_are_named(tmp_path):
+    for part in ("low", "high"):
+        for name in ("1.png", "1.bmp"):
+            write_photo(tmp_path / part / name, NOISE)
+    with pytest.raises(ValueError, match=r"two photos named 1: 1\.bmp and 1\.png"):
+        find_pairs(tmp_path)
+
+
+def test_very_dark_wide_greyscale_photo_stays_dark(tmp_path):
+    Image.fromarray(np.array([[0, 200, 255]], dtype=np.uint16)).save(tmp_path / "dark.png")
+    assert read_photo(tmp_path / "dark.png").max() <= 1
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+def test_every_damaged_avif_is_a_photo_error(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, format="AVIF")
+    whole = bytearray(buffer.getvalue())
+    path = tmp_path / "damaged.avif"
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(damaged))] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        with contextlib.suppress(PhotoError):  # any other error would show
+            read_photo(path)

@@ -369,13 +369,13 @@ def test_published_layer_pairs_exist_in_the_models(student_name, teacher_name, p
 
 
 def test_contrastive_loss_by_hand():
-    # d⁺ = 0.3 and d⁻ = 0.1 in every layer: softplus(0.2 / 0.1); with τ = 0.4: softplus(0.5)
+    # d⁺ = 0.3² and d⁻ = 0.1² in every layer: softplus(0.08 / 0.1); with τ = 0.4: softplus(0.2)
     student, positive, negative = level_maps(0.5, 0.5, 0.5), level_maps(0.8, 0.2, 0.8), level_maps(0.4, 0.6, 0.4)
-    assert ContrastiveLoss()(student, positive, negative).item() == pytest.approx(log(1 + exp(2)))
-    assert ContrastiveLoss(temperature=0.4)(student, positive, negative).item() == pytest.approx(log(1 + exp(0.5)))
-    # Layers are averaged after the softplus: (softplus(3) + softplus(0) + softplus(0)) / 3
+    assert ContrastiveLoss()(student, positive, negative).item() == pytest.approx(log(1 + exp(0.8)))
+    assert ContrastiveLoss(temperature=0.4)(student, positive, negative).item() == pytest.approx(log(1 + exp(0.2)))
+    # Layers are averaged after the softplus: (softplus(0.9) + softplus(0) + softplus(0)) / 3
     positive = level_maps(0.8, 0.5, 0.5)
-    expected = (log(1 + exp(3)) + 2 * log(2)) / 3
+    expected = (log(1 + exp(0.9)) + 2 * log(2)) / 3
     assert ContrastiveLoss()(student, positive, level_maps(0.5, 0.5, 0.5)).item() == pytest.approx(expected)
 
 
@@ -420,6 +420,13 @@ def test_contrastive_loss_changes_the_gradient_of_the_student(steps):
     for before, after in zip(without, with_contrast, strict=True):
         assert after.isfinite().all()
         assert (after - before).abs().max() > 1e-4
+
+
+def test_contrastive_loss_pulls_to_the_teacher_also_from_beyond_the_past():
+    # Teacher at 0.8, past at 0.6, student at 0.3: absolute distances would cancel here.
+    student = {name: value.requires_grad_() for name, value in level_maps(0.3, 0.3, 0.3).items()}
+    ContrastiveLoss()(student, level_maps(0.8, 0.8, 0.8), level_maps(0.6, 0.6, 0.6)).backward()
+    assert all((value.grad < 0).all() for value in student.values())
 
 
 def test_contrastive_loss_refuses_a_temperature_of_zero():
@@ -526,3 +533,8 @@ def test_perceptual_loss_says_what_to_do_without_internet(checkpoints):
 def test_unknown_backbone_lists_the_known_ones():
     with pytest.raises(ValueError, match="unknown backbone 'resnet18'; choose from squeezenet1_1, vgg16, vgg19"):
         PerceptualLoss("resnet18")
+
+
+def test_multi_region_targets_are_finite_between_narrow_regions():
+    target = MultiRegionExposureLoss(widths=(0.001, 0.001, 0.001)).target(torch.linspace(0, 1, 101))
+    assert target.isfinite().all()

@@ -269,3 +269,46 @@ def test_changed_byte_of_a_file_of_the_catalogue_is_noticed(name, tmp_path):
     copy.path.write_bytes(content)
     with pytest.raises(ValueError, match="has changed"):
         verify(copy)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.2, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_truncated_pth_is_refused_by_name(kept, legacy, tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save(create_model("student-565").state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ValueError, match="damaged") as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02", "ééé".encode()])
+def test_text_called_pth_is_refused_by_name(content, tmp_path):
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged") as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("tensor", [torch.tensor(1.0), torch.zeros(3)])
+def test_tensor_of_another_rank_is_refused_by_name(tensor, tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({"e_conv1.weight": tensor}, path)
+    with pytest.raises(ValueError, match=r"model\.pth"):
+        load_model(path)
+
+
+def test_damaged_architecture_is_refused_by_name(tmp_path):
+    path = tmp_path / "model.safetensors"
+    weights.save_file(create_model("student-565").state_dict(), path, metadata={"architecture": "{"})
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        load_model(path)
+
+
+def test_failed_save_leaves_no_part(tmp_path):
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        save_model(create_model("student-565"), tmp_path / "model.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

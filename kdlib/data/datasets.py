@@ -64,8 +64,7 @@ def load_photos(
 
     Args:
         data_dir: a folder of photos, searched recursively (of a folder with ``low/`` and ``high/`` the low ones), or
-            None for
-            random dark crops of the embedded photos.
+            None for random dark crops of the embedded photos.
         size: side of the square training images in pixels.
         count: number of embedded crops; a folder has as many as it has photos.
         limit: use at most so many photos, evenly spaced over the folder.

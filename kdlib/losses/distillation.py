@@ -140,15 +140,16 @@ class FeatureMatchingLoss(nn.Module):
 class ContrastiveLoss(nn.Module):
     """Nearer to the teacher than to one's own past: softplus((d⁺ − d⁻) / τ), averaged over batch and layer pairs.
 
-    d⁺ is the mean absolute distance between the attention maps of student and frozen teacher (positive), d⁻ the
-    distance between the student and its own exponential moving average (negative). This is the two-sample InfoNCE loss
-    on negative distances. The published code takes the quotient d⁺ / (d⁻ + 10⁻⁷), which at the first step, where
-    student
-    and average coincide, is of the order of 10⁶; softplus stays finite with a gradient of at most 1/τ.
+    d⁺ is the mean squared distance between the attention maps of student and frozen teacher (positive), d⁻ the one
+    between the student and its own exponential moving average (negative). This is the two-sample InfoNCE loss on
+    negative distances. Squares make its gradient point from the past to the teacher wherever the student is; with
+    absolute distances it vanishes wherever both lie on the same side of the student. The published code takes the
+    quotient d⁺ / (d⁻ + 10⁻⁷) of absolute distances, which at the first step, where student and average coincide, is of
+    the order of 10⁶; softplus stays finite.
 
     Args:
         layer_pairs: (student layer, teacher layer).
-        temperature: τ > 0, in units of the features.
+        temperature: τ > 0, in units of the squared features.
     """
 
     def __init__(self, layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS, temperature: float = 0.1) -> None:
@@ -163,8 +164,8 @@ class ContrastiveLoss(nn.Module):
         """Compare attention maps of the student, the teacher (positive) and the student's average (negative)."""
         terms = []
         for s, t in self.layer_pairs:
-            to_teacher = (student[s] - positive[t].detach()).abs().mean(dim=(1, 2))
-            to_past = (student[s] - negative[s].detach()).abs().mean(dim=(1, 2))
+            to_teacher = (student[s] - positive[t].detach()).square().mean(dim=(1, 2))
+            to_past = (student[s] - negative[s].detach()).square().mean(dim=(1, 2))
             terms.append(F.softplus((to_teacher - to_past) / self.temperature).mean())
         return torch.stack(terms).mean()
 

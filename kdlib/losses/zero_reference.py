@@ -122,11 +122,12 @@ class MultiRegionExposureLoss(nn.Module):
         bright  σ((m − t_bright) / w_bright)
 
     mix three targets: ``dark_target``, ``middle_target`` and ``bright_factor`` · m. The loss is the mean squared
-    distance
-    of the enhanced patches from that target, plus ``contrast_weight`` times the mean absolute change of local contrast
-    (each pixel's distance from its patch's mean). From the published two-stage distillation code, stage 1 (bright
-    factor 0.6; its stage 2 uses 0.65). There the two contrasts were taken from different things, a pixel's own channel
-    and the grey photo; here both are brightness against the pooled brightness of the same image.
+    distance of the enhanced patches from that target, plus ``contrast_weight`` times the mean absolute change of local
+    contrast (each pixel's distance from its patch's mean).
+
+    From the published two-stage distillation code, stage 1 (bright factor 0.6; its stage 2 uses 0.65). There the two
+    contrasts were taken from different things, a pixel's own channel and the grey photo; here both are brightness
+    against the pooled brightness of the same image.
 
     Args:
         dark_target, middle_target: exposure targets in [0, 1].

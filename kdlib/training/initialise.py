@@ -13,12 +13,11 @@ from kdlib.models import ZeroDCE
 def initialise_from_data(model: ZeroDCE, photos: Tensor) -> None:
     """Rescale a network's layers, one after the other, so that every unit is alive on real photos.
 
-    With four channels, random weights often leave whole layers with units that are negative for every photo; a ReLU
-    then
-    passes neither signal nor gradient, and the student ends up as one fixed curve. Each layer's last convolution is
-    rescaled and shifted so that every channel has zero mean and unit variance over the photos (layer-sequential unit
-    variance: Mishkin and Matas, "All you need is a good init", ICLR 2016). The last layer starts near the identity
-    curve, with a tenth of that.
+    With four channels, random weights often leave units that are negative for every photo. A ReLU then passes neither
+    signal nor gradient, and the student ends up as one fixed curve. Each layer's last convolution is rescaled and
+    shifted so that every channel has zero mean and unit variance over the photos (layer-sequential unit variance:
+    Mishkin and Matas, "All you need is a good init", ICLR 2016). The last layer gets a tenth of that deviation, so that
+    training starts near the identity curve.
 
     Args:
         model: changed in place.
