@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -56,16 +57,16 @@ def evaluate(
             for row in rows:
                 if row["method"] in loaded:
                     photos = dark_photos([data] if data else [])
-                    row["fidelity"] = fidelity(loaded[row["method"]], master, photos)["mean"]
+                    near = fidelity(loaded[row["method"]], master, photos)["mean"]
+                    row["fidelity"] = near if math.isfinite(near) else None  # the teacher itself; JSON has no infinity
             columns["fidelity"] = ("fidelity to teacher", ".1f")
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
     console.print(Markdown(markdown_table(rows, columns)))
     if out is not None:
         if append and out.is_file():
-            new = {row["method"] for row in rows}
             old = json.loads(out.read_text(encoding="utf-8"))["rows"]
-            rows = [row for row in old if row["method"] not in new] + rows
+            rows = list({row["method"]: row for row in [*old, *rows]}.values())
         name = "embedded photos, 3.5 stops down" if data is None else Path(data).resolve().name
         write_json(out, {"command": "kdlib evaluate", "data": name, "rows": rows})
         console.print(f"written to {out}")

@@ -21,7 +21,7 @@ def check_parameters(namespace: Mapping[str, Any], **expected: type) -> None:
     one run.
 
     Args:
-        namespace: the notebook's ``globals()``, before it has defined any other plain value.
+        namespace: the notebook's ``globals()``, before it has defined any other plain value but CONSTANTS.
         expected: the type of each parameter; a whole number is a float too, and None is allowed where it is the
             default's.
 
@@ -31,7 +31,8 @@ def check_parameters(namespace: Mapping[str, Any], **expected: type) -> None:
     """
     known = list(expected)
     for name, value in namespace.items():
-        if name.startswith("_") or name in {"In", "Out"} or name in expected or not isinstance(value, _PLAIN):
+        imported = name.startswith("_") or name.isupper() or name in {"In", "Out"}
+        if imported or name in expected or not isinstance(value, _PLAIN):
             continue
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

@@ -5,6 +5,8 @@ Time and peak memory of each go to ``results/notebooks.json``.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import sys
 import time
@@ -13,16 +15,29 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 from kdlib.evaluation import write_json
 
 FOLDER = Path(__file__).resolve().parent
+LARGE_PICTURE = 60_000  # characters of base64
 RESULTS = FOLDER.parent / "results" / "notebooks.json"
 
 
 def is_progress(output: nbformat.NotebookNode) -> bool:
     """Whether an output is a progress bar or a warning rather than a result."""
     return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def shrink(output: nbformat.NotebookNode) -> None:
+    """Reduce a large picture to 256 colours, dithered: a third of the size, so that the repository stays light."""
+    encoded = output.get("data", {}).get("image/png", "")
+    if len(encoded) < LARGE_PICTURE:
+        return
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
+    output["data"]["image/png"] = base64.b64encode(buffer.getvalue()).decode() + "\n"
 
 
 def refresh(path: Path) -> dict[str, float | None]:
@@ -43,6 +58,8 @@ def refresh(path: Path) -> dict[str, float | None]:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not is_progress(output)]
+            for output in cell.outputs:
+                shrink(output)
     nbformat.write(notebook, path)
     try:
         import resource
