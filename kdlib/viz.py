@@ -15,6 +15,9 @@ from torch import Tensor
 from kdlib.data.images import to_array
 from kdlib.models import ZeroDCE, apply_curve
 
+# An 11-inch figure is then as wide as a notebook's column.
+plt.rcParams["figure.dpi"] = 80
+
 # Blue for what the data gives, orange for the student, green for the teacher: the same in every figure.
 COLOURS = {"input": "#7f8c8d", "student": "#e67e22", "teacher": "#27ae60", "truth": "#2980b9"}
 

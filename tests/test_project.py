@@ -14,6 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from kdlib.evaluation.report import COLUMNS, markdown_table
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -93,3 +95,14 @@ def test_the_readme_lists_every_notebook_and_no_missing_file():
         assert f"notebooks/{path.name}" in readme
     for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", readme):
         assert (ROOT / link).exists(), f"README links to {link}, which does not exist"
+
+
+def test_the_readmes_tables_are_the_results():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    own = json.loads((ROOT / "results" / "eval15.json").read_text(encoding="utf-8"))["rows"]
+    published = json.loads((ROOT / "results" / "published.json").read_text(encoding="utf-8"))["rows"]
+    assert markdown_table(own, {**COLUMNS, "fidelity": ("fidelity, dB", ".1f")}) in readme
+    assert markdown_table([row for row in published if row["parameters"]]) in readme
+    for name in ("distill_embedded", "distill_folder"):
+        metrics = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        assert f"| {metrics['fidelity']:.1f} dB |" in readme

@@ -54,7 +54,7 @@ def training_folder(folder: str | Path) -> Path:
 def load_photos(
     data_dir: str | Path | None = None,
     *,
-    size: int = 128,
+    size: int = 64,
     count: int = 1024,
     limit: int | None = None,
     seed: int = 0,

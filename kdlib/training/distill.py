@@ -223,7 +223,7 @@ def distill(
     photos: Tensor | None = None,
     recipe: str | Recipe = "one-stage",
     augmentation: str = "none",
-    size: int = 128,
+    size: int = 64,
     limit: int | None = None,
     validation_fraction: float = 0.1,
     epochs: int = 24,

@@ -55,7 +55,7 @@ class LoopConfig:
 
     epochs: int = 24
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.01
     weight_decay: float = 0.0
     optimiser: str = "adamw"
     schedule: str = "one-cycle"

@@ -92,7 +92,7 @@ def pretrain(
     objective: str | Mapping[str, float] = "multi-region",
     exposure_target: float = 0.6,
     augmentation: str = "gamma",
-    size: int = 128,
+    size: int = 64,
     limit: int | None = None,
     validation_fraction: float = 0.1,
     epochs: int = 40,
