@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 
 app = typer.Typer(no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos.")
 weights_app = typer.Typer(no_args_is_help=True, help="The weights that ship with the project.")
@@ -20,8 +20,22 @@ console = Console()
 
 def fail(message: str) -> typer.Exit:
     """Print an error and return the exit that goes with it."""
-    Console(stderr=True).print(f"[bold red]Error:[/] {message}", highlight=False)
+    Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
     return typer.Exit(1)
+
+
+def read_earlier(path: Path, data: str) -> list[dict[str, object]]:
+    """The rows of an earlier evaluation on the same data, or a ValueError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows: list[dict[str, object]] = content["rows"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} holds no evaluation to append to; choose another file for --out") from None
+    if content.get("data") != data:
+        raise ValueError(
+            f"{path} holds scores on {content.get('data')!r}, not on {data!r}; choose another file for --out"
+        )
+    return rows
 
 
 @app.command()
@@ -36,19 +50,22 @@ def evaluate(
 ) -> None:
     """Score models against ground truth, beside gamma curves and CLAHE."""
     from kdlib.data.datasets import dark_photos, evaluation_pairs
-    from kdlib.evaluation.metrics import fidelity
+    from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity
     from kdlib.evaluation.report import COLUMNS, compare, markdown_table, write_json
     from kdlib.weights import catalogue, load_model
 
+    name_of_data = "embedded photos, 3.5 stops down" if data is None else data.resolve().name
     overrides: dict[str, object] = {"scale_factor": scale_factor} if scale_factor else {}
     if curve_activation:
         overrides["curve_activation"] = curve_activation
     try:
+        earlier = read_earlier(out, name_of_data) if append and out is not None and out.is_file() else []
         loaded = {}
         for name in models or list(catalogue()):
             label = Path(name).stem if Path(name).suffix in {".pth", ".pt", ".safetensors"} else name
             label += f", 1/{scale_factor}" if scale_factor else ""
-            loaded[f"{label}, {curve_activation}" if curve_activation else label] = load_model(name, **overrides)
+            label = f"{label}, {curve_activation}" if curve_activation else label
+            loaded[name if label in loaded else label] = load_model(name, **overrides)
         with console.status("scoring …"):
             rows = compare(loaded, lambda: evaluation_pairs(data))
         columns = dict(COLUMNS)
@@ -58,17 +75,14 @@ def evaluate(
                 if row["method"] in loaded:
                     photos = dark_photos([data] if data else [])
                     near = fidelity(loaded[row["method"]], master, photos)["mean"]
-                    row["fidelity"] = near if math.isfinite(near) else None  # the teacher itself; JSON has no infinity
+                    row["fidelity"] = near if near < FIDELITY_CAP else None  # the teacher itself
             columns["fidelity"] = ("fidelity to teacher", ".1f")
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
     console.print(Markdown(markdown_table(rows, columns)))
     if out is not None:
-        if append and out.is_file():
-            old = json.loads(out.read_text(encoding="utf-8"))["rows"]
-            rows = list({row["method"]: row for row in [*old, *rows]}.values())
-        name = "embedded photos, 3.5 stops down" if data is None else Path(data).resolve().name
-        write_json(out, {"command": "kdlib evaluate", "data": name, "rows": rows})
+        rows = list({row["method"]: row for row in [*earlier, *rows]}.values())
+        write_json(out, {"command": "kdlib evaluate", "data": name_of_data, "rows": rows})
         console.print(f"written to {out}")
 
 
@@ -94,7 +108,7 @@ def verify_weights() -> None:
             console.print(f"{entry.name}: as catalogued")
         except (OSError, ValueError) as error:
             wrong += 1
-            console.print(f"[bold red]{entry.name}:[/] {error}", highlight=False)
+            console.print(f"[bold red]{entry.name}:[/] {escape(str(error))}", highlight=False)
     console.print(f"{len(entries) - wrong} of {len(entries)} files are as catalogued")
-    if wrong:
+    if wrong or not entries:
         raise typer.Exit(1)

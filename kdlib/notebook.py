@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from IPython.display import Markdown
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
 
-def check_parameters(namespace: Mapping[str, Any], **expected: type) -> None:
+def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] = (), **expected: type) -> None:
     """Fail early, with a sentence that helps, on a parameter of a wrong name or type.
 
     papermill only warns about a name that the notebook does not know; a sweep over a misspelt parameter would repeat
@@ -22,8 +22,8 @@ def check_parameters(namespace: Mapping[str, Any], **expected: type) -> None:
 
     Args:
         namespace: the notebook's ``globals()``, before it has defined any other plain value but CONSTANTS.
-        expected: the type of each parameter; a whole number is a float too, and None is allowed where it is the
-            default's.
+        optional: names of parameters that may also be None.
+        expected: the type of each parameter; a whole number is a float too.
 
     Raises:
         NameError: an unknown parameter; the message suggests the nearest one.
@@ -31,7 +31,8 @@ def check_parameters(namespace: Mapping[str, Any], **expected: type) -> None:
     """
     known = list(expected)
     for name, value in namespace.items():
-        imported = name.startswith("_") or name.isupper() or name in {"In", "Out"}
+        constant = name.isupper() and name.lower() not in known
+        imported = name.startswith("_") or constant or name in {"In", "Out"}
         if imported or name in expected or not isinstance(value, _PLAIN):
             continue
         near = difflib.get_close_matches(name, known, n=1)
@@ -40,7 +41,7 @@ def check_parameters(namespace: Mapping[str, Any], **expected: type) -> None:
     for name, kind in expected.items():
         value = namespace[name]
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-        if value is None or (fits and not (isinstance(value, bool) and kind is not bool)):
+        if (value is None and name in optional) or (fits and not (isinstance(value, bool) and kind is not bool)):
             continue
         hint = " In a YAML file write 1.0e-4, not 1e-4." if kind is float and isinstance(value, str) else ""
         raise TypeError(f"parameter {name!r} takes {kind.__name__}, got {type(value).__name__} {value!r}.{hint}")

@@ -340,7 +340,7 @@ def compare_maps(rows: Mapping[str, Mapping[str, Tensor]], width: float = 9.0) -
     fig, axes = plt.subplots(
         len(rows),
         len(columns),
-        figsize=(width, len(rows) * (panel * aspect * 0.8 + 0.3)),
+        figsize=(width, len(rows) * (panel * aspect * 0.7 + 0.3)),
         squeeze=False,
         layout="constrained",
     )

@@ -36,7 +36,9 @@ def shrink(output: nbformat.NotebookNode) -> None:
         return
     picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
     buffer = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
+    # Pillow dithers only towards a palette that it is given.
+    palette = picture.quantize(256, method=Image.Quantize.FASTOCTREE)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
     output["data"]["image/png"] = base64.b64encode(buffer.getvalue()).decode() + "\n"
 
 
@@ -73,12 +75,14 @@ def refresh(path: Path) -> dict[str, float | None]:
 def main() -> None:
     """Refresh the notebooks named on the command line, or all of them."""
     paths = [Path(name).resolve() for name in sys.argv[1:]] or sorted(FOLDER.glob("*.ipynb"))
-    measured = json.loads(RESULTS.read_text(encoding="utf-8"))["notebooks"] if RESULTS.is_file() else {}
+    measured = {}
     # A process of its own for each notebook, because the system only tells the largest peak of all children.
     with ProcessPoolExecutor(max_workers=1, max_tasks_per_child=1) as pool:
         for path in paths:
             measured[path.stem] = pool.submit(refresh, path).result()
             print(f"{path.name}: {measured[path.stem]}")
+    if RESULTS.is_file():
+        measured = {**json.loads(RESULTS.read_text(encoding="utf-8"))["notebooks"], **measured}
     write_json(RESULTS, {"command": "python notebooks/refresh.py", "notebooks": dict(sorted(measured.items()))})
 
 

@@ -402,11 +402,13 @@ def test_pair_of_different_sizes_is_named(tmp_path):
         list(evaluation_pairs(tmp_path))
 
 
-def test_bad_photo_of_a_pair_is_an_error(tmp_path):
+def test_bad_photo_of_a_pair_skips_that_pair_with_a_warning(tmp_path):
     write_truncated(tmp_path / "low" / "a.png")
     write_photo(tmp_path / "high" / "a.png", NOISE)
-    with pytest.raises(PhotoError, match=r"a\.png"):
-        list(evaluation_pairs(tmp_path))
+    for part in ("low", "high"):
+        write_photo(tmp_path / part / "b.png", NOISE)
+    with pytest.warns(UserWarning, match=r"skipped the pair a: .*a\.png"):
+        assert [name for name, _, _ in evaluation_pairs(tmp_path)] == ["b"]
 
 
 def test_dark_photos_skip_a_bad_one_with_a_warning(tmp_path):

@@ -9,12 +9,23 @@ VALUES = {"learning_rate": 1e-4, "epochs": 3, "data_dir": None, "perceptual": Fa
 
 
 def check(**changes):
-    check_parameters({**VALUES, **changes}, **EXPECTED)
+    check_parameters({**VALUES, **changes}, optional=("data_dir",), **EXPECTED)
 
 
 def test_right_parameters_pass():
     check()
     check(data_dir="photos")
+
+
+def test_none_is_refused_where_it_is_no_default():
+    with pytest.raises(TypeError, match="'epochs' takes int, got NoneType"):
+        check(epochs=None)
+
+
+def test_a_parameter_in_capitals_is_no_constant():
+    with pytest.raises(NameError, match="unknown parameter 'EPOCHS'"):
+        check(EPOCHS=3)
+    check(COLUMNS=3)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +63,8 @@ def test_wrong_type_is_named(changes, message):
         check(**changes)
 
 
-def test_whole_number_is_a_float_and_none_is_anything():
+def test_whole_number_is_a_float():
     check(learning_rate=1)
-    check(learning_rate=None, epochs=None, perceptual=None)
 
 
 def test_number_that_yaml_reads_as_text_comes_with_a_hint():

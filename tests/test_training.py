@@ -277,6 +277,61 @@ def test_a_checkpoint_of_another_run_is_refused(teacher, photos, tmp_path):
         distill("nano-161", teacher, photos=photos, epochs=2, output_dir=tmp_path, resume=True, **QUICK)
 
 
+def test_a_run_with_another_recipe_teacher_or_student_is_not_continued(teacher, photos, tmp_path):
+    settings = {"photos": photos, "epochs": 1, "output_dir": tmp_path, **QUICK}
+    distill("nano-161", teacher, **settings)
+    with pytest.raises(ValueError, match="recipe"):
+        distill("nano-161", teacher, alpha=0.4, resume=True, **settings)
+    with pytest.raises(ValueError, match="student"):
+        distill("student-565", teacher, resume=True, **settings)
+    with torch.no_grad():
+        teacher.e_conv1.point_conv.bias.add_(0.1)
+    with pytest.raises(ValueError, match="teacher"):
+        distill("nano-161", teacher, resume=True, **settings)
+
+
+def test_a_damaged_checkpoint_is_named(teacher, photos, tmp_path):
+    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged"):
+        distill("nano-161", teacher, photos=photos, epochs=1, output_dir=tmp_path, resume=True, **QUICK)
+
+
+def test_resuming_without_a_folder_is_refused(teacher, photos):
+    with pytest.raises(ValueError, match="output_dir"):
+        distill("nano-161", teacher, photos=photos, epochs=1, resume=True, **QUICK)
+
+
+def test_a_misspelt_augmentation_is_refused(teacher, photos):
+    with pytest.raises(ValueError, match="'gama' is unknown; choose from none, gamma, darken, darken-once"):
+        distill("nano-161", teacher, photos=photos, epochs=1, augmentation="gama", **QUICK)
+
+
+def test_the_callers_teacher_can_still_be_trained(teacher, photos):
+    distill("nano-161", teacher, photos=photos, epochs=1, **QUICK)
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_an_all_black_photo_does_not_decide_the_best_epoch(teacher, photos):
+    black = torch.cat([photos[:2], torch.zeros_like(photos)])
+    run = distill("nano-161", teacher, photos=black, epochs=3, **QUICK)
+    assert all(row["fidelity"] <= 100 for row in run.history)
+
+
+def test_photos_stay_in_32_bits_under_mixed_precision(photos):
+    from torch.utils.data import TensorDataset
+
+    seen = []
+
+    def objective(model, batch, average, generator):
+        enhanced, curve_map = model(batch[0].float() / 255)
+        seen.append((enhanced.dtype, curve_map.dtype))
+        return {"loss": enhanced.mean()}
+
+    config = LoopConfig(**{**QUICK, "epochs": 1, "precision": "bf16-mixed"})
+    loop_module.fit(create_model("nano-161"), objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s", config)
+    assert set(seen) == {(torch.float32, torch.float32)}
+
+
 def test_the_same_seed_gives_the_same_student_and_another_seed_another(teacher, photos):
     first, second, third = (
         weights_of(distill("nano-161", teacher, photos=photos, epochs=1, seed=seed, **QUICK).model)
@@ -307,6 +362,24 @@ def test_a_non_finite_loss_skips_its_batch_and_is_counted(photos):
     assert run.skipped_batches == 2
     assert torch.isfinite(weights_of(run.model)).all()
     assert run.history[0]["loss"] == run.history[0]["loss"]
+
+
+def test_a_non_finite_gradient_skips_its_batch_too(photos):
+    from torch.utils.data import TensorDataset
+
+    calls = []
+
+    def objective(model, batch, average, generator):
+        loss = model(batch[0].float() / 255)[0].mean()
+        calls.append(loss)
+        if len(calls) == 2:
+            loss.register_hook(lambda gradient: gradient * float("nan"))
+        return {"loss": loss}
+
+    config = LoopConfig(**{**QUICK, "epochs": 1})
+    run = loop_module.fit(create_model("nano-161"), objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s", config)
+    assert run.skipped_batches == 1
+    assert torch.isfinite(weights_of(run.model)).all()
 
 
 def test_ten_non_finite_losses_in_a_row_stop_the_run(photos):

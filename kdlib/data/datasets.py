@@ -158,14 +158,19 @@ def evaluation_pairs(
 
     Raises:
         ValueError: no pairs, or a pair whose photos differ in size.
-        PhotoError: an unreadable photo.
+
+    A pair with an unreadable photo is skipped with a warning.
     """
     if data_dir is None:
         for name, (dark, truth) in sample_pairs(stops, seed).items():
             yield name, dark, truth
         return
     for name, low, high in find_pairs(data_dir):
-        dark, truth = to_tensor(read_photo(low)), to_tensor(read_photo(high))
+        try:
+            dark, truth = to_tensor(read_photo(low)), to_tensor(read_photo(high))
+        except PhotoError as error:
+            warnings.warn(f"skipped the pair {name}: {error}", stacklevel=2)
+            continue
         if dark.shape != truth.shape:
             raise ValueError(f"{low} and {high} differ in size: {tuple(dark.shape[1:])} and {tuple(truth.shape[1:])}")
         yield name, dark, truth

@@ -14,6 +14,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from kdlib.losses.perceptual import BackboneUnavailableError, pretrained_features
 
+FIDELITY_CAP = 100.0
+
 
 def quantise(photo: Tensor) -> Tensor:
     """Clamp to [0, 1] and round to 8 bits, as a saved file would be; float64, any shape."""
@@ -22,7 +24,8 @@ def quantise(photo: Tensor) -> Tensor:
 
 def psnr(photo: Tensor, truth: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of two 3×H×W photos in [0, 1], in float64; infinite when they are equal."""
-    return float(peak_signal_noise_ratio(photo.double(), truth.double(), data_range=1.0))
+    # On the CPU, because not every device has float64.
+    return float(peak_signal_noise_ratio(photo.cpu().double(), truth.cpu().double(), data_range=1.0))
 
 
 def ssim(photo: Tensor, truth: Tensor) -> float:
@@ -37,8 +40,8 @@ def ssim(photo: Tensor, truth: Tensor) -> float:
         raise ValueError(f"SSIM needs photos of at least 11×11 pixels, got {photo.shape[-2]}×{photo.shape[-1]}")
     return float(
         structural_similarity(
-            photo.double().permute(1, 2, 0).numpy(),
-            truth.double().permute(1, 2, 0).numpy(),
+            photo.cpu().double().permute(1, 2, 0).numpy(),
+            truth.cpu().double().permute(1, 2, 0).numpy(),
             channel_axis=2,
             gaussian_weights=True,
             sigma=1.5,
@@ -95,8 +98,18 @@ def enhance_tensor(model: nn.Module, photo: Tensor) -> Tensor:
     return enhanced.clamp(0, 1).cpu()
 
 
+def capped_psnr(photo: Tensor, truth: Tensor) -> float:
+    """:func:`psnr`, at most :data:`FIDELITY_CAP`.
+
+    Black and white are fixed points of every curve: one all-black photo would make any mean infinite.
+    """
+    return min(psnr(photo, truth), FIDELITY_CAP)
+
+
 def fidelity(student: nn.Module, teacher: nn.Module, photos: Iterable[tuple[str, Tensor]]) -> dict[str, Any]:
     """How faithfully a student repeats its teacher: PSNR between their outputs, photo by photo, not rounded.
+
+    Photos on which both agree exactly count as 100 dB.
 
     Args:
         photos: (name, 3×H×W in [0, 1]), for example from :func:`kdlib.data.dark_photos`.
@@ -107,7 +120,9 @@ def fidelity(student: nn.Module, teacher: nn.Module, photos: Iterable[tuple[str,
     Raises:
         ValueError: no photos.
     """
-    scores = {name: psnr(enhance_tensor(student, photo), enhance_tensor(teacher, photo)) for name, photo in photos}
+    scores = {
+        name: capped_psnr(enhance_tensor(student, photo), enhance_tensor(teacher, photo)) for name, photo in photos
+    }
     if not scores:
         raise ValueError("no photos to compare student and teacher on")
     worst = min(scores, key=lambda name: scores[name])

@@ -139,6 +139,8 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps({**content, "made": stamp}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(
+        json.dumps({**content, "made": stamp}, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     os.replace(partial, path)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlparse
@@ -38,9 +39,13 @@ def pretrained_features(backbone: str) -> nn.Sequential:
     network = get_model(backbone, weights=None)
     try:
         network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except (URLError, OSError) as error:
+    except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         name = Path(urlparse(weights.url).path).name
         folder = Path(torch.hub.get_dir()) / "checkpoints"
+        if (folder / name).is_file():
+            raise BackboneUnavailableError(
+                f"{folder / name} is damaged; delete it, and it will be downloaded"
+            ) from None
         raise BackboneUnavailableError(
             f"the pretrained weights of {backbone} could not be downloaded ({error}). On a machine without internet, "
             f"put {name} (from {weights.url}) into {folder}, or turn the perceptual loss off (perceptual=0)"

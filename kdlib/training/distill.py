@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from kdlib.data.datasets import load_photos
-from kdlib.evaluation.metrics import psnr
+from kdlib.evaluation.metrics import capped_psnr
 from kdlib.losses.distillation import (
     SAME_DEPTH_LAYERS,
     SHALLOW_STUDENT_LAYERS,
@@ -27,7 +28,7 @@ from kdlib.losses.perceptual import PerceptualLoss
 from kdlib.losses.zero_reference import MULTI_REGION_WEIGHTS, ZERO_DCE_PP_WEIGHTS, ZeroReferenceLoss
 from kdlib.models import ZeroDCE, apply_curve
 from kdlib.training.loop import LoopConfig, Run, fit, make_fabric
-from kdlib.training.pretrain import at_scale, augment, fresh_model, pretrain, split
+from kdlib.training.pretrain import AUGMENTATIONS, at_scale, augment, digest, fresh_model, pretrain, split
 from kdlib.weights import resolve_model
 
 # Beyond this much memory the teacher's curve maps are not kept: it runs again for every batch.
@@ -205,13 +206,17 @@ def darken_once(photos: Tensor, seed: int) -> Tensor:
 @torch.no_grad()
 def cache_teacher(objective: DistillationObjective, photos: Tensor, device: torch.device) -> Dataset[Any]:
     """Run the teacher once over all photos (N×3×S×S uint8) and keep what the objective needs of it."""
-    parts: list[tuple[Tensor, ...]] = []
-    for batch in photos.split(32):
+    kept: list[Tensor] = []
+    for start in range(0, len(photos), 32):
+        batch = photos[start : start + 32]
         small = (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
         curve_map, features = objective.ask_teacher(small)
-        kept = (curve_map, *(features[layer] for layer in objective.teacher_layers))
-        parts.append(tuple(tensor.contiguous().cpu() for tensor in kept))
-    return TensorDataset(photos, *(torch.cat(column) for column in zip(*parts, strict=True)))
+        answers = (curve_map, *(features[layer] for layer in objective.teacher_layers))
+        if not kept:
+            kept = [torch.empty(len(photos), *answer.shape[1:]) for answer in answers]
+        for column, answer in zip(kept, answers, strict=True):
+            column[start : start + 32] = answer
+    return TensorDataset(photos, *kept)
 
 
 def distill(
@@ -259,14 +264,20 @@ def distill(
         ValueError: unknown names, or values out of range; the message says which.
     """
     chosen = make_recipe(recipe, alpha=alpha, beta=beta, perceptual=perceptual, pretrain_epochs=pretrain_epochs)
+    allowed = (*AUGMENTATIONS, "darken-once")
+    if augmentation not in allowed:
+        raise ValueError(f"augmentation {augmentation!r} is unknown; choose from {', '.join(allowed)}")
+    if chosen.contrastive and not ema_decay:
+        raise ValueError("the contrastive term compares with the student's average: it needs ema_decay above 0")
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay if chosen.contrastive else 0.0, **settings)
     torch.manual_seed(config.seed)
     master = resolve_model(teacher)
     if not isinstance(master, ZeroDCE):
         raise ValueError(f"the teacher is no curve network: {type(master).__name__}")
-    master = master.eval().requires_grad_(False)
+    master = copy.deepcopy(master).eval().requires_grad_(False)  # the caller's stays as it is
     if photos is None:
         photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
+    requested = augmentation
     if augmentation == "darken-once":
         photos, augmentation = darken_once(photos, config.seed), "none"
     pupil = fresh_model(student, photos)
@@ -295,19 +306,34 @@ def distill(
             yield batch.to(device).float() / 255
 
     with torch.no_grad(), at_scale(1, master):
-        taught = [master(small)[0] for small in held_out()]
+        taught = [master(small)[0].cpu() for small in held_out()]
 
     def validate(model: nn.Module) -> dict[str, float]:
         scores, losses = [], 0.0
         for small, wanted in zip(held_out(), taught, strict=True):
             enhanced, curve_map = model(small)
-            scores += [psnr(have, want) for have, want in zip(enhanced, wanted, strict=True)]
+            scores += [capped_psnr(have, want) for have, want in zip(enhanced.cpu(), wanted, strict=True)]
             terms = task(enhanced, curve_map, small)
             losses += float(torch.stack(list(terms.values())).sum()) * len(small)
         return {"fidelity": sum(scores) / len(scores), "task_loss": losses / len(held)}
 
+    identity = {
+        "student": repr(pupil.config),
+        "teacher": digest(*master.state_dict().values()),
+        "recipe": repr(chosen),
+        "augmentation": requested,
+        "photos": digest(photos),
+    }
     with at_scale(1, pupil, master):
         data = cache_teacher(objective, photos[train], device) if cached else TensorDataset(photos[train])
-        run = fit(pupil, objective, data, validate, "fidelity", config, output_dir, description="distilling")
-    master.to("cpu")
-    return run
+        return fit(
+            pupil,
+            objective,
+            data,
+            validate,
+            "fidelity",
+            config,
+            output_dir,
+            description="distilling",
+            identity=identity,
+        )

@@ -45,8 +45,8 @@ class LoopConfig:
         clip_norm: largest norm of the gradient; 0 turns clipping off.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true``, ``bf16-mixed``,
-            ``16-mixed``.
+        precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true`` or
+            ``bf16-mixed``.
         seed: of the weights, the order of the photos and every augmentation.
         resume: continue from ``last.ckpt`` in the output folder, if there is one.
         progress: show a progress bar.
@@ -83,7 +83,7 @@ class LoopConfig:
             ("optimiser", tuple(OPTIMISERS)),
             ("schedule", SCHEDULES),
             ("device", ("auto", "cpu", "cuda", "mps")),
-            ("precision", ("auto", "32-true", "bf16-mixed", "16-mixed")),
+            ("precision", ("auto", "32-true", "bf16-mixed")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(allowed)}")
@@ -168,6 +168,7 @@ def fit(
     config: LoopConfig,
     output_dir: str | Path | None = None,
     description: str = "training",
+    identity: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train a model.
 
@@ -180,11 +181,15 @@ def fit(
         config: see :class:`LoopConfig`.
         output_dir: gets ``history.csv``, ``last.ckpt`` and ``best.ckpt`` after every epoch; None writes nothing.
         description: shown before the progress bar.
+        identity: what else must be equal, besides the configuration, for a run to be continued; plain values.
 
     Raises:
         NonFiniteLossError: ten batches in a row had a loss or gradient that was NaN or infinite.
         ValueError: unknown device, or a checkpoint of a run with other settings.
     """
+    if config.resume and output_dir is None:
+        raise ValueError("resume=True needs the output_dir of the run that is to go on")
+    same = {**config.identity(), **(identity or {})}
     fabric = make_fabric(config.device, config.precision)
     seed_everything(config.seed, verbose=False)
     # Convolutions over channels_last tensors are two to three times faster on CPUs and no slower on GPUs.
@@ -206,17 +211,19 @@ def fit(
 
     def checkpoint() -> dict[str, Any]:
         return {
-            "config": config.identity(),
+            "config": same,
             "model": model.state_dict(),
             "optimiser": optimiser.state_dict(),
             "schedule": schedule.state_dict() if schedule else None,
             "average": average.state_dict() if average else None,
             "best_model": best_state,
-            "run": {f.name: getattr(run, f.name) for f in fields(run) if f.name != "model"},
+            "run": {
+                f.name: getattr(run, f.name) for f in fields(run) if f.name not in {"model", "device", "precision"}
+            },
         }
 
     if config.resume and folder and (folder / "last.ckpt").is_file():
-        saved = load_checkpoint(folder / "last.ckpt", config)
+        saved = load_checkpoint(folder / "last.ckpt", same)
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         if schedule:
@@ -245,13 +252,17 @@ def fit(
         sums: dict[str, float] = {}
         counted = 0
         for batch in loader:
-            terms = objective(wrapped, batch, average, noise)
-            loss = torch.stack(list(terms.values())).sum()
+            # Autocast without the wrapper's forward, which would round the photos themselves to half precision.
+            with fabric.autocast():
+                terms = objective(model, batch, average, noise)
+            loss = torch.stack([term.float() for term in terms.values()]).sum()
             optimiser.zero_grad()
             finite = bool(loss.isfinite())
             if finite:
                 fabric.backward(loss)
-                norm = fabric.clip_gradients(wrapped, wrapped_optimiser, max_norm=config.clip_norm or math.inf)
+                norm = fabric.clip_gradients(
+                    wrapped, wrapped_optimiser, max_norm=config.clip_norm or math.inf, error_if_nonfinite=False
+                )
                 finite = bool(torch.as_tensor(norm).isfinite())
             if finite:
                 wrapped_optimiser.step()
@@ -282,8 +293,9 @@ def fit(
         means = {name: value / max(1, counted) for name, value in sums.items()}
         rate = optimiser.param_groups[0]["lr"]
         run.history.append({"epoch": epoch + 1, "learning_rate": rate, **means, **scores, "seconds": seconds})
-        if scores[monitor] > run.best_score or not best_state:
-            run.best_score, run.best_epoch = scores[monitor], epoch + 1
+        score = scores[monitor] if math.isfinite(scores[monitor]) else -math.inf
+        if score > run.best_score or not best_state:
+            run.best_score, run.best_epoch = score, epoch + 1
             best_state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
@@ -314,14 +326,16 @@ def _diagnosis(terms: Mapping[str, Tensor], epoch: int) -> str:
     )
 
 
-def load_checkpoint(path: Path, config: LoopConfig) -> dict[str, Any]:
+def load_checkpoint(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Read ``last.ckpt``, tensors and plain values only.
 
     Raises:
         ValueError: it belongs to a run with other settings; the message names them.
     """
-    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    wanted = config.identity()
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for damaged files
+        raise ValueError(f"{path} is damaged ({type(error).__name__}); start afresh with resume=False") from None
     differing = [f"{k} {saved['config'].get(k)!r} → {v!r}" for k, v in wanted.items() if saved["config"].get(k) != v]
     if differing:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,9 +43,19 @@ def augment(photos: Tensor, kind: str, generator: torch.Generator) -> Tensor:
         low, high = GAMMA_RANGE
         draw = torch.rand((len(photos), 1, 1, 1), generator=generator, device=photos.device)
         return photos ** (low + (high - low) * draw)
+    if kind != "darken":
+        raise ValueError(f"augmentation {kind!r} is unknown; choose from {', '.join(AUGMENTATIONS)}")
     photos = photos.clone()
     photos[::2] = darken(photos[::2], TRAINING_DARKENING, generator=generator)
     return photos
+
+
+def digest(*tensors: Tensor) -> str:
+    """A short fingerprint of some tensors, to tell whether a run goes on with the same ones."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(tensor.detach().cpu().contiguous().numpy().data)
+    return total.hexdigest()[:16]
 
 
 def split(count: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -146,6 +157,13 @@ def pretrain(
             config,
             output_dir,
             description="stage 1",
+            identity={
+                "model": repr(network.config),
+                "objective": repr(sorted(loss.weights.items())),
+                "exposure_target": exposure_target,
+                "augmentation": augmentation,
+                "photos": digest(photos),
+            },
         )
 
 
