@@ -38,7 +38,7 @@ lint: $(READY)
 
 # One thread for each of the two workers: four threads on two cores are several times slower.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env \
+	OMP_NUM_THREADS=1 KDLIB_RUNS="$$(mktemp -d)" $(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env \
 		--nbval-cell-timeout=900 tests notebooks
 
 lab: $(READY)

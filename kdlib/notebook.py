@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import platform
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
@@ -50,9 +51,13 @@ def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] 
 def project_path(path: str | Path) -> Path:
     """A path that means the same from the notebooks' folder (Jupyter, nbval) and from the project's (papermill).
 
-    Relative paths count from the working directory, or from its parent if that is the notebooks' folder.
+    Relative paths count from the working directory, or from its parent if that is the notebooks' folder. Paths below
+    ``runs/`` go to the folder that the environment variable KDLIB_RUNS names, if it is set: the tests use that to leave
+    a user's own runs alone.
     """
     path = Path(path).expanduser()
+    if path.parts[:1] == ("runs",) and os.environ.get("KDLIB_RUNS"):
+        return Path(os.environ["KDLIB_RUNS"], *path.parts[1:])
     here = Path.cwd()
     if not path.is_absolute() and here.name == "notebooks" and (here.parent / "kdlib").is_dir():
         return Path("..") / path
@@ -61,6 +66,8 @@ def project_path(path: str | Path) -> Path:
 
 def shown_path(path: str | Path) -> str:
     """A path for printing: relative, with forward slashes, and without the machine's folders."""
+    if os.environ.get("KDLIB_RUNS") and Path(path).is_relative_to(os.environ["KDLIB_RUNS"]):
+        path = Path("runs") / Path(path).relative_to(os.environ["KDLIB_RUNS"])
     text = Path(path).as_posix()
     return text.removeprefix("../") if not Path(path).is_absolute() else f"…/{Path(path).name}"
 

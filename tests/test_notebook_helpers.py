@@ -115,3 +115,11 @@ def test_versions_are_on_one_line():
     assert ", torch 2" in line
     assert ", numpy " in line
     assert "\n" not in line
+
+
+def test_runs_can_be_sent_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLIB_RUNS", str(tmp_path))
+    assert project_path("runs/04_distill") == tmp_path / "04_distill"
+    assert shown_path(project_path("runs/04_distill")) == "runs/04_distill"
+    assert project_path("results/eval15.json").name == "eval15.json"
+    assert not project_path("results/eval15.json").is_relative_to(tmp_path)
