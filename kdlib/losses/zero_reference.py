@@ -127,7 +127,10 @@ class MultiRegionExposureLoss(nn.Module):
 
     From the published two-stage distillation code, stage 1 (bright factor 0.6; its stage 2 uses 0.65). There the two
     contrasts were taken from different things, a pixel's own channel and the grey photo; here both are brightness
-    against the pooled brightness of the same image.
+    against the pooled brightness of the same image. It also overwrites the bright region's width with 0.08.
+
+    Like exposure control, it sees only the mean over channels. Alone, it is content with a photo of one colour; a colour
+    term beside it prevents that.
 
     Args:
         dark_target, middle_target: exposure targets in [0, 1].
@@ -190,6 +193,7 @@ class MultiRegionExposureLoss(nn.Module):
 
 # Published weights of (spatial consistency, exposure control, colour constancy, illumination smoothness).
 ZERO_DCE_PP_WEIGHTS = {"spatial": 1.0, "exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
+# From a re-implementation whose terms have other magnitudes: with the formulas here its smoothness counts far less.
 ZERO_DCE_WEIGHTS = {"spatial": 8.0, "exposure": 1.75, "colour": 1.0, "smoothness": 7.0}
 # The two-stage distillation code weighs its stage 1 so.
 MULTI_REGION_WEIGHTS = {"multi-region exposure": 7.0, "smoothness": 200.0}
