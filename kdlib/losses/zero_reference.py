@@ -129,8 +129,8 @@ class MultiRegionExposureLoss(nn.Module):
     contrasts were taken from different things, a pixel's own channel and the grey photo; here both are brightness
     against the pooled brightness of the same image. It also overwrites the bright region's width with 0.08.
 
-    Like exposure control, it sees only the mean over channels. Alone, it is content with a photo of one colour; a colour
-    term beside it prevents that.
+    Like exposure control, it sees only the mean over channels. Alone, it is content with a photo of one colour; a
+    colour term beside it prevents that.
 
     Args:
         dark_target, middle_target: exposure targets in [0, 1].
