@@ -207,15 +207,17 @@ def darken_once(photos: Tensor, seed: int) -> Tensor:
 def cache_teacher(objective: DistillationObjective, photos: Tensor, device: torch.device) -> Dataset[Any]:
     """Run the teacher once over all photos (N×3×S×S uint8) and keep what the objective needs of it."""
     kept: list[Tensor] = []
-    for start in range(0, len(photos), 32):
-        batch = photos[start : start + 32]
+    # On a CPU a few photos at a time are several times faster: their features stay in its cache.
+    step = 4 if device.type == "cpu" else 64
+    for start in range(0, len(photos), step):
+        batch = photos[start : start + step]
         small = (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
         curve_map, features = objective.ask_teacher(small)
         answers = (curve_map, *(features[layer] for layer in objective.teacher_layers))
         if not kept:
             kept = [torch.empty(len(photos), *answer.shape[1:]) for answer in answers]
         for column, answer in zip(kept, answers, strict=True):
-            column[start : start + 32] = answer
+            column[start : start + step] = answer
     return TensorDataset(photos, *kept)
 
 
@@ -275,6 +277,7 @@ def distill(
     if not isinstance(master, ZeroDCE):
         raise ValueError(f"the teacher is no curve network: {type(master).__name__}")
     master = copy.deepcopy(master).eval().requires_grad_(False)  # the caller's stays as it is
+    master.to(memory_format=torch.channels_last)
     if photos is None:
         photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
     requested = augmentation
@@ -302,8 +305,8 @@ def distill(
     task = ZeroReferenceLoss(chosen.task)
 
     def held_out() -> Iterator[Tensor]:
-        for batch in photos[held].split(64):
-            yield batch.to(device).float() / 255
+        for batch in photos[held].split(8):
+            yield (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
 
     with torch.no_grad(), at_scale(1, master):
         taught = [master(small)[0].cpu() for small in held_out()]
