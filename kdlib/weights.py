@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kdlib.files import replacing
 from kdlib.models import ARCHITECTURES, create_model, infer_architecture, to_published
 from kdlib.models.zero_dce import ZeroDCE
 
@@ -161,14 +161,9 @@ def save_model(model: ZeroDCE, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are written as .safetensors, not {path.suffix or 'a file without extension'}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as partial:
         save_file(state, partial, metadata={"format": "pt", "architecture": json.dumps(model.config)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kdlib.data.images import to_array, to_tensor
 from kdlib.evaluation.metrics import enhance_tensor, gt_mean, lpips, lpips_available, psnr, quantise, ssim
+from kdlib.files import replacing
 from kdlib.models import count_parameters
 
 Method = Callable[[Tensor], Tensor]
@@ -131,16 +132,13 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     """Write a result with what is needed to trust it (versions, date, machine); an existing file is replaced at
     once."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     stamp = {
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(
-        json.dumps({**content, "made": stamp}, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    os.replace(partial, path)
+    text = json.dumps({**content, "made": stamp}, indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as partial:
+        partial.write_text(f"{text}\n", encoding="utf-8")
     return path
