@@ -2,8 +2,10 @@
 
 from importlib.metadata import version
 
-from kdlib.models import create_model
-from kdlib.weights import load_model, save_model
+import lazy_loader
 
 __version__ = version("kdlib")
-__all__ = ["__version__", "create_model", "load_model", "save_model"]
+
+# Names are listed in __init__.pyi and imported when first used: enhancing photos needs no PyTorch, which alone takes
+# longer to import than a photo takes.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,68 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kdlib.catalogue import find_weights
 from kdlib.files import replacing
-from kdlib.models import ARCHITECTURES, create_model, infer_architecture, to_published
+from kdlib.models import infer_architecture, to_published
 from kdlib.models.zero_dce import ZeroDCE
-
-_PACKAGE = Path(__file__).resolve().parent
-# An installed wheel carries the weights inside the package; a checkout keeps them in its top-level folder.
-_FOLDERS = (_PACKAGE / "_weights", _PACKAGE.parent / "weights")
-
-
-@dataclass(frozen=True)
-class CatalogueEntry:
-    """One weights file that ships with the project.
-
-    Attributes:
-        name: the model's name.
-        path: the file.
-        sha256: its expected digest.
-        licence: terms of use, which follow from the training data.
-        made: one line on how it was trained; the card beside the file says more.
-    """
-
-    name: str
-    path: Path
-    sha256: str
-    licence: str
-    made: str
-
-
-def catalogue() -> dict[str, CatalogueEntry]:
-    """The weights that ship with the project, by model name."""
-    for folder in _FOLDERS:
-        listing = folder / "catalogue.json"
-        if listing.is_file():
-            entries = json.loads(listing.read_text(encoding="utf-8"))
-            return {
-                name: CatalogueEntry(name, folder / entry["file"], entry["sha256"], entry["licence"], entry["made"])
-                for name, entry in entries.items()
-            }
-    return {}
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hexadecimal SHA-256 digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def verify(entry: CatalogueEntry) -> None:
-    """Check a shipped file against the catalogue.
-
-    Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: its content is not what the catalogue describes.
-    """
-    if not entry.path.is_file():
-        raise FileNotFoundError(f"{entry.path} is missing; restore it with `git checkout -- {entry.path.name}`")
-    actual = sha256_of(entry.path)
-    if actual != entry.sha256:
-        raise ValueError(
-            f"{entry.path} has changed: sha256 {actual[:12]}…, the catalogue says {entry.sha256[:12]}…; "
-            "restore the file, or load your own weights by their path"
-        )
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -126,17 +66,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> ZeroDCE:
         FileNotFoundError: no such file.
         ValueError: unknown name, damaged file, or tensors that fit no known architecture.
     """
-    entry = catalogue().get(str(name_or_path))
-    if entry is not None:
-        verify(entry)
-        path = entry.path
-    else:
-        path = Path(name_or_path)
-        if not path.suffix or str(name_or_path) in ARCHITECTURES:
-            raise ValueError(
-                f"no shipped weights named {str(name_or_path)!r}; choose from {', '.join(catalogue())}, "
-                "or give the path of a .safetensors or .pth file"
-            )
+    path = find_weights(name_or_path)
     state, config = read_weights(path)
     state = to_published(state)
     try:
@@ -165,16 +95,3 @@ def save_model(model: ZeroDCE, path: str | Path) -> Path:
     with replacing(path) as partial:
         save_file(state, partial, metadata={"format": "pt", "architecture": json.dumps(model.config)})
     return path
-
-
-__all__ = [
-    "CatalogueEntry",
-    "catalogue",
-    "create_model",
-    "load_model",
-    "read_weights",
-    "resolve_model",
-    "save_model",
-    "sha256_of",
-    "verify",
-]

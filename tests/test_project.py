@@ -22,7 +22,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 def requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    every = [Requirement(line) for line in project["dependencies"] + extras]
+    return [requirement for requirement in every if requirement.name != project["name"]]
 
 
 def constraints():

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch.nn import DataParallel
 
+import kdlib.catalogue as catalogue_module
 from kdlib import weights
 from kdlib.models import create_model
-from kdlib.weights import catalogue, load_model, read_weights, resolve_model, save_model, sha256_of, verify
+from kdlib.catalogue import catalogue, sha256_of, verify
+from kdlib.weights import load_model, read_weights, resolve_model, save_model
 
 CONFIGS = {
     "zero-dce": {},
@@ -34,7 +36,7 @@ def shipped(tmp_path, monkeypatch):
     file = save_model(create_model("student-565", scale_factor=4), folder / "tiny.safetensors")
     entry = {"file": file.name, "sha256": sha256_of(file), "licence": "MIT", "made": "by a test"}
     (folder / "catalogue.json").write_text(json.dumps({"tiny": entry}))
-    monkeypatch.setattr(weights, "_FOLDERS", (tmp_path / "nowhere", folder))
+    monkeypatch.setattr(catalogue_module, "_FOLDERS", (tmp_path / "nowhere", folder))
     return file
 
 
@@ -229,7 +231,7 @@ def test_missing_shipped_file_is_noticed(shipped):
 
 
 def test_no_catalogue_means_no_shipped_models(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(catalogue_module, "_FOLDERS", (tmp_path,))
     assert catalogue() == {}
 
 

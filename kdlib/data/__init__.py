@@ -1,25 +1,6 @@
 """Photos in, tensors out."""
 
-from kdlib.data.datasets import PhotoSet, dark_photos, evaluation_pairs, find_pairs, load_photos
-from kdlib.data.degrade import Darkening, darken
-from kdlib.data.images import PhotoError, list_photos, read_photo, to_array, to_tensor, write_photo
-from kdlib.data.samples import sample_crops, sample_pairs, sample_photos
+import lazy_loader
 
-__all__ = [
-    "Darkening",
-    "PhotoError",
-    "PhotoSet",
-    "dark_photos",
-    "darken",
-    "evaluation_pairs",
-    "find_pairs",
-    "list_photos",
-    "load_photos",
-    "read_photo",
-    "sample_crops",
-    "sample_pairs",
-    "sample_photos",
-    "to_array",
-    "to_tensor",
-    "write_photo",
-]
+# Names are listed in __init__.pyi and imported when first used: reading photos needs no PyTorch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,6 @@
+from .inference.enhancer import Enhancer
+from .models.registry import create_model
+from .weights import load_model, save_model
+
+__version__: str
+__all__ = ["Enhancer", "__version__", "create_model", "load_model", "save_model"]

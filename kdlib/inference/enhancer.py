@@ -1,0 +1,192 @@
+"""Photo in, brighter photo out, of the same kind."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from kdlib.inference import kinds
+from kdlib.inference.threads import available_threads
+
+if TYPE_CHECKING:
+    from kdlib.models import ZeroDCE
+
+Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the result is of the same type
+
+
+class Enhancer:
+    """Brightens photos with a curve network.
+
+    The network sees a small copy of the photo, area-averaged to 1/scale_factor of its size; its curve map is then
+    applied to the full photo in one pass, the map stretched bilinearly (with aligned corners) on the way. Thread-safe.
+
+    Args:
+        model: name of a shipped model, path of a weights file, or a model.
+        strength: 0 leaves the photo as it is, bit for bit; 1 is what the network proposes; up to 2 goes further. It
+            multiplies the curve map, which stays within [-1, 1].
+        denoise: 0 to 2; smooths the noise that brightening lifts, edges kept. 1 is a good value for phone photos taken
+            at night, 0 switches it off.
+        max_network_side: the small copy has at most this many pixels a side, which bounds the network's time and
+            memory. Networks that see 1/12 of the photo reach 1024 with a side of 12,288.
+        device: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        threads: how many cores one photo may use; all by default.
+
+    Attributes:
+        backend: what runs the fused pass: ``"numba"`` (CPU), ``"triton"`` (CUDA), or ``"torch"``, the plain form, on
+            other devices and where numba or Triton is missing.
+
+    Raises:
+        FileNotFoundError: no such weights file.
+        ValueError: a value out of range, an unknown name or device, or a damaged file.
+        TypeError: ``model`` is neither name, path nor curve network.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | ZeroDCE = "student-565",
+        *,
+        strength: float = 1.0,
+        denoise: float = 0.0,
+        max_network_side: int = 1024,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        for name, value in (("strength", strength), ("denoise", denoise)):
+            if not 0 <= value <= 2:
+                raise ValueError(f"{name} is a number from 0 to 2, not {value}")
+        if max_network_side < 1:
+            raise ValueError(f"max_network_side is at least 1, not {max_network_side}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is at least 1, not {threads}")
+        self.strength, self.denoise, self.max_network_side = float(strength), float(denoise), int(max_network_side)
+        self.threads = threads or available_threads()
+        self._engine = _engine(model, device)
+        self.backend: str = self._engine.backend
+
+    def __call__(self, image: Photo, out: Photo | None = None) -> Photo:
+        """Enhance a photo or a batch of photos of one size.
+
+        Args:
+            image: a Pillow image, a NumPy array or a PyTorch tensor. Arrays and tensors: H×W (grey), H×W×C, or B×H×W×C,
+                with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha); uint8, uint16, or float32 in [0, 1].
+            out: contiguous array or tensor like ``image`` to write to; ``image`` itself will do.
+
+        Returns:
+            ``out``, or a new photo of the same type, dtype, shape and mode. Alpha is untouched.
+
+        Raises:
+            TypeError: another type or dtype.
+            ValueError: another shape or Pillow mode, NaN, infinite, or values outside [0, 1].
+        """
+        return self._each(image, out, lambda photo, target: self._apply(photo, self._estimate(photo), target))
+
+    def estimate(self, image: Any) -> np.ndarray:
+        """The curve map of one photo (not of a batch), before strength: h×w×3 float32 in [-1, 1] at the network's
+        resolution, or h×w×(3·iterations) for networks with a map for each iteration. Raises as a call does."""
+        array = kinds.as_array(image)[0] if isinstance(image, Image.Image) else image
+        kinds.check(array)
+        if array.ndim == 4:
+            raise ValueError("estimate takes one photo at a time, not a batch")
+        array = self._reachable(array)
+        if not kinds.is_contiguous(array):
+            array = kinds.filled(array)
+        maps = self._estimate(array.reshape(*array.shape[:2], -1))
+        return np.moveaxis(maps if isinstance(maps, np.ndarray) else maps.cpu().numpy(), 0, -1)
+
+    def apply(self, image: Photo, curve_map: np.ndarray, out: Photo | None = None) -> Photo:
+        """Enhance one photo with a given curve map (h×w×3 in [-1, 1], any size) instead of its own: the map of the
+        frame before, a smoothed or an edited one. Strength and denoise hold. Raises as a call does."""
+        if curve_map.ndim != 3 or curve_map.shape[2] not in {3, 3 * self._engine.iterations} or 0 in curve_map.shape:
+            raise ValueError(f"a curve map has shape h×w×3, not {'×'.join(map(str, curve_map.shape))}")
+        if not np.abs(curve_map).max() <= 1:  # also when it is NaN
+            raise ValueError("the curve map has values outside [-1, 1]")
+        maps = self._engine.own(np.moveaxis(np.asarray(curve_map, dtype=np.float32), -1, 0))
+        return self._each(image, out, lambda photo, target: self._apply(photo, maps, target))
+
+    def _each(self, image: Any, out: Any, enhance: Callable[[Any, Any], None]) -> Any:
+        """Check, make the result, and run ``enhance(photo, target)`` for each photo as H×W×C."""
+        if isinstance(image, Image.Image):
+            if out is not None:
+                raise ValueError("out works with arrays; a Pillow image comes back as a new one")
+            if self.strength == 0 and self.denoise == 0:
+                return image.copy()
+            return kinds.enhance_pillow(image, lambda array: self._each(array, None, enhance))
+        kinds.check(image)
+        if out is None:
+            out = kinds.empty_like(image)
+        else:
+            kinds.check_out(image, out)
+        if self.strength == 0 and self.denoise == 0:
+            out[...] = image
+            return out
+        if not kinds.is_contiguous(image):
+            # Straightened out in the result's memory and enhanced there: no third copy.
+            out[...] = image
+            image = out
+        photos, targets = (
+            a if a.ndim == 4 else a.reshape(1, *a.shape[:2], -1) for a in map(self._reachable, (image, out))
+        )
+        for photo, target in zip(photos, targets, strict=True):
+            enhance(photo, target)
+        return out
+
+    def _reachable(self, image: Any) -> Any:
+        """The image as the engine takes it: the kernels for the CPU share a tensor's memory as an array."""
+        if self.backend != "numba" or not kinds.is_tensor(image):
+            return image
+        if image.device.type != "cpu":
+            raise ValueError(f"the photo lies on {image.device}, this Enhancer runs on the CPU; give it a device")
+        return image.detach().numpy()
+
+    def _network_size(self, height: int, width: int) -> tuple[int, int]:
+        shrink = max(self._engine.scale_factor, max(height, width) / self.max_network_side)
+        return max(1, math.ceil(height / shrink - 1e-9)), max(1, math.ceil(width / shrink - 1e-9))
+
+    def _estimate(self, photo: Any) -> Any:
+        return self._engine.estimate(photo, self._network_size(*photo.shape[:2]), self.threads)
+
+    def _apply(self, photo: Any, maps: Any, target: Any) -> None:
+        if photo.shape[2] < 3:  # grey stays grey
+            maps = maps.reshape(-1, 3, *maps.shape[1:]).mean(1)
+        self._engine.apply(photo, (maps * self.strength).clip(-1, 1), target, self.threads)
+
+
+def _engine(model: str | Path | ZeroDCE, device: str) -> Any:
+    """The engine for a device. PyTorch is asked about CUDA only where a driver could be."""
+    if not isinstance(model, str | Path) and not hasattr(model, "estimate_curve"):
+        raise TypeError(f"model is a name, a path or a curve network, not {type(model).__name__}")
+    kind = device.partition(":")[0]
+    if kind not in {"auto", "cpu", "cuda", "mps"}:
+        raise ValueError(f"device {device!r} is unknown; choose from auto, cpu, cuda, cuda:N, mps")
+    if kind == "auto" and not _may_have_cuda():
+        kind = "cpu"
+    if kind in {"auto", "cuda", "mps"}:
+        import torch
+
+        found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if kind != "auto" and not found[kind]:
+            raise ValueError(f"device {device!r}: PyTorch finds none here; use device='cpu'")
+        kind = ("cuda" if found["cuda"] else "cpu") if kind == "auto" else kind
+    if kind == "cpu" and importlib.util.find_spec("numba") is not None:
+        from kdlib.inference.cpu_engine import CpuEngine
+
+        return CpuEngine(model)
+    import torch
+
+    from kdlib.inference.torch_engine import TorchEngine
+    from kdlib.weights import load_model
+
+    loaded = load_model(model) if isinstance(model, str | Path) else model
+    return TorchEngine(loaded, torch.device(kind if device == "auto" else device))
+
+
+def _may_have_cuda() -> bool:
+    """False where no NVIDIA driver is installed: finding out through PyTorch would take its import."""
+    return sys.platform == "win32" or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))

@@ -1,0 +1,42 @@
+"""Splitting work over the CPU's cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+
+def available_threads() -> int:
+    """Cores that this process may use; the environment variable ``OMP_NUM_THREADS`` lowers it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(wanted))) if wanted.isdigit() else cores
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="kdlib")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child inherits the pool but not its threads, and would wait for them for ever.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def over_rows(work: Callable[[int, int], object], rows: int, threads: int) -> None:
+    """Run ``work(first, last)`` for consecutive parts of ``range(rows)``, one a thread, and wait for all.
+
+    Threads rather than processes: the compiled kernels, Pillow, OpenCV and PyAV all let go of the interpreter's lock.
+    """
+    parts = max(1, min(threads, rows))
+    bounds = [rows * part // parts for part in range(parts + 1)]
+    others = [_pool(threads).submit(work, *bounds[part : part + 2]) for part in range(1, parts)]
+    try:
+        work(*bounds[:2])
+    finally:
+        # Also after a failure: nobody may still be writing into the caller's array when this returns.
+        failures = [error for error in (other.exception() for other in others) if error is not None]
+    if failures:
+        raise failures[0]
