@@ -6,8 +6,12 @@ Heavy imports happen inside the commands, so that ``kdlib --help`` answers at on
 import typer
 
 from kdlib.cli import weights
+from kdlib.cli.benchmark import benchmark
+from kdlib.cli.enhance import enhance
 from kdlib.cli.evaluate import evaluate
 
 app = typer.Typer(no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos.")
+app.command()(enhance)
 app.command()(evaluate)
+app.command()(benchmark)
 app.add_typer(weights.app, name="weights")

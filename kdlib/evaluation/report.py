@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,16 +28,11 @@ def gamma(exponent: float) -> Method:
     return lambda photo: photo**exponent
 
 
-def clahe(clip: float = 4.0, tiles: int = 8) -> Method:
-    """Contrast-limited adaptive histogram equalisation of lightness in LAB (OpenCV)."""
-
-    def run(photo: Tensor) -> Tensor:
-        lab = cv2.cvtColor(to_array(photo), cv2.COLOR_RGB2LAB)
-        equaliser = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles))
-        lab[..., 0] = equaliser.apply(lab[..., 0].copy())
-        return to_tensor(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
-
-    return run
+def clahe_in_lab(photo: np.ndarray, clip: float = 4.0, tiles: int = 8) -> np.ndarray:
+    """Contrast-limited adaptive histogram equalisation of lightness in LAB (OpenCV); H×W×3 uint8 in and out."""
+    lightness, *colours = cv2.split(cv2.cvtColor(photo, cv2.COLOR_RGB2LAB))
+    equalised = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles)).apply(lightness)
+    return cv2.cvtColor(cv2.merge([equalised, *colours]), cv2.COLOR_LAB2RGB)
 
 
 def classical_methods() -> dict[str, Method]:
@@ -45,7 +41,7 @@ def classical_methods() -> dict[str, Method]:
         "input": lambda photo: photo,
         "gamma 0.3": gamma(0.3),
         "gamma 0.4": gamma(0.4),
-        "CLAHE": clahe(),
+        "CLAHE": lambda photo: to_tensor(clahe_in_lab(to_array(photo))),
     }
 
 

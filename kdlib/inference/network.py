@@ -6,7 +6,8 @@ longer than enhancing a hundred photos and more memory than twenty.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,32 +19,37 @@ from kdlib.inference.threads import over_rows
 _WORTH_THREADS = 4_000_000
 
 
-@compiled
-def _area_average(photo: Any, channels: int, colours: int, out: Any, first: int, last: int) -> None:
-    """Rows first … last of out (colours, h, w): means over windows of the photo (H, W·channels).
+@cache
+def _area_kernel(line: type, window: type) -> Callable[..., None]:
+    """Compile the area average; whole numbers are summed as such, which is exact and several times faster."""
 
-    Where the size is no multiple, neighbouring windows share a row or column, as in adaptive average pooling.
-    """
-    height, width = photo.shape[0], photo.shape[1] // channels
-    h, w = out.shape[1], out.shape[2]
-    total = np.zeros(photo.shape[1], dtype=np.float32)
-    for i in range(first, last):
-        total[:] = 0
-        top, bottom = i * height // h, -((i + 1) * height // -h)
-        for y in range(top, bottom):
-            for k in range(total.size):
-                total[k] += np.float32(photo[y, k])
-        for j in range(w):
-            left, right = j * width // w, -((j + 1) * width // -w)
-            for c in range(colours):
-                value = np.float32(0)
-                for x in range(left, right):
-                    value += total[x * channels + c]
-                out[c, i, j] = value / np.float32((bottom - top) * (right - left))
+    @compiled
+    def rows(photo: Any, channels: int, colours: int, top: float, out: Any, first: int, last: int) -> None:
+        height, width = photo.shape[0], photo.shape[1] // channels
+        h, w = out.shape[1], out.shape[2]
+        total = np.zeros(photo.shape[1], dtype=line)
+        for i in range(first, last):
+            total[:] = 0
+            upper, lower = i * height // h, -((i + 1) * height // -h)
+            for y in range(upper, lower):
+                for k in range(total.size):
+                    total[k] += line(photo[y, k])
+            for j in range(w):
+                left, right = j * width // w, -((j + 1) * width // -w)
+                area = (lower - upper) * (right - left)
+                for c in range(colours):
+                    value = window(0)
+                    for x in range(left, right):
+                        value += window(total[x * channels + c])
+                    out[c, i, j] = value / (area * top)
+
+    return rows
 
 
 def small_copy(photo: np.ndarray, size: tuple[int, int], *, threads: int = 1) -> np.ndarray:
     """Shrink a photo by averaging areas, which takes noise out instead of picking single pixels.
+
+    Where the size is no multiple, neighbouring windows share a row or column, as in adaptive average pooling.
 
     Args:
         photo: H×W×C, C-contiguous, uint8, uint16 or float32 in [0, 1]; alpha is left out, grey is repeated.
@@ -56,9 +62,10 @@ def small_copy(photo: np.ndarray, size: tuple[int, int], *, threads: int = 1) ->
     colours = 3 if channels >= 3 else 1
     small = np.empty((colours, *size), dtype=np.float32)
     flat = photo.reshape(height, -1)
-    over_rows(lambda a, b: _area_average(flat, channels, colours, small, a, b), size[0], threads)
-    if photo.dtype.kind == "u":
-        small /= np.iinfo(photo.dtype).max
+    whole = photo.dtype.kind == "u"
+    kernel = _area_kernel(np.uint32, np.uint64) if whole else _area_kernel(np.float32, np.float64)
+    top = float(np.iinfo(photo.dtype).max) if whole else 1.0
+    over_rows(lambda a, b: kernel(flat, channels, colours, top, small, a, b), size[0], threads)
     return small if colours == 3 else np.repeat(small, 3, axis=0)
 
 

@@ -1,0 +1,268 @@
+"""How fast: the Enhancer beside other ways to enhance the same photo, measured in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdlib.evaluation.report import clahe_in_lab
+from kdlib.inference import Enhancer
+from kdlib.models import ZeroDCE
+from kdlib.weights import load_model
+
+SIZES = {"640×480": (640, 480), "1080p": (1920, 1080), "4K": (3840, 2160), "12 MP": (4000, 3000)}  # width, height
+OURS = "kdlib"
+EAGER, ONNX, COMPILED = "PyTorch, eager", "ONNX Runtime", "torch.compile"
+CLAHE, LUT, COPY = "OpenCV CLAHE", "cv2.LUT", "copy"
+_BLOCKS = 3
+_PAUSE = 0.05  # seconds
+_PACKAGES = ("kdlib", "torch", "numba", "numpy", "opencv-python", "onnxruntime")
+
+Run = Callable[[], object]
+
+
+class PublishedForm(nn.Module):
+    """Enhancing as the published code of Zero-DCE++ writes it: a full-size map, then pass after pass over the photo."""
+
+    def __init__(self, model: ZeroDCE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B×3×H×W in [0, 1] → the same."""
+        r = self.model.curve_map(x)
+        for _ in range(self.model.iterations):
+            x = x + r * (torch.pow(x, 2) - x)
+        return x
+
+
+def rivals(photo: np.ndarray, model: ZeroDCE, threads: int) -> Iterator[tuple[str, Run | str]]:
+    """Every method by name, each ready to run on the same photo, or the reason why it cannot be run here.
+
+    The networks get and give float32 tensors, which are made outside the measurement; the Enhancer and OpenCV get and
+    give 8 bits, whole way. That favours the networks.
+    """
+    out = np.empty_like(photo)
+    enhance = Enhancer(model, device="cpu", threads=threads)
+    yield OURS, lambda: enhance(photo, out=out)
+    tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float().div(255).contiguous()
+    published = PublishedForm(model).eval()
+
+    def eager() -> Tensor:
+        with torch.inference_mode():
+            return published(tensor)
+
+    yield EAGER, eager
+    yield ONNX, _onnx_runtime(published, tensor, threads)
+    yield COMPILED, _torch_compile(published, tensor)
+    yield CLAHE, lambda: clahe_in_lab(photo)
+    table = np.clip(255 * np.linspace(0, 1, 256) ** 0.4 + 0.5, 0, 255).astype(np.uint8)
+    yield LUT, lambda: cv2.LUT(photo, table, out)
+    yield COPY, lambda: np.copyto(out, photo)
+
+
+def _onnx_runtime(module: nn.Module, tensor: Tensor, threads: int) -> Run | str:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - what PyTorch exports with
+    except ImportError as missing:
+        return f"{missing.name} is not installed; pip install -e '.[benchmark]'"
+    file = io.BytesIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (tensor,), dynamo=True, verbose=False).save(file)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Its threads would go on spinning into the next method's measurement.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: tensor.numpy()}
+    return lambda: session.run(None, feed)
+
+
+def _torch_compile(module: nn.Module, tensor: Tensor) -> Run | str:
+    torch._dynamo.reset()
+    compiled = torch.compile(module, dynamic=False)
+
+    def run() -> Tensor:
+        with torch.inference_mode():
+            return compiled(tensor)
+
+    try:
+        run()
+    except Exception as error:  # no compiler, or one that PyTorch does not get on with
+        return f"torch.compile failed: {str(error).strip().splitlines()[0]}"
+    return run
+
+
+def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each repetition of each method, in blocks that take turns.
+
+    A block starts with a pause, in which the threads of the method before go to sleep, and with one run that is not
+    counted, which brings the method's own data back.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for block in range(_BLOCKS):
+        for name, run in runs.items():
+            time.sleep(_PAUSE)
+            run()
+            for _ in range(repeats * (block + 1) // _BLOCKS - repeats * block // _BLOCKS):
+                start = time.perf_counter()
+                run()
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def benchmark(
+    model: str = "student-565",
+    sizes: Sequence[str] = tuple(SIZES),
+    *,
+    repeats: int = 15,
+    threads: int = 2,
+    without: Sequence[str] = (),
+    progress: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Time every method on photos of several sizes.
+
+    Args:
+        model: name or path of the curve network that all networks' rows share.
+        sizes: names from ``SIZES``, or ``WIDTHxHEIGHT``.
+        repeats: measured runs of each method; the median counts.
+        threads: for every method.
+        without: methods to leave out.
+        progress: called with what is measured next.
+
+    Returns:
+        Settings and versions, ``rows`` (one for each size and method, with median and quartiles in ms) and for
+        each size ``ratios``: how many times longer than kdlib each method takes. ``left_out`` gives reasons. With a
+        CUDA device, ``cuda`` holds what :func:`benchmark_cuda` measured.
+
+    Raises:
+        ValueError: an unknown size, or fewer than one repetition.
+        FileNotFoundError: no such weights file.
+    """
+    if repeats < 1 or threads < 1:
+        raise ValueError(f"repeats and threads are at least 1, not {repeats} and {threads}")
+    shapes = {size: _shape(size) for size in sizes}
+    loaded = load_model(model)
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, dict[str, float]] = {}
+    left_out: dict[str, str] = dict.fromkeys(without, "not asked for")
+    with _threads(threads):
+        for size, (width, height) in shapes.items():
+            # Dark noise: no method's time depends on what the photo shows.
+            photo = np.random.default_rng(0).integers(0, 64, (height, width, 3), dtype=np.uint8)
+            runs: dict[str, Run] = {}
+            progress(f"{size}: preparing")
+            for name, run in rivals(photo, loaded, threads):
+                if isinstance(run, str):
+                    left_out.setdefault(name, run)
+                elif name not in without:
+                    runs[name] = run
+            progress(f"{size}: measuring")
+            medians = {}
+            for name, seconds in measure(runs, repeats).items():
+                quarter, middle, three_quarters = _quartiles(seconds)
+                medians[name] = middle
+                rows.append(
+                    {
+                        "size": size,
+                        "width": width,
+                        "height": height,
+                        "method": name,
+                        "ms": round(middle, 4),
+                        "ms_quartiles": [round(quarter, 4), round(three_quarters, 4)],
+                        "ns_per_pixel": round(middle * 1e6 / (width * height), 3),
+                    }
+                )
+            ratios[size] = {name: round(ms / medians[OURS], 2) for name, ms in medians.items()}
+    return {
+        "model": model,
+        "repeats": repeats,
+        "threads": threads,
+        "versions": _versions(),
+        "rows": rows,
+        "ratios": ratios,
+        "left_out": left_out,
+        "cuda": benchmark_cuda(model) if torch.cuda.is_available() else None,
+    }
+
+
+def benchmark_cuda(model: str = "student-565", *, repeats: int = 200) -> dict[str, Any]:
+    """A 4K frame that lies on the CUDA device already: whole path, beside the device's own copy of the frame.
+
+    Returns:
+        Medians in microseconds, and the copy's time as a fraction of the Enhancer's.
+    """
+    width, height = SIZES["4K"]
+    frame = torch.randint(0, 64, (height, width, 3), dtype=torch.uint8, device="cuda")
+    out = torch.empty_like(frame)
+    enhance = Enhancer(model, device="cuda")
+
+    def microseconds(run: Run) -> float:
+        times = []
+        for k in range(repeats + 20):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            if k >= 20:
+                times.append(start.elapsed_time(end) * 1000)
+        return statistics.median(times)
+
+    ours, copy = microseconds(lambda: enhance(frame, out=out)), microseconds(lambda: out.copy_(frame))
+    return {
+        "device": torch.cuda.get_device_name(),
+        "backend": enhance.backend,
+        "us": round(ours, 1),
+        "copy_us": round(copy, 1),
+        "fraction_of_copy_bandwidth": round(copy / ours, 4),
+    }
+
+
+def _shape(size: str) -> tuple[int, int]:
+    if size in SIZES:
+        return SIZES[size]
+    width, _, height = size.replace("×", "x").partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ValueError(f"size {size!r} is unknown; choose from {', '.join(SIZES)}, or give WIDTHxHEIGHT")
+    return int(width), int(height)
+
+
+def _quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
+    low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75]) * 1e3
+    return float(low), float(middle), float(high)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """The same number of threads for PyTorch and OpenCV, and as before afterwards."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
