@@ -75,6 +75,8 @@ def enhance(
     console.print(
         f"{len(summary.done)} enhanced{kept}, {seconds:.1f} s{escape(where)}", highlight=False, soft_wrap=True
     )
+    for path, note in summary.notes:
+        console.print(f"[yellow]{escape(str(path))}[/]: {escape(note)}", highlight=False, soft_wrap=True)
     for path, reason in summary.failed:
         console.print(f"[bold red]{escape(str(path))}[/]: {escape(reason)}", highlight=False, soft_wrap=True)
     if summary.failed:

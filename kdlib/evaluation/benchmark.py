@@ -79,15 +79,15 @@ def _onnx_runtime(module: nn.Module, tensor: Tensor, threads: int) -> Run | str:
         import onnxscript  # noqa: F401 - what PyTorch exports with
     except ImportError as missing:
         return f"{missing.name} is not installed; pip install -e '.[benchmark]'"
-    file = io.BytesIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, (tensor,), dynamo=True, verbose=False).save(file)
+        program = torch.onnx.export(module, (tensor,), dynamo=True, verbose=False)
+    assert program is not None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Its threads would go on spinning into the next method's measurement.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: tensor.numpy()}
     return lambda: session.run(None, feed)
 

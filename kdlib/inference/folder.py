@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdlib.data.photo_file import PHOTO_SUFFIXES, PhotoError, decode_photo, encode_photo
@@ -22,11 +22,19 @@ class Job:
 
 @dataclass
 class Summary:
-    """What became of a list of jobs: ``done``, ``kept`` from an earlier run, ``failed`` with the reason for each."""
+    """What became of a list of jobs.
+
+    Attributes:
+        done: results that were written.
+        kept: results of an earlier run that were left as they are.
+        failed: photos without a result, each with the reason.
+        notes: results that lack something of their photo, each with what it is.
+    """
 
     done: list[Path] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool = False, suffix: str = "") -> list[Job]:
@@ -49,6 +57,10 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
     if output is not None and _names_a_file(output):
         if len(files) != 1 or folders:
             raise ValueError(f"{output} names one file, but there are several photos to write; give a folder")
+        if _kind(files[0]) != _kind(output):
+            raise ValueError(
+                f"{files[0].name} stays a {_kind(files[0])} file; name the result {output.stem}{files[0].suffix}"
+            )
         jobs = [Job(files[0], output)]
     else:
         jobs = []
@@ -81,6 +93,11 @@ def _expand(pattern: str | Path) -> list[Path]:
 
 def _names_a_file(output: Path) -> bool:
     return output.suffix.lower() in PHOTO_SUFFIXES and not output.is_dir()
+
+
+def _kind(path: Path) -> str:
+    extension = path.suffix.lower().removeprefix(".")
+    return {"jpeg": "jpg", "tiff": "tif"}.get(extension, extension)
 
 
 def _renamed(path: Path, suffix: str) -> Path:
@@ -153,7 +170,7 @@ def enhance_files(
             "--overwrite replaces them, --resume keeps them"
         )
     if resume and not overwrite:
-        summary.kept = [job.source for job in existing]
+        summary.kept = [job.target for job in existing]
         kept = {job.target for job in existing}
         jobs = [job for job in jobs if job.target not in kept]
     workers = max(1, min(workers, len(jobs)))
@@ -161,12 +178,14 @@ def enhance_files(
     enhance = enhancer(1 if workers > 1 else 0)
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
 
-    def run(job: Job) -> None:
+    def run(job: Job) -> tuple[str, ...]:
         photo = decode_photo(job.source, **limit)
-        encode_photo(replace(photo, pixels=enhance(photo.pixels)), job.target)
+        enhance(photo.pixels, out=photo.pixels)
+        encode_photo(photo, job.target)
+        return photo.notes
 
     waiting = iter(jobs)
-    running: dict[Future[None], Job] = {}
+    running: dict[Future[tuple[str, ...]], Job] = {}
     with ThreadPoolExecutor(workers, thread_name_prefix="photo") as pool:
         try:
             while True:
@@ -176,7 +195,7 @@ def enhance_files(
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
-                    _note(summary, job, future.exception())
+                    _note(summary, job, future)
                     progress(job.source)
         finally:
             for future in running:
@@ -185,9 +204,11 @@ def enhance_files(
     return summary
 
 
-def _note(summary: Summary, job: Job, error: BaseException | None) -> None:
+def _note(summary: Summary, job: Job, future: Future[tuple[str, ...]]) -> None:
+    error = future.exception()
     if error is None:
         summary.done.append(job.target)
+        summary.notes += [(job.target, note) for note in future.result()]
     elif isinstance(error, PhotoError):
         summary.failed.append((job.source, str(error).removeprefix(f"{job.source}: ")))
     elif isinstance(error, OSError | ValueError | MemoryError):
