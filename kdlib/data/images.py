@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import struct
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm", ".pgm"})
+from kdlib.data.photo_paths import PHOTO_SUFFIXES, PhotoError, list_photos, photo_errors
+from kdlib.files import replacing
 
-
-class PhotoError(ValueError):
-    """A file is no readable photo; the message names the file and the reason."""
+__all__ = [
+    "PHOTO_SUFFIXES",
+    "PhotoError",
+    "list_photos",
+    "open_photo",
+    "read_photo",
+    "to_array",
+    "to_tensor",
+    "write_photo",
+]
 
 
 def open_photo(path: str | Path) -> Image.Image:
@@ -27,22 +33,11 @@ def open_photo(path: str | Path) -> Image.Image:
         PhotoError: missing, empty, truncated, too large, or not an image.
     """
     path = Path(path)
-    try:
-        if path.stat().st_size == 0:
-            raise PhotoError(f"{path}: the file is empty")
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I") or upright.mode == "F":
-                upright = Image.fromarray(_to_eight_bits(np.asarray(upright), upright.mode))
-            return upright.convert("RGB")
-    except UnidentifiedImageError:
-        raise PhotoError(f"{path}: not an image in a known format") from None
-    except FileNotFoundError:
-        raise PhotoError(f"{path}: no such file") from None
-    except (OSError, SyntaxError, ValueError, RuntimeError, struct.error, Image.DecompressionBombError) as error:
-        if isinstance(error, PhotoError):
-            raise
-        raise PhotoError(f"{path}: cannot be decoded ({error})") from None
+    with photo_errors(path), Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I") or upright.mode == "F":
+            upright = Image.fromarray(_to_eight_bits(np.asarray(upright), upright.mode))
+        return upright.convert("RGB")
 
 
 def _to_eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
@@ -75,13 +70,11 @@ def write_photo(path: str | Path, photo: np.ndarray | Tensor) -> Path:
     array = to_array(photo) if isinstance(photo, Tensor) else photo
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"{path}: expected H×W×3 uint8, got {array.shape} {array.dtype}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        Image.fromarray(array).save(partial, quality=95)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    image_format = Image.registered_extensions().get(path.suffix.lower())
+    if image_format is None:
+        raise ValueError(f"{path}: unknown file extension {path.suffix!r}; .png and .jpg are known, for example")
+    with replacing(path) as partial:
+        Image.fromarray(array).save(partial, format=image_format, quality=95)
     return path
 
 
@@ -93,28 +86,3 @@ def to_tensor(photo: np.ndarray) -> Tensor:
 def to_array(photo: Tensor) -> np.ndarray:
     """3×H×W floating point → H×W×3 uint8, clamped to [0, 1] and rounded."""
     return photo.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def list_photos(folder: str | Path) -> list[Path]:
-    """All photos below a folder, sorted, hidden files left out.
-
-    Raises:
-        FileNotFoundError: the folder does not exist.
-        NotADirectoryError: it is a file.
-        ValueError: there is no photo in it.
-    """
-    folder = Path(folder).expanduser()
-    if not folder.exists():
-        raise FileNotFoundError(f"the folder {folder} does not exist")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; give the folder that holds the photos")
-    photos = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not photos:
-        raise ValueError(f"no photos in {folder} (looked for {', '.join(sorted(PHOTO_SUFFIXES))}, in subfolders too)")
-    return photos

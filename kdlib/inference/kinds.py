@@ -82,6 +82,16 @@ def filled(image: Any) -> Any:
     return copy
 
 
+def on_host(image: Any) -> np.ndarray:
+    """An array as it is; a tensor as an array, which shares its memory if that is the CPU's."""
+    return image.detach().cpu().numpy() if is_tensor(image) else image
+
+
+def as_tensor(array: np.ndarray) -> Any:
+    """An array as a tensor that shares its memory."""
+    return sys.modules["torch"].from_numpy(array)
+
+
 def _dtype(image: Any) -> str:
     return image.dtype.name if isinstance(image, np.ndarray) else str(image.dtype).removeprefix("torch.")
 
