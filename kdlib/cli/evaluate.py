@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markdown import Markdown
 
 from kdlib.cli._output import console, fail
+
+if TYPE_CHECKING:
+    from kdlib.models import ZeroDCE
+
 
 def read_earlier(path: Path, data: str) -> list[dict[str, object]]:
     """The rows of an earlier evaluation on the same data, or a ValueError."""
@@ -25,12 +29,32 @@ def read_earlier(path: Path, data: str) -> list[dict[str, object]]:
     return rows
 
 
+def denoised(label: str, model: ZeroDCE, amounts: list[float], data: Path | None) -> list[dict[str, object]]:
+    """Rows for the Enhancer with denoising, and for the blur that it has to beat."""
+    from kdlib.data.datasets import evaluation_pairs
+    from kdlib.evaluation.report import as_method, gaussian_after, score, through_enhancer
+    from kdlib.models import count_parameters
+
+    if not amounts:
+        return []
+    methods = {f"{label}, Gaussian of sigma 1": gaussian_after(as_method(model))}
+    methods |= {f"{label}, denoise {amount:g}": through_enhancer(model, amount) for amount in amounts}
+    parameters = count_parameters(model)
+    return [
+        {"method": name, "parameters": parameters, **score(method, evaluation_pairs(data))}
+        for name, method in methods.items()
+    ]
+
+
 def evaluate(
     models: Annotated[list[str] | None, typer.Argument(help="Names or weights files; default: all shipped.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with low/ and high/; default: embedded photos.")] = None,
     teacher: Annotated[str, typer.Option(help="Also measure the fidelity of each model to this one.")] = "",
     scale_factor: Annotated[int, typer.Option(help="The network sees the photo at 1/N; 0 keeps the model's own.")] = 0,
     curve_activation: Annotated[str, typer.Option(help="tanh or sigmoid, for all models; empty keeps their own.")] = "",
+    denoise: Annotated[
+        list[float] | None, typer.Option(help="Score the Enhancer too, denoising this much; repeatable.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the scores to this JSON file.")] = None,
     append: Annotated[bool, typer.Option(help="Keep the rows of other methods that the file already has.")] = False,
 ) -> None:
@@ -55,6 +79,7 @@ def evaluate(
             loaded[name if label in loaded else label] = load_model(name, **overrides)
         with console.status("scoring …"):
             rows = compare(loaded, lambda: evaluation_pairs(data))
+            rows += [row for label, model in loaded.items() for row in denoised(label, model, denoise or [], data)]
         columns = dict(COLUMNS)
         if teacher:
             master = load_model(teacher)

@@ -87,7 +87,9 @@ def _onnx_runtime(module: nn.Module, tensor: Tensor, threads: int) -> Run | str:
     options.intra_op_num_threads = threads
     # Its threads would go on spinning into the next method's measurement.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     feed = {session.get_inputs()[0].name: tensor.numpy()}
     return lambda: session.run(None, feed)
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from kdlib.data.images import to_array, to_tensor
 from kdlib.evaluation.metrics import enhance_tensor, gt_mean, lpips, lpips_available, psnr, quantise, ssim
 from kdlib.files import replacing
-from kdlib.models import count_parameters
+from kdlib.inference import Enhancer
+from kdlib.models import ZeroDCE, count_parameters
 
 Method = Callable[[Tensor], Tensor]
 
@@ -48,6 +49,17 @@ def classical_methods() -> dict[str, Method]:
 def as_method(model: nn.Module) -> Method:
     """A model as a function from photo to photo (3×H×W in [0, 1])."""
     return lambda photo: enhance_tensor(model, photo)
+
+
+def through_enhancer(model: ZeroDCE, denoise: float = 0.0) -> Method:
+    """A model as users meet it: 8 bits in and out, through :class:`kdlib.Enhancer`."""
+    enhance = Enhancer(model, denoise=denoise, device="cpu")
+    return lambda photo: to_tensor(enhance(to_array(photo)))
+
+
+def gaussian_after(method: Method, sigma: float = 1.0) -> Method:
+    """What denoising has to beat: a plain Gaussian over a method's 8-bit output."""
+    return lambda photo: to_tensor(cv2.GaussianBlur(to_array(method(photo)), (0, 0), sigma))
 
 
 def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[str, Any]:

@@ -182,18 +182,23 @@ def _newest(capture: Any) -> Generator[_Grabbed, None, None]:
     """The newest frame whenever one is asked for; a thread takes all from the camera, whose driver would queue them."""
     slot: queue.Queue[_Grabbed] = queue.Queue(1)
     stop, ended = threading.Event(), threading.Event()
+    failures: list[Exception] = []
 
     def grab() -> None:
-        while not stop.is_set():
-            there, bgr = capture.read()
-            if not there:
-                break
-            try:
-                dropped = slot.get_nowait().dropped + 1
-            except queue.Empty:
-                dropped = 0
-            slot.put(_Grabbed(bgr, time.perf_counter(), dropped))
-        ended.set()
+        try:
+            while not stop.is_set():
+                there, bgr = capture.read()
+                if not there:
+                    break
+                try:
+                    dropped = slot.get_nowait().dropped + 1
+                except queue.Empty:
+                    dropped = 0
+                slot.put(_Grabbed(bgr, time.perf_counter(), dropped))
+        except Exception as error:  # raised where somebody sees it
+            failures.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=grab, name="kdlib-camera", daemon=True)
     thread.start()
@@ -204,7 +209,9 @@ def _newest(capture: Any) -> Generator[_Grabbed, None, None]:
                 yield slot.get(timeout=0 if over else 0.05)
             except queue.Empty:
                 if over:
-                    return
+                    break
+        if failures:
+            raise failures[0]
     finally:
         stop.set()
         thread.join()

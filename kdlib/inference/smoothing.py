@@ -84,8 +84,11 @@ class SceneCuts:
         if last is None:
             return True
         relit = np.abs(np.sort(current, axis=None) - np.sort(last, axis=None)).mean()
-        change = _spread(current - last) / (_spread(current) + _spread(last) + 0.05)
-        return bool(relit > _RELIT and change > _OTHERWISE and _correlation(last, current) < _UNLIKE)
+        return bool(
+            relit > _RELIT
+            and _correlation(last, current) < _UNLIKE
+            and _spread(current - last) > _OTHERWISE * (_spread(current) + _spread(last) + 0.05)
+        )
 
 
 def _spread(values: np.ndarray) -> float:

@@ -147,7 +147,8 @@ def enhance_video(
                 output.finish()
                 encoding += perf_counter() - begun
         except av.FFmpegError as error:
-            raise VideoError(f"{out} could not be written ({error.strerror})") from None
+            reason = f"{out} could not be written ({error.strerror})"
+            raise VideoError(f"{reason}; if there is room for it, .mkv holds more kinds of tracks") from None
     per_frame = 1000 / max(len(times), 1)
     return VideoReport(
         out=out,

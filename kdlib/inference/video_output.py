@@ -25,6 +25,7 @@ from kdlib.inference.video_input import EXACT, RGB, UNSPECIFIED, Colours, Pictur
 _CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 22, "libsvtav1": 22}
 _QUIET = {"libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {"row-mt": "1"}}
 _EVEN_SIDES = {"libx264", "libx265", "libsvtav1"}  # encoders that want whole chroma samples
+_HDR = {16, 18}  # AVColorTransferCharacteristic of PQ and HLG
 # Tags that describe the file rather than the video; they would be wrong of another file
 _NOT_COPIED = (
     "major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps", "number_of_", "_statistics",
@@ -168,6 +169,8 @@ class VideoOutput:
             context.sample_aspect_ratio = source.sample_aspect_ratio
             if self._format == "webm" and source.sample_aspect_ratio != 1:
                 self.notes.append("WebM files do not keep that pixels are not square; choose .mkv or .mp4")
+        if colours.transfer in _HDR:
+            self.notes.append("HDR video is tagged as such, but what it says about the mastering display is not kept")
         context.thread_count = threads
         context.flags |= int(Flags.frame_duration)
         if source.interlaced:

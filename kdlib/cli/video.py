@@ -1,0 +1,144 @@
+"""``kdlib video`` and ``kdlib camera``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from kdlib.cli._output import console, fail
+
+if TYPE_CHECKING:
+    from kdlib.inference.video import VideoReport
+
+_LISTED = 10  # damaged frames named one by one
+
+
+def video(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to: .mp4, .m4v, .mov, .mkv or .webm.")],
+    model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "student-565",
+    strength: Annotated[float, typer.Option(help="0 changes nothing, 1 is the network's choice, 2 the most.")] = 1.0,
+    denoise: Annotated[float, typer.Option(help="0 (off) to 2: smooth the noise that brightening lifts.")] = 0.0,
+    smoothing: Annotated[
+        float, typer.Option(help="Seconds in which the brightening follows the scene; 0: at once, frame by frame.")
+    ] = 0.25,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Original left, enhanced right.")] = False,
+    codec: Annotated[
+        str | None, typer.Option(help="Encoder, as FFmpeg names it. [default: libx264, libvpx-vp9 for .webm]")
+    ] = None,
+    crf: Annotated[
+        float | None, typer.Option(help="Quality of the encoder, lower is better. [default: near-visually lossless]")
+    ] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option(help="As FFmpeg names it, for example yuv420p10le. [default: as IN]")
+    ] = None,
+    encoder_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A further option of the encoder: preset=slow.")
+    ] = None,
+    encoder_threads: Annotated[int, typer.Option(min=0, help="Threads of the encoder; 0: its own choice.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+) -> None:
+    """Brighten a video. Sound, frame times, rotation, colour tags and metadata stay as they are.
+
+    A damaged frame is bridged (patched by the decoder, or the picture before it once more) and reported. The video is
+    complete then, and the exit code 0.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from kdlib.inference.enhancer import Enhancer
+    from kdlib.inference.video import enhance_video
+
+    options = dict(entry.partition("=")[::2] for entry in encoder_option or [])
+    if "" in options or "" in options.values():
+        raise fail("--encoder-option takes NAME=VALUE, such as preset=slow")
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+    try:
+        enhancer = Enhancer(model, strength=strength, denoise=denoise, device=device)
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("", total=None, speed="")
+
+            def progress(frames: int, expected: int) -> None:
+                speed = bar.tasks[0].speed
+                shown = f"{speed:.1f} frames/s" if speed else ""
+                bar.update(task, completed=frames, total=max(expected, frames) or None, speed=shown)
+
+            report = enhance_video(
+                source,
+                out,
+                enhancer,
+                smoothing=smoothing,
+                side_by_side=side_by_side,
+                codec=codec,
+                crf=crf,
+                pixel_format=pixel_format,
+                options=options,
+                threads=encoder_threads,
+                overwrite=overwrite,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        fail(f"stopped; {out} was not written")
+        raise typer.Exit(130) from None
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+    _print_report(report)
+
+
+def _print_report(report: VideoReport) -> None:
+    def line(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    steady = report.steadiness
+    line(f"{escape(str(report.out))}: {report.frames} frames, {report.width}×{report.height}, {report.elapsed:.1f} s")
+    line(
+        f"a frame: decoding {report.decode_ms:.2f} ms, enhancing {report.enhance_ms:.2f} ms, "
+        f"encoding {report.encode_ms:.2f} ms, at the same time"
+    )
+    line(
+        f"brightness from frame to frame: ±{steady.source:.2%} in the source, ±{steady.output:.2%} enhanced "
+        f"(±{steady.unsmoothed:.2%} without smoothing)"
+    )
+    line(f"the enhancement's own share: ±{steady.gain:.2%} (±{steady.gain_unsmoothed:.2%} without smoothing)")
+    for note in report.notes:
+        line(f"[yellow]Note:[/] {escape(note)}")
+    if report.damages:
+        repeated = sum(damage.repeated for damage in report.damages)
+        line(
+            f"[bold yellow]Warning:[/] {len(report.damages)} damaged frames: {len(report.damages) - repeated} patched "
+            f"by the decoder, {repeated} replaced by the picture before"
+        )
+        for damage in report.damages[:_LISTED]:
+            line(f"  {damage.time:.3f} s: {'replaced' if damage.repeated else 'patched'}")
+        if len(report.damages) > _LISTED:
+            line(f"  … the last at {report.damages[-1].time:.3f} s")
+
+
+def camera(
+    source: Annotated[str, typer.Argument(help="Number of a camera, or a video file.")] = "0",
+    model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "student-565",
+    strength: Annotated[float, typer.Option(help="0 changes nothing, 1 is the network's choice, 2 the most.")] = 1.0,
+    denoise: Annotated[float, typer.Option(help="0 (off) to 2: smooth the noise that brightening lifts.")] = 0.0,
+    smoothing: Annotated[
+        float, typer.Option(help="Seconds in which the brightening follows the scene; 0: at once, frame by frame.")
+    ] = 0.25,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+) -> None:
+    """Show a camera's picture, and beside it the enhanced one, with frames per second and latency. q quits."""
+    from kdlib.inference.camera import Window, view
+    from kdlib.inference.enhancer import Enhancer
+
+    try:
+        enhancer = Enhancer(model, strength=strength, denoise=denoise, device=device)
+        with Window("kdlib") as window:
+            report = view(source, enhancer, window.show, smoothing=smoothing)
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+    console.print(
+        f"{report.frames} frames, {report.frames_per_second:.1f} a second, latency {report.latency_ms:.1f} ms, "
+        f"{report.dropped} left out to keep up",
+        highlight=False,
+    )
