@@ -10,8 +10,8 @@ from torch.nn import DataParallel
 
 import kdlib.catalogue as catalogue_module
 from kdlib import weights
-from kdlib.models import create_model
 from kdlib.catalogue import catalogue, sha256_of, verify
+from kdlib.models import create_model
 from kdlib.weights import load_model, read_weights, resolve_model, save_model
 
 CONFIGS = {

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from kdlib.models import ZeroDCE
 
 
+# Of the architecture in a weights file. Where there are others, :func:`kdlib.load_model` says what is wrong.
+_ARGUMENTS = {"width", "depth", "iterations", "separable", "shared_map", "skips", "scale_factor", "curve_activation"}
+
+
 class CpuEngine:
     """Runs network and fused pass on the CPU."""
 
@@ -61,16 +65,21 @@ def _open_without_torch(model: str | Path) -> SeparableNetwork | None:
         with safe_open(path, framework="np") as file:
             architecture = json.loads((file.metadata() or {})["architecture"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        return SeparableNetwork(state, architecture) if architecture["separable"] else None
+        if set(architecture) != _ARGUMENTS or not architecture["separable"]:
+            return None
+        return SeparableNetwork(state, architecture)
     except (SafetensorError, KeyError, TypeError, ValueError):
         return None
 
 
 def _in_torch(model: ZeroDCE) -> Callable[[np.ndarray, int], np.ndarray]:
     """A network that has no compiled form."""
+    import copy
+
     import torch
 
-    model = model.cpu().eval()
+    # A copy: the model may be in training, on another device, and in another precision.
+    model = copy.deepcopy(model).cpu().float().eval()
 
     def run(small: np.ndarray, threads: int) -> np.ndarray:
         with torch.inference_mode():

@@ -42,7 +42,7 @@ def _stretch(maps: Any, row: int, channels: int, colours: int, out: Any) -> None
                 left = line[k]
                 slope = line[min(k + 1, w - 1)] - left
                 # Columns from map column k up to map column k + 1.
-                last = width if k >= w - 2 else min(width, int(np.ceil((k + 1) / step)))
+                last = width if k >= w - 2 or width == 1 else min(width, int(np.ceil((k + 1) / step)))
                 for x in range(first, last):
                     out[m, x * channels + c] = left + out.dtype.type(x * step - k) * slope
                 first = last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from kdlib.inference import kinds
+from kdlib.inference import kinds, pillow
 from kdlib.inference.threads import available_threads
 
 if TYPE_CHECKING:
     from kdlib.models import ZeroDCE
 
 Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the result is of the same type
+
+
+# Samples in a photo; for fewer, handing rows to other threads takes longer than enhancing them.
+_WORTH_THREADS = 200_000
 
 
 class Enhancer:
@@ -90,11 +95,13 @@ class Enhancer:
     def estimate(self, image: Any) -> np.ndarray:
         """The curve map of one photo (not of a batch), before strength: h×w×3 float32 in [-1, 1] at the network's
         resolution, or h×w×(3·iterations) for networks with a map for each iteration. Raises as a call does."""
-        array = kinds.as_array(image)[0] if isinstance(image, Image.Image) else image
+        array = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
         kinds.check(array)
         if array.ndim == 4:
             raise ValueError("estimate takes one photo at a time, not a batch")
         array = self._reachable(array)
+        if isinstance(array, np.ndarray) and not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         if not kinds.is_contiguous(array):
             array = kinds.filled(array)
         maps = self._estimate(array.reshape(*array.shape[:2], -1))
@@ -103,6 +110,8 @@ class Enhancer:
     def apply(self, image: Photo, curve_map: np.ndarray, out: Photo | None = None) -> Photo:
         """Enhance one photo with a given curve map (h×w×3 in [-1, 1], any size) instead of its own: the map of the
         frame before, a smoothed or an edited one. Strength and denoise hold. Raises as a call does."""
+        if not (isinstance(curve_map, np.ndarray) or kinds.is_tensor(curve_map)):
+            raise TypeError(f"a curve map is an array h×w×3, not {type(curve_map).__name__}")
         if curve_map.ndim != 3 or curve_map.shape[2] not in {3, 3 * self._engine.iterations} or 0 in curve_map.shape:
             raise ValueError(f"a curve map has shape h×w×3, not {'×'.join(map(str, curve_map.shape))}")
         if not np.abs(curve_map).max() <= 1:  # also when it is NaN
@@ -117,7 +126,7 @@ class Enhancer:
                 raise ValueError("out works with arrays; a Pillow image comes back as a new one")
             if self.strength == 0 and self.denoise == 0:
                 return image.copy()
-            return kinds.enhance_pillow(image, lambda array: self._each(array, None, enhance))
+            return pillow.enhance_pillow(image, lambda array: self._each(array, None, enhance))
         kinds.check(image)
         if out is None:
             out = kinds.empty_like(image)
@@ -126,6 +135,11 @@ class Enhancer:
         if self.strength == 0 and self.denoise == 0:
             out[...] = image
             return out
+        if isinstance(image, np.ndarray) and not image.dtype.isnative:
+            out[...] = self._each(image.astype(image.dtype.newbyteorder("=")), None, enhance)
+            return out
+        if kinds.is_tensor(image):
+            image = image.detach()
         if not kinds.is_contiguous(image):
             # Straightened out in the result's memory and enhanced there: no third copy.
             out[...] = image
@@ -150,13 +164,17 @@ class Enhancer:
         return max(1, math.ceil(height / shrink - 1e-9)), max(1, math.ceil(width / shrink - 1e-9))
 
     def _estimate(self, photo: Any) -> Any:
-        return self._engine.estimate(photo, self._network_size(*photo.shape[:2]), self.threads)
+        return self._engine.estimate(photo, self._network_size(*photo.shape[:2]), self._threads(photo))
+
+    def _threads(self, photo: Any) -> int:
+        height, width, channels = photo.shape
+        return self.threads if height * width * channels >= _WORTH_THREADS else 1
 
     def _apply(self, photo: Any, maps: Any, target: Any) -> None:
         if photo.shape[2] < 3:  # grey stays grey
             maps = maps.reshape(-1, 3, *maps.shape[1:]).mean(1)
         maps = (maps * self.strength).clip(-1, 1)
-        self._engine.apply(photo, maps, target, self.threads)
+        self._engine.apply(photo, maps, target, self._threads(photo))
         if self.denoise:
             self._denoise(target, maps)
 
@@ -171,7 +189,7 @@ class Enhancer:
             curve_map=np.moveaxis(used, 0, -1),
             iterations=self._engine.iterations,
             out=photo,
-            threads=self.threads,
+            threads=self._threads(photo),
         )
         if kinds.is_tensor(target):
             target.copy_(kinds.as_tensor(photo))
@@ -181,8 +199,9 @@ def _engine(model: str | Path | ZeroDCE, device: str) -> Any:
     """The engine for a device. PyTorch is asked about CUDA only where a driver could be."""
     if not isinstance(model, str | Path) and not hasattr(model, "estimate_curve"):
         raise TypeError(f"model is a name, a path or a curve network, not {type(model).__name__}")
+    device = str(device)
     kind = device.partition(":")[0]
-    if kind not in {"auto", "cpu", "cuda", "mps"}:
+    if device not in {"auto", "cpu", "cuda", "mps"} and re.fullmatch(r"cuda:\d+", device) is None:
         raise ValueError(f"device {device!r} is unknown; choose from auto, cpu, cuda, cuda:N, mps")
     if kind == "auto" and not _may_have_cuda():
         kind = "cpu"

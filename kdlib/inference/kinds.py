@@ -1,18 +1,13 @@
-"""The kinds of photo that an Enhancer takes, and how each becomes an array and comes back as what it was."""
+"""The kinds of array and tensor that an Enhancer takes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 DTYPES = ("uint8", "uint16", "float32")
-# Pillow modes that are enhanced in another mode and then brought back.
-_VIA = {"1": "L", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
-_NATIVE = ("L", "LA", "RGB", "RGBA", "I;16", "F")
 
 
 def is_tensor(image: Any) -> bool:
@@ -38,6 +33,7 @@ def check(image: Any) -> None:
         hint = "; channels come last: C×H×W becomes H×W×C with .transpose(1, 2, 0)" if image.shape[-3] <= 4 else ""
         raise ValueError(f"a photo has 1 to 4 channels in its last dimension, this one has shape {shape}{hint}")
     if dtype == "float32":
+        image = image if isinstance(image, np.ndarray) else image.detach()
         low, high = float(image.min()), float(image.max())
         if not (low >= 0 and high <= 1):  # also when they are NaN
             what = f"values from {low:g} to {high:g}" if np.isfinite([low, high]).all() else "NaN or infinite values"
@@ -46,7 +42,7 @@ def check(image: Any) -> None:
 
 def check_out(image: Any, out: Any) -> None:
     """Raise unless the result for ``image`` can be written to ``out``."""
-    if type(out) is not type(image):
+    if not isinstance(out, np.ndarray if isinstance(image, np.ndarray) else sys.modules["torch"].Tensor):
         raise TypeError(f"out is {type(out).__name__}, the photo {type(image).__name__}; both must be of one type")
     if out.shape != image.shape or out.dtype != image.dtype:
         raise ValueError(
@@ -59,13 +55,14 @@ def check_out(image: Any, out: Any) -> None:
         raise ValueError("out is a strided view; give a C-contiguous array, such as np.empty_like(photo, order='C')")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out is read-only")
+    in_array = isinstance(out, np.ndarray) and image.flags.c_contiguous
+    if in_array and image.ctypes.data != out.ctypes.data and np.may_share_memory(image, out):
+        raise ValueError("out overlaps the photo; give the photo itself, or other memory")
 
 
 def is_contiguous(image: Any) -> bool:
     """Whether the samples lie in memory one after another, row by row."""
-    return bool(
-        image.flags.c_contiguous and image.dtype.isnative if isinstance(image, np.ndarray) else image.is_contiguous()
-    )
+    return bool(image.flags.c_contiguous if isinstance(image, np.ndarray) else image.is_contiguous())
 
 
 def empty_like(image: Any) -> Any:
@@ -94,36 +91,3 @@ def as_tensor(array: np.ndarray) -> Any:
 
 def _dtype(image: Any) -> str:
     return image.dtype.name if isinstance(image, np.ndarray) else str(image.dtype).removeprefix("torch.")
-
-
-def enhance_pillow(image: Image.Image, enhance: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
-    """Apply a function of arrays to a Pillow image; mode and info come back.
-
-    A palette holds 256 colours: the result gets a new one, of the colours that suit it best.
-
-    Raises:
-        ValueError: a mode that holds no colours.
-    """
-    array, mode = as_array(image)
-    result = Image.fromarray(enhance(array))
-    if result.mode != mode:
-        result = result.convert(mode)
-    if image.mode in {"P", "PA"} and "A" in mode:
-        result = result.quantize(256, method=Image.Quantize.FASTOCTREE)
-    elif result.mode != image.mode:
-        result = result.convert(image.mode, palette=Image.Palette.ADAPTIVE)  # the palette matters to mode P alone
-    result.info = {key: value for key, value in image.info.items() if not (image.mode == "P" and key == "transparency")}
-    return result
-
-
-def as_array(image: Image.Image) -> tuple[np.ndarray, str]:
-    """The samples of a Pillow image, and the mode they are in, which may differ from the image's own."""
-    mode = _VIA.get(image.mode, image.mode)
-    if image.mode in {"P", "PA"}:
-        mode = "RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"
-    if mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16), "I;16"
-    if mode not in _NATIVE:
-        known = ", ".join(sorted({*_NATIVE, *_VIA, "P", "PA"}))
-        raise ValueError(f"Pillow mode {image.mode!r} cannot be enhanced; convert to one of {known}")
-    return np.asarray(image if image.mode == mode else image.convert(mode)), mode

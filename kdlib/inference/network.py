@@ -105,6 +105,9 @@ class SeparableNetwork:
     """A Zero-DCE++ like network in plain arrays; the same curve maps as :class:`kdlib.models.zero_dce.ZeroDCE`."""
 
     def __init__(self, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> None:
+        for name in ("iterations", "scale_factor", "width", "depth"):
+            if type(architecture[name]) is not int or architecture[name] < 1:
+                raise ValueError(f"{name} is a whole number from 1 up, not {architecture[name]!r}")
         self.iterations: int = architecture["iterations"]
         self.scale_factor: int = architecture["scale_factor"]
         self._width: int = architecture["width"]
@@ -114,6 +117,7 @@ class SeparableNetwork:
         self._slope = np.float32({"tanh": 1.0, "sigmoid": 0.5}[architecture["curve_activation"]])
         maps = 1 if architecture["shared_map"] else self.iterations
         self._layers = []
+        expected: set[str] = set()
         for i in range(self._depth):
             c_in = 3 if i == 0 else self._width if i < self._straight else 2 * self._width
             c_out = self._width if i < self._depth - 1 else 3 * maps
@@ -130,9 +134,13 @@ class SeparableNetwork:
                 if tensor is None or tensor.shape != shape:
                     found = "missing" if tensor is None else f"of shape {tensor.shape}"
                     raise ValueError(f"e_conv{i + 1}.{part} should have shape {shape}, it is {found}")
-                tensors.append(np.ascontiguousarray(tensor, dtype=np.float32))
+                tensors.append(np.array(tensor, dtype=np.float32, order="C"))
             depth_weight, depth_bias, point_weight, point_bias = tensors
+            expected.update(f"e_conv{i + 1}.{part}" for part in shapes)
             self._layers.append((depth_weight[:, 0], depth_bias, point_weight[:, :, 0, 0], point_bias))
+
+        if surplus := set(state) - expected:
+            raise ValueError(f"{', '.join(sorted(surplus))} do not belong to this network")
 
     def __call__(self, small: np.ndarray, threads: int) -> np.ndarray:
         """The curve maps, K×h×w float32 in (-1, 1), of a small copy, 3×h×w in [0, 1]; K is 3 or 3·iterations."""

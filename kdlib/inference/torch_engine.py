@@ -6,6 +6,7 @@ plain tensor operations give the same result, a few rows at a time so that memor
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from kdlib.models import ZeroDCE, apply_curve
 
 _TOP = {torch.uint8: 255, torch.uint16: 65535, torch.float32: 1}
-_STRIP = 128  # rows
+_STRIP = 1 << 16  # samples, of which a dozen float32 copies are about
 
 
 def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
@@ -26,9 +27,12 @@ def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
     colours = 3 if channels >= 3 else 1
     h, w = size
     rows = [
-        photo[i * height // h : -((i + 1) * height // -h), :, :colours].float().mean(0, keepdim=True) for i in range(h)
+        F.adaptive_avg_pool1d(
+            photo[i * height // h : -((i + 1) * height // -h), :, :colours].float().mean(0).movedim(1, 0), w
+        )
+        for i in range(h)
     ]
-    averaged = F.adaptive_avg_pool2d(torch.cat(rows).permute(2, 0, 1), (h, w)) / _TOP[photo.dtype]
+    averaged = torch.stack(rows, dim=1) / _TOP[photo.dtype]
     return averaged.expand(3, h, w)
 
 
@@ -58,8 +62,9 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
     compute, top = torch.float64 if wide else torch.float32, _TOP[photo.dtype]
     maps = maps.to(photo.device, compute)
     left, right, across = _between(width, maps.shape[2], 0, width, maps)
-    for first in range(0, height, _STRIP):
-        last = min(first + _STRIP, height)
+    strip = max(1, _STRIP // width)
+    for first in range(0, height, strip):
+        last = min(first + strip, height)
         above, below, down = _between(height, maps.shape[1], first, last, maps)
         rows = torch.lerp(maps[:, above], maps[:, below], down[:, None])
         full = torch.lerp(rows[..., left], rows[..., right], across)
@@ -83,7 +88,8 @@ class TorchEngine:
     """
 
     def __init__(self, model: ZeroDCE, device: torch.device) -> None:
-        self.model = model.to(device).eval()
+        # A copy: the model may be in training, on another device, and in another precision.
+        self.model = copy.deepcopy(model).to(device).float().eval()
         self.device = device
         self.iterations, self.scale_factor = model.iterations, model.scale_factor
         has_triton = device.type == "cuda" and importlib.util.find_spec("triton") is not None
@@ -103,12 +109,13 @@ class TorchEngine:
 
     def own(self, maps: np.ndarray) -> Tensor:
         """Curve maps as this engine takes them."""
-        return torch.from_numpy(np.ascontiguousarray(maps)).to(self.device)
+        return torch.from_numpy(np.array(maps, order="C")).to(self.device)
 
     def apply(self, photo: Any, maps: Tensor, out: Any, threads: int) -> None:
         """Enhance a photo with given maps into ``out``, an array or a tensor like ``photo``."""
         image = self._to_device(photo)
-        target = out if isinstance(out, Tensor) and out.device == image.device else torch.empty_like(image)
+        given = out if isinstance(out, Tensor) else torch.from_numpy(out)
+        target = given if given.device == image.device else torch.empty_like(image)
         with torch.inference_mode():
             if self.backend == "triton":
                 from kdlib.inference import triton_kernels
@@ -116,8 +123,11 @@ class TorchEngine:
                 triton_kernels.apply_curve_map(image, maps, self.iterations, target)
             else:
                 apply_curve_map(image, maps, self.iterations, target)
-        if target is not out:
-            out[...] = target.cpu().numpy() if isinstance(out, np.ndarray) else target.to(out.device)
+        if target is not given:
+            given.copy_(target)
 
     def _to_device(self, photo: Any) -> Tensor:
-        return (torch.from_numpy(photo) if isinstance(photo, np.ndarray) else photo).to(self.device)
+        if isinstance(photo, np.ndarray):
+            # PyTorch knows neither negative strides, which a side of 1 may have, nor arrays that are read-only.
+            photo = torch.from_numpy(photo if photo.flags.writeable and min(photo.strides) >= 0 else np.array(photo))
+        return photo.to(self.device)

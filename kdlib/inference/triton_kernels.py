@@ -6,6 +6,7 @@ before the import they run on the CPU, slowly, which is how they are tested with
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -90,7 +91,8 @@ def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
     small = torch.empty((colours, *size), dtype=torch.float32, device=photo.device)
     columns = 32
     grid = (size[0], triton.cdiv(size[1], columns), colours)
-    _area_average[grid](photo, small, height, width, channels, *size, 1 / _TOP[photo.dtype], COLUMNS=columns)
+    with _on(photo):
+        _area_average[grid](photo, small, height, width, channels, *size, 1 / _TOP[photo.dtype], COLUMNS=columns)
     return small.expand(3, *size)
 
 
@@ -109,4 +111,10 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
         "BLOCK": _BLOCK,
     }
     grid = (height, triton.cdiv(width * channels, _BLOCK))
-    _curve[grid](photo, maps.contiguous(), out, height, width, h, w, _TOP[photo.dtype], **options)
+    with _on(photo):
+        _curve[grid](photo, maps.contiguous(), out, height, width, h, w, _TOP[photo.dtype], **options)
+
+
+def _on(photo: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Triton launches on the current device, which need not be the photo's."""
+    return torch.cuda.device(photo.device) if photo.is_cuda else contextlib.nullcontext()
