@@ -73,3 +73,16 @@ def test_weights_are_listed_with_their_licence():
     result = runner.invoke(app, ["weights", "list"])
     assert "student-565" in result.output
     assert "CC BY-NC" in result.output
+
+
+def test_evaluate_scores_denoising_beside_a_gaussian(pairs, model, tmp_path):
+    out = tmp_path / "scores.json"
+    arguments = ["evaluate", str(model), "--data", str(pairs), "--denoise", "0", "--denoise", "1", "--out", str(out)]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    rows = {row["method"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+    assert list(rows)[4:] == ["mine", "mine, Gaussian of sigma 1", "mine, denoise 0", "mine, denoise 1"]
+    # Noise all over, which smoothing takes away: nearer to a truth that is noise itself, it cannot come.
+    assert rows["mine, denoise 0"]["psnr"] == pytest.approx(rows["mine"]["psnr"], abs=0.2)
+    assert rows["mine, Gaussian of sigma 1"]["psnr"] < rows["mine"]["psnr"]
+    assert rows["mine, denoise 1"]["psnr"] != rows["mine, denoise 0"]["psnr"]

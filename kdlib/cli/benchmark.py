@@ -23,9 +23,9 @@ def benchmark(
     plot: Annotated[Path | None, typer.Option(help="Draw them into this PNG file.")] = None,
 ) -> None:
     """Time the Enhancer beside PyTorch, ONNX Runtime, torch.compile, CLAHE, a lookup table and a plain copy."""
-    from kdlib.evaluation.benchmark import SIZES
+    from kdlib.evaluation.benchmark import SIZES, speed_table
     from kdlib.evaluation.benchmark import benchmark as run
-    from kdlib.evaluation.report import write_json
+    from kdlib.files import write_json
 
     try:
         with console.status("…") as status:
@@ -39,7 +39,7 @@ def benchmark(
             )
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
-    console.print(Markdown(_table(result)))
+    console.print(Markdown(speed_table(result)))
     for name, reason in result["left_out"].items():
         console.print(f"left out: {name} ({reason})", highlight=False)
     if result["cuda"]:
@@ -54,15 +54,3 @@ def benchmark(
 
         plot_speed(result["rows"]).savefig(plot, dpi=120, bbox_inches="tight")
         console.print(f"drawn to {plot}")
-
-
-def _table(result: dict) -> str:
-    """Milliseconds, and in brackets how many times longer than kdlib."""
-    sizes = list(result["ratios"])
-    methods = list(dict.fromkeys(row["method"] for row in result["rows"]))
-    ms = {(row["method"], row["size"]): row["ms"] for row in result["rows"]}
-    lines = [f"| ms | {' | '.join(sizes)} |", "| --- |" + " --: |" * len(sizes)]
-    for method in methods:
-        cells = [f"{ms[method, size]:,.2f} (×{result['ratios'][size][method]:.2f})" for size in sizes]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)

@@ -62,7 +62,8 @@ def evaluate(
     from kdlib.catalogue import catalogue
     from kdlib.data.datasets import dark_photos, evaluation_pairs
     from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity
-    from kdlib.evaluation.report import COLUMNS, compare, markdown_table, write_json
+    from kdlib.evaluation.report import COLUMNS, compare, markdown_table
+    from kdlib.files import write_json
     from kdlib.weights import load_model
 
     name_of_data = "embedded photos, 3.5 stops down" if data is None else data.resolve().name

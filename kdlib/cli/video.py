@@ -41,14 +41,18 @@ def video(
     encoder_threads: Annotated[int, typer.Option(min=0, help="Threads of the encoder; 0: its own choice.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    report_to: Annotated[Path | None, typer.Option("--report", help="Write the figures to this JSON file.")] = None,
 ) -> None:
     """Brighten a video. Sound, frame times, rotation, colour tags and metadata stay as they are.
 
     A damaged frame is bridged (patched by the decoder, or the picture before it once more) and reported. The video is
     complete then, and the exit code 0.
     """
+    from dataclasses import asdict
+
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from kdlib.files import write_json
     from kdlib.inference.enhancer import Enhancer
     from kdlib.inference.video import enhance_video
 
@@ -86,6 +90,9 @@ def video(
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
     _print_report(report)
+    if report_to is not None:
+        figures = asdict(report) | {"out": report.out.name}
+        write_json(report_to, {"command": "kdlib video", "source": source.name, **figures})
 
 
 def _print_report(report: VideoReport) -> None:

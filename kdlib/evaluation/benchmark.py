@@ -8,7 +8,7 @@ import platform
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -233,6 +233,19 @@ def benchmark_cuda(model: str = "student-565", *, repeats: int = 200) -> dict[st
         "copy_us": round(copy, 1),
         "fraction_of_copy_bandwidth": round(copy / ours, 4),
     }
+
+
+def speed_table(result: Mapping[str, Any]) -> str:
+    """Milliseconds as a Markdown table, and in brackets how many times longer than kdlib; ``result`` is of
+    :func:`benchmark`."""
+    sizes = list(result["ratios"])
+    methods = dict.fromkeys(row["method"] for row in result["rows"])
+    ms = {(row["method"], row["size"]): row["ms"] for row in result["rows"]}
+    lines = [f"| ms | {' | '.join(sizes)} |", "| --- |" + " --: |" * len(sizes)]
+    for method in methods:
+        cells = [f"{ms[method, size]:,.2f} (×{result['ratios'][size][method]:.2f})" for size in sizes]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _shape(size: str) -> tuple[int, int]:

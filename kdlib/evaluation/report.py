@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from kdlib.data.images import to_array, to_tensor
 from kdlib.evaluation.metrics import enhance_tensor, gt_mean, lpips, lpips_available, psnr, quantise, ssim
-from kdlib.files import replacing
 from kdlib.inference import Enhancer
 from kdlib.models import ZeroDCE, count_parameters
 
@@ -134,19 +127,3 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, tupl
         for row in rows
     ]
     return "\n".join([head, rule, *body])
-
-
-def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
-    """Write a result with what is needed to trust it (versions, date, machine); an existing file is replaced at
-    once."""
-    path = Path(path)
-    stamp = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
-    text = json.dumps({**content, "made": stamp}, indent=2, ensure_ascii=False, allow_nan=False)
-    with replacing(path) as partial:
-        partial.write_text(f"{text}\n", encoding="utf-8")
-    return path
