@@ -62,9 +62,14 @@ def small_copy(photo: np.ndarray, size: tuple[int, int], *, threads: int = 1) ->
     colours = 3 if channels >= 3 else 1
     small = np.empty((colours, *size), dtype=np.float32)
     flat = photo.reshape(height, -1)
-    whole = photo.dtype.kind == "u"
-    kernel = _area_kernel(np.uint32, np.uint64) if whole else _area_kernel(np.float32, np.float64)
-    top = float(np.iinfo(photo.dtype).max) if whole else 1.0
+    tallest = -(height // -size[0]) + 1
+    if photo.dtype.kind == "f":
+        kernel, top = _area_kernel(np.float32, np.float64), 1.0
+    else:
+        top = float(np.iinfo(photo.dtype).max)
+        # The narrower the sums of a window's rows, the more of them a vector instruction adds.
+        line = np.uint16 if tallest * top < 2**16 else np.uint32 if tallest * top < 2**32 else np.uint64
+        kernel = _area_kernel(line, np.uint64)
     over_rows(lambda a, b: kernel(flat, channels, colours, top, small, a, b), size[0], threads)
     return small if colours == 3 else np.repeat(small, 3, axis=0)
 
