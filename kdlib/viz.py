@@ -357,33 +357,3 @@ def compare_maps(rows: Mapping[str, Mapping[str, Tensor]], width: float = 9.0) -
         for ax, title in zip(row, maps, strict=True):
             ax.set_title(title, fontsize=9)
     return fig
-
-
-def plot_speed(rows: Sequence[Mapping[str, Any]], width: float = 8.0) -> Figure:
-    """Time over photo size for several methods, both on logarithmic axes.
-
-    Args:
-        rows: of :func:`kdlib.evaluation.benchmark.benchmark`.
-        width: of the figure in inches.
-    """
-    figure, axes = plt.subplots(figsize=(width, width * 0.62))
-    sizes = {row["size"]: row["width"] * row["height"] / 1e6 for row in rows}
-    for k, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        points = [(sizes[row["size"]], row["ms"]) for row in rows if row["method"] == method]
-        ours = k == 0
-        axes.plot(
-            *zip(*points, strict=True),
-            marker="o",
-            color=COLOURS["student"] if ours else plt.get_cmap("viridis")(k / 7),
-            linewidth=3 if ours else 1.3,
-            zorder=3 if ours else 2,
-        )
-        axes.annotate(method, points[-1], xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xticks(list(sizes.values()), list(sizes))
-    axes.minorticks_off()
-    axes.set_ylabel("milliseconds for a photo")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -1,8 +1,9 @@
-"""Figures about speed: trips between memory and processor."""
+"""Figures about speed: trips between memory and processor, time over size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -54,3 +55,39 @@ def _arrow(ax: Axes, x: float, start: float, end: float, carried: int, colour: s
         xytext=(x, start),
         arrowprops={"arrowstyle": style, "color": colour, "linewidth": thick, "shrinkA": 0, "shrinkB": 0},
     )
+
+
+def plot_speed(rows: Sequence[Mapping[str, Any]], width: float = 8.0) -> Figure:
+    """Time over photo size for several methods, both on logarithmic axes.
+
+    Args:
+        rows: of :func:`kdlib.evaluation.benchmark.benchmark`.
+        width: of the figure in inches.
+    """
+    figure, axes = plt.subplots(figsize=(width, width * 0.62))
+    sizes = {row["size"]: row["width"] * row["height"] / 1e6 for row in rows}
+    ends: list[tuple[float, float, str]] = []
+    for k, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
+        points = [(sizes[row["size"]], row["ms"]) for row in rows if row["method"] == method]
+        ours = k == 0
+        axes.plot(
+            *zip(*points, strict=True),
+            marker="o",
+            color=COLOURS["student"] if ours else plt.get_cmap("viridis")(k / 7),
+            linewidth=3 if ours else 1.3,
+            zorder=3 if ours else 2,
+        )
+        ends.append((*points[-1], method))
+    # Names beside the lines' ends, pushed apart where they would overlap.
+    lowest = 0.0
+    for megapixels, ms, method in sorted(ends, key=lambda end: end[1]):
+        lowest = max(ms, lowest * 1.4)
+        axes.annotate(method, (megapixels, lowest), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(list(sizes.values()), list(sizes))
+    axes.minorticks_off()
+    axes.set_ylabel("milliseconds for a photo")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from kdlib.evaluation.benchmark import speed_table
 from kdlib.evaluation.report import COLUMNS, markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,3 +109,20 @@ def test_the_readmes_tables_are_the_results():
     for name in ("distill_embedded", "distill_folder"):
         metrics = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
         assert f"| {metrics['fidelity']:.1f} dB |" in readme
+    speed = json.loads((ROOT / "results" / "benchmark.json").read_text(encoding="utf-8"))
+    assert speed_table(speed) in readme
+    denoised = json.loads((ROOT / "results" / "denoise.json").read_text(encoding="utf-8"))["rows"]
+    assert markdown_table([row for row in denoised if row["parameters"]]) in readme
+    video = json.loads((ROOT / "results" / "video.json").read_text(encoding="utf-8"))
+    for key in ("enhance_ms", "decode_ms", "encode_ms"):
+        assert f"{video[key]:.1f} ms" in readme
+    for key in ("output", "source"):
+        assert f"{video['steadiness'][key]:.2%}" in readme
+
+
+def test_the_readmes_times_of_notebooks_are_measured():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    measurements = json.loads((ROOT / "results" / "notebooks.json").read_text(encoding="utf-8"))["notebooks"]
+    for name, measured in measurements.items():
+        [row] = [line for line in readme.splitlines() if line.startswith(f"| [{name}]")]
+        assert row.endswith(f"| {measured['seconds']:.0f} s |")

@@ -50,7 +50,7 @@ def benchmark(
         write_json(out, {"command": "kdlib benchmark", **result})
         console.print(f"written to {out}")
     if plot is not None:
-        from kdlib.viz import plot_speed
+        from kdlib.viz_speed import plot_speed
 
         plot_speed(result["rows"]).savefig(plot, dpi=120, bbox_inches="tight")
         console.print(f"drawn to {plot}")
