@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.markdown import Markdown
 
+from kdlib.cli._options import Model
 from kdlib.cli._output import console, fail
 
 
 def benchmark(
-    model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "student-565",
+    model: Model = "student-565",
     size: Annotated[
         list[str] | None, typer.Option(help="640×480, 1080p, 4K, 12 MP or WIDTHxHEIGHT; repeatable. Default: all four.")
     ] = None,

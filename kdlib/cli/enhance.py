@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from kdlib.cli._options import Denoise, Device, Model, Strength
 from kdlib.cli._output import console, fail
 
 
@@ -17,9 +18,9 @@ def enhance(
         Path | None,
         typer.Option("--output", "-o", help="Folder for the results, or a file name for one photo. [default: beside]"),
     ] = None,
-    model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "student-565",
-    strength: Annotated[float, typer.Option(help="0 changes nothing, 1 is the network's choice, 2 the most.")] = 1.0,
-    denoise: Annotated[float, typer.Option(help="0 (off) to 2: smooth the noise that brightening lifts.")] = 0.0,
+    model: Model = "student-565",
+    strength: Strength = 1.0,
+    denoise: Denoise = 0.0,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Subfolders too, mirrored.")] = False,
     suffix: Annotated[str, typer.Option(help="Added to each file name, before the extension.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Photos in the works at once; 0: one for each core.")] = 0,
@@ -28,7 +29,7 @@ def enhance(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse photos of more pixels, which might fill the memory.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Brighten photos. Each result is of its photo's kind: format, size, bit depth, alpha, EXIF, colour profile.
 

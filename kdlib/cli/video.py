@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from kdlib.cli._options import Denoise, Device, Model, Smoothing, Strength
 from kdlib.cli._output import console, fail
 
 if TYPE_CHECKING:
@@ -19,12 +20,10 @@ _LISTED = 10  # damaged frames named one by one
 def video(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to: .mp4, .m4v, .mov, .mkv or .webm.")],
-    model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "student-565",
-    strength: Annotated[float, typer.Option(help="0 changes nothing, 1 is the network's choice, 2 the most.")] = 1.0,
-    denoise: Annotated[float, typer.Option(help="0 (off) to 2: smooth the noise that brightening lifts.")] = 0.0,
-    smoothing: Annotated[
-        float, typer.Option(help="Seconds in which the brightening follows the scene; 0: at once, frame by frame.")
-    ] = 0.25,
+    model: Model = "student-565",
+    strength: Strength = 1.0,
+    denoise: Denoise = 0.0,
+    smoothing: Smoothing = 0.25,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Original left, enhanced right.")] = False,
     codec: Annotated[
         str | None, typer.Option(help="Encoder, as FFmpeg names it. [default: libx264, libvpx-vp9 for .webm]")
@@ -40,7 +39,7 @@ def video(
     ] = None,
     encoder_threads: Annotated[int, typer.Option(min=0, help="Threads of the encoder; 0: its own choice.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    device: Device = "auto",
     report_to: Annotated[Path | None, typer.Option("--report", help="Write the figures to this JSON file.")] = None,
 ) -> None:
     """Brighten a video. Sound, frame times, rotation, colour tags and metadata stay as they are.
@@ -126,13 +125,11 @@ def _print_report(report: VideoReport) -> None:
 
 def camera(
     source: Annotated[str, typer.Argument(help="Number of a camera, or a video file.")] = "0",
-    model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "student-565",
-    strength: Annotated[float, typer.Option(help="0 changes nothing, 1 is the network's choice, 2 the most.")] = 1.0,
-    denoise: Annotated[float, typer.Option(help="0 (off) to 2: smooth the noise that brightening lifts.")] = 0.0,
-    smoothing: Annotated[
-        float, typer.Option(help="Seconds in which the brightening follows the scene; 0: at once, frame by frame.")
-    ] = 0.25,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    model: Model = "student-565",
+    strength: Strength = 1.0,
+    denoise: Denoise = 0.0,
+    smoothing: Smoothing = 0.25,
+    device: Device = "auto",
 ) -> None:
     """Show a camera's picture, and beside it the enhanced one, with frames per second and latency. q quits."""
     from kdlib.inference.camera import Window, view
