@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,8 @@ from kdlib.catalogue import find_weights
 from kdlib.files import replacing
 from kdlib.models import infer_architecture, to_published
 from kdlib.models.zero_dce import ZeroDCE
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -77,7 +79,7 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> ZeroDCE:
     return model.eval()
 
 
-def resolve_model(model: str | Path | nn.Module, **overrides: Any) -> nn.Module:
+def resolve_model(model: str | Path | Model, **overrides: Any) -> Model | ZeroDCE:
     """A model as it is, or loaded by name or path: what every function that takes "a teacher" accepts."""
     return model if isinstance(model, nn.Module) else load_model(model, **overrides)
 

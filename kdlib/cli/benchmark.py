@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markdown import Markdown
 
 from kdlib.cli._options import Model
 from kdlib.cli._output import console, fail
@@ -24,6 +23,8 @@ def benchmark(
     plot: Annotated[Path | None, typer.Option(help="Draw them into this PNG file.")] = None,
 ) -> None:
     """Time the Enhancer beside PyTorch, ONNX Runtime, torch.compile, CLAHE, a lookup table and a plain copy."""
+    from rich.markdown import Markdown
+
     from kdlib.evaluation.benchmark import SIZES, speed_table
     from kdlib.evaluation.benchmark import benchmark as run
     from kdlib.files import write_json

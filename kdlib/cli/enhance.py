@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from kdlib.cli._options import Denoise, Device, Model, Strength
-from kdlib.cli._output import console, fail
+from kdlib.cli._output import console, fail, progress_bar
 
 
 def enhance(
@@ -37,19 +37,16 @@ def enhance(
     """
     import time
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from kdlib.inference.enhancer import Enhancer
     from kdlib.inference.folder import enhance_files, plan
     from kdlib.inference.threads import available_threads
 
     if overwrite and resume:
         raise fail("--overwrite replaces results, --resume keeps them; choose one")
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
     start = time.perf_counter()
     try:
         jobs = plan(inputs, output, recursive=recursive, suffix=suffix)
-        with Progress(*columns, console=console, transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("", total=len(jobs), speed="")
 
             def progress(_: Path) -> None:
@@ -59,9 +56,7 @@ def enhance(
 
             summary = enhance_files(
                 jobs,
-                lambda threads: Enhancer(
-                    model, strength=strength, denoise=denoise, device=device, threads=threads or None
-                ),
+                lambda threads: Enhancer(model, strength=strength, denoise=denoise, device=device, threads=threads),
                 workers=workers or available_threads(),
                 overwrite=overwrite,
                 resume=resume,

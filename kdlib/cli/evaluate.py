@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markdown import Markdown
 
 from kdlib.cli._output import console, fail
 
@@ -59,6 +58,8 @@ def evaluate(
     append: Annotated[bool, typer.Option(help="Keep the rows of other methods that the file already has.")] = False,
 ) -> None:
     """Score models against ground truth, beside gamma curves and CLAHE."""
+    from rich.markdown import Markdown
+
     from kdlib.catalogue import catalogue
     from kdlib.data.datasets import dark_photos, evaluation_pairs
     from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity

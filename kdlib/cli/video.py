@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from kdlib.cli._options import Denoise, Device, Model, Smoothing, Strength
-from kdlib.cli._output import console, fail
+from kdlib.cli._output import console, fail, progress_bar
 
 if TYPE_CHECKING:
     from kdlib.inference.video import VideoReport
@@ -49,8 +49,6 @@ def video(
     """
     from dataclasses import asdict
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from kdlib.files import write_json
     from kdlib.inference.enhancer import Enhancer
     from kdlib.inference.video import enhance_video
@@ -58,10 +56,9 @@ def video(
     options = dict(entry.partition("=")[::2] for entry in encoder_option or [])
     if "" in options or "" in options.values():
         raise fail("--encoder-option takes NAME=VALUE, such as preset=slow")
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
     try:
         enhancer = Enhancer(model, strength=strength, denoise=denoise, device=device)
-        with Progress(*columns, console=console, transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("", total=None, speed="")
 
             def progress(frames: int, expected: int) -> None:

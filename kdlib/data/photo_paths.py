@@ -55,6 +55,14 @@ def photo_errors(path: Path) -> Iterator[None]:
         raise PhotoError(f"{path}: cannot be decoded, {reason} ({error})") from None
 
 
+def photos_in(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
+    """The photos of a folder, told by their extension, sorted, hidden files and folders left out."""
+    for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in PHOTO_SUFFIXES and not hidden and path.is_file():
+            yield path
+
+
 def list_photos(folder: str | Path) -> list[Path]:
     """All photos below a folder, sorted, hidden files left out.
 
@@ -68,13 +76,7 @@ def list_photos(folder: str | Path) -> list[Path]:
         raise FileNotFoundError(f"the folder {folder} does not exist")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; give the folder that holds the photos")
-    photos = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    photos = list(photos_in(folder))
     if not photos:
         raise ValueError(f"no photos in {folder} (looked for {', '.join(sorted(PHOTO_SUFFIXES))}, in subfolders too)")
     return photos

@@ -33,9 +33,9 @@ class CpuEngine:
         if network is not None:
             self.iterations, self.scale_factor, self._network = network.iterations, network.scale_factor, network
             return
-        from kdlib.weights import load_model
+        from kdlib.weights import resolve_model
 
-        loaded = load_model(model) if isinstance(model, str | Path) else model
+        loaded = resolve_model(model)
         self.iterations, self.scale_factor = loaded.iterations, loaded.scale_factor
         if loaded.separable:
             state = {key: tensor.numpy(force=True) for key, tensor in loaded.state_dict().items()}

@@ -99,11 +99,7 @@ class Enhancer:
         kinds.check(array)
         if array.ndim == 4:
             raise ValueError("estimate takes one photo at a time, not a batch")
-        array = self._reachable(array)
-        if isinstance(array, np.ndarray) and not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-        if not kinds.is_contiguous(array):
-            array = kinds.filled(array)
+        array = kinds.plain(self._reachable(array))
         maps = self._estimate(array.reshape(*array.shape[:2], -1))
         return np.moveaxis(kinds.on_host(maps), 0, -1)
 
@@ -136,7 +132,7 @@ class Enhancer:
             out[...] = image
             return out
         if isinstance(image, np.ndarray) and not image.dtype.isnative:
-            out[...] = self._each(image.astype(image.dtype.newbyteorder("=")), None, enhance)
+            out[...] = self._each(kinds.plain(image), None, enhance)
             return out
         if kinds.is_tensor(image):
             image = image.detach()
@@ -219,10 +215,9 @@ def _engine(model: str | Path | ZeroDCE, device: str) -> Any:
     import torch
 
     from kdlib.inference.torch_engine import TorchEngine
-    from kdlib.weights import load_model
+    from kdlib.weights import resolve_model
 
-    loaded = load_model(model) if isinstance(model, str | Path) else model
-    return TorchEngine(loaded, torch.device(kind if device == "auto" else device))
+    return TorchEngine(resolve_model(model), torch.device(kind if device == "auto" else device))
 
 
 def _may_have_cuda() -> bool:

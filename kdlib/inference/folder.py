@@ -8,7 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdlib.data.photo_file import PHOTO_SUFFIXES, PhotoError, decode_photo, encode_photo
+from kdlib.data.photo_file import decode_photo, encode_photo
+from kdlib.data.photo_paths import PHOTO_SUFFIXES, PhotoError, photos_in
 from kdlib.inference.enhancer import Enhancer
 
 
@@ -71,7 +72,7 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
                     root = output / path.resolve().name
                 jobs += [
                     Job(photo, root / _renamed(photo, suffix).relative_to(path))
-                    for photo in _photos_in(path, recursive, root)
+                    for photo in _photos_of(path, recursive, root)
                 ]
             elif output is None:
                 jobs.append(Job(path, _renamed(path, suffix or "_enhanced")))
@@ -104,14 +105,10 @@ def _renamed(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.stem}{suffix}{path.suffix}")
 
 
-def _photos_in(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
-    """Photos of a folder, sorted; without hidden ones and without what lies in the output folder below it."""
+def _photos_of(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
+    """Photos of a folder, without those that lie in an output folder below it."""
     nested = output.resolve() != folder.resolve()
-    for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
-        if path.suffix.lower() not in PHOTO_SUFFIXES or not path.is_file():
-            continue
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
+    for path in photos_in(folder, recursive=recursive):
         if not (nested and path.resolve().is_relative_to(output.resolve())):
             yield path
 
@@ -137,7 +134,7 @@ def _checked(jobs: list[Job]) -> list[Job]:
 
 def enhance_files(
     jobs: Sequence[Job],
-    enhancer: Callable[[int], Enhancer],
+    enhancer: Callable[[int | None], Enhancer],
     *,
     workers: int,
     overwrite: bool = False,
@@ -152,7 +149,7 @@ def enhance_files(
 
     Args:
         jobs: from :func:`plan`.
-        enhancer: makes an Enhancer for a number of threads.
+        enhancer: makes an Enhancer for a number of threads, None for all.
         workers: photos in the works at one time.
         overwrite: replace results that exist.
         resume: keep results that exist.
@@ -175,7 +172,7 @@ def enhance_files(
         jobs = [job for job in jobs if job.target not in kept]
     workers = max(1, min(workers, len(jobs)))
     # Many photos: one core each, which wastes nothing on waiting. One photo: all cores.
-    enhance = enhancer(1 if workers > 1 else 0)
+    enhance = enhancer(1 if workers > 1 else None)
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
 
     def run(job: Job) -> tuple[str, ...]:

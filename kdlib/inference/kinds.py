@@ -72,11 +72,11 @@ def empty_like(image: Any) -> Any:
     return image.new_empty(image.shape)
 
 
-def filled(image: Any) -> Any:
-    """A contiguous copy."""
-    copy = empty_like(image)
-    copy[...] = image
-    return copy
+def plain(image: Any) -> Any:
+    """The image, or a copy of it that is contiguous and in the machine's byte order."""
+    if isinstance(image, np.ndarray):
+        return np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("="))
+    return image.contiguous()
 
 
 def on_host(image: Any) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kdlib.models import ZeroDCE, apply_curve
 
-_TOP = {torch.uint8: 255, torch.uint16: 65535, torch.float32: 1}
+TOP = {torch.uint8: 255, torch.uint16: 65535, torch.float32: 1}
 _STRIP = 1 << 16  # samples, of which a dozen float32 copies are about
 
 
@@ -32,7 +32,7 @@ def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
         )
         for i in range(h)
     ]
-    averaged = torch.stack(rows, dim=1) / _TOP[photo.dtype]
+    averaged = torch.stack(rows, dim=1) / TOP[photo.dtype]
     return averaged.expand(3, h, w)
 
 
@@ -59,7 +59,7 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
     colours = 3 if channels >= 3 else 1
     # 16 bits need more digits than float32 has; Apple's GPUs have no more.
     wide = photo.dtype == torch.uint16 and photo.device.type != "mps"
-    compute, top = torch.float64 if wide else torch.float32, _TOP[photo.dtype]
+    compute, top = torch.float64 if wide else torch.float32, TOP[photo.dtype]
     maps = maps.to(photo.device, compute)
     left, right, across = _between(width, maps.shape[2], 0, width, maps)
     strip = max(1, _STRIP // width)
@@ -92,20 +92,19 @@ class TorchEngine:
         self.model = copy.deepcopy(model).to(device).float().eval()
         self.device = device
         self.iterations, self.scale_factor = model.iterations, model.scale_factor
-        has_triton = device.type == "cuda" and importlib.util.find_spec("triton") is not None
-        self.backend = "triton" if has_triton else "torch"
+        self.backend = "torch"
+        self._small_copy, self._apply_curve_map = small_copy, apply_curve_map
+        if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+            from kdlib.inference import triton_kernels as kernels
+
+            self.backend = "triton"
+            self._small_copy, self._apply_curve_map = kernels.small_copy, kernels.apply_curve_map
 
     def estimate(self, photo: Any, size: tuple[int, int], threads: int) -> Tensor:
         """The curve maps, K×h×w on the device, of a photo (NumPy array or tensor)."""
         image = self._to_device(photo)
         with torch.inference_mode():
-            if self.backend == "triton":
-                import kdlib.inference.triton_kernels as triton_kernels
-
-                small = triton_kernels.small_copy(image, size)
-            else:
-                small = small_copy(image, size)
-            return self.model.estimate_curve(small[None])[0].float()
+            return self.model.estimate_curve(self._small_copy(image, size)[None])[0].float()
 
     def own(self, maps: np.ndarray) -> Tensor:
         """Curve maps as this engine takes them."""
@@ -117,12 +116,7 @@ class TorchEngine:
         given = out if isinstance(out, Tensor) else torch.from_numpy(out)
         target = given if given.device == image.device else torch.empty_like(image)
         with torch.inference_mode():
-            if self.backend == "triton":
-                from kdlib.inference import triton_kernels
-
-                triton_kernels.apply_curve_map(image, maps, self.iterations, target)
-            else:
-                apply_curve_map(image, maps, self.iterations, target)
+            self._apply_curve_map(image, maps, self.iterations, target)
         if target is not given:
             given.copy_(target)
 

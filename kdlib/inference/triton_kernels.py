@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_TOP = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0}
+from kdlib.inference.torch_engine import TOP
+
 _BLOCK = 1024
 
 
@@ -92,7 +93,7 @@ def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
     columns = 32
     grid = (size[0], triton.cdiv(size[1], columns), colours)
     with _on(photo):
-        _area_average[grid](photo, small, height, width, channels, *size, 1 / _TOP[photo.dtype], COLUMNS=columns)
+        _area_average[grid](photo, small, height, width, channels, *size, 1 / TOP[photo.dtype], COLUMNS=columns)
     return small.expand(3, *size)
 
 
@@ -112,7 +113,7 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
     }
     grid = (height, triton.cdiv(width * channels, _BLOCK))
     with _on(photo):
-        _curve[grid](photo, maps.contiguous(), out, height, width, h, w, _TOP[photo.dtype], **options)
+        _curve[grid](photo, maps.contiguous(), out, height, width, h, w, float(TOP[photo.dtype]), **options)
 
 
 def _on(photo: Tensor) -> contextlib.AbstractContextManager[Any]:
