@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from kdlib.catalogue import find_weights
 from kdlib.files import replacing
-from kdlib.models import infer_architecture, to_published
-from kdlib.models.zero_dce import ZeroDCE
+from kdlib.models import Model, build_model, infer_architecture, to_published
 
-Model = TypeVar("Model", bound=nn.Module)
+AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -55,14 +54,16 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any] | 
     return state, None
 
 
-def load_model(name_or_path: str | Path, **overrides: Any) -> ZeroDCE:
+def load_model(name_or_path: str | Path, **overrides: Any) -> Any:
     """Load a model with trained weights, ready for inference.
 
     Args:
         name_or_path: the name of a shipped model (``"student-565"``), or the path of a ``.safetensors`` or ``.pth``
             file, whose architecture is told from its tensors. Published files load unchanged.
-        overrides: arguments of :class:`~kdlib.models.zero_dce.ZeroDCE` that the weights do not decide, for
-            example ``scale_factor=4``.
+        overrides: arguments of the architecture that the weights do not decide, for example ``scale_factor=4``.
+
+    Returns:
+        A :class:`~kdlib.models.zero_dce.ZeroDCE` or a :class:`~kdlib.models.glance.GlanceNet`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -72,19 +73,19 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> ZeroDCE:
     state, config = read_weights(path)
     state = to_published(state)
     try:
-        model = ZeroDCE(**{**(config or infer_architecture(state)), **overrides})
+        model = build_model({**(config or infer_architecture(state)), **overrides})
         model.load_state_dict(state, strict=True)
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
     return model.eval()
 
 
-def resolve_model(model: str | Path | Model, **overrides: Any) -> Model | ZeroDCE:
+def resolve_model(model: str | Path | AnyModel, **overrides: Any) -> AnyModel | Any:
     """A model as it is, or loaded by name or path: what every function that takes "a teacher" accepts."""
     return model if isinstance(model, nn.Module) else load_model(model, **overrides)
 
 
-def save_model(model: ZeroDCE, path: str | Path) -> Path:
+def save_model(model: Model, path: str | Path) -> Path:
     """Write a model's weights, with its architecture, as ``.safetensors``; an existing file is replaced at once.
 
     Raises:

@@ -1,9 +1,8 @@
 """Smoothing of the noise that brightening lifts, edges kept.
 
-*Noise model.* What a camera's shot noise leaves after sRGB encoding, and rounding to 8 bits, hardly depend on the
-brightness: in the dark photo, noise has one standard deviation σ everywhere. The curve multiplies it by its own slope,
-which is known from the curve map. So the tolerance of the filter follows the slope: shadows, lifted up to fifteenfold,
-are smoothed, lamps and skies that the curve left alone are not. σ is measured, in the photo's flattest blocks.
+*Noise model.* In the dark photo, noise has one standard deviation σ everywhere (:mod:`kdlib.noise`). The curve multiplies
+it by its own slope, which is known from the curve map. So the tolerance of the filter follows the slope: shadows, lifted
+up to fifteenfold, are smoothed, lamps and skies that the curve left alone are not.
 
 *Filter.* Three rounds of a 3×3 weighted mean whose taps lie 1, 2 and 4 pixels apart (edge-avoiding à-trous wavelets;
 Dammertz et al., "Edge-Avoiding À-Trous Wavelet Transform for Fast Global Illumination Filtering", HPG 2010): a reach of
@@ -24,71 +23,12 @@ import numpy as np
 
 from kdlib.inference.denoise_kernel import REACH, ROUNDS, denoise_rows
 from kdlib.inference.threads import over_rows
+from kdlib.noise import TOP, black_gain, measure_noise
 
 # Tuned on LOL's training photos, and on photos darkened with shot and read noise. All in multiples of σ, which is that
 # of luminance: beyond these differences of luminance, of luminance again, and of colour, neighbours have no weight.
 _LUMINANCE, _COLOUR_EDGE, _COLOUR = 7.0, 18.0, 30.0
 _LUMINANCE_NARROWS, _COLOUR_NARROWS = 2.0, 1.5  # by this factor each round
-
-# σ, in 255ths. Rounding to 8 bits alone leaves the lower limit; in a photo of grass all over, where no block is flat,
-# the upper one saves what can be saved.
-_LEAST, _MOST = 0.18, 1.5
-_BLOCK, _BORDER, _BLOCKS = 8, 2, 48  # at most _BLOCKS × _BLOCKS blocks are looked at
-_TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
-
-
-def _black_gain(curve_map: np.ndarray | None, iterations: int, colours: int) -> np.ndarray:
-    """The curve's slope at black, h×w float32, mean of the colours; 1 without a curve."""
-    if curve_map is None:
-        return np.ones((1, 1), np.float32)
-    depth = curve_map.shape[2]
-    if depth not in {colours, colours * iterations}:
-        raise ValueError(f"a curve map for {colours} colours and {iterations} iterations has no {depth} channels")
-    r = curve_map.reshape(*curve_map.shape[:2], -1, colours).astype(np.float32).mean(3)
-    gain = np.prod(1 - r, axis=2) ** (iterations if depth == colours else 1)
-    return np.clip(gain, 1 / 8, None)  # the logistic form overrates how darkening lifts noise in highlights
-
-
-def measure_noise(image: np.ndarray, *, curve_map: np.ndarray | None = None, iterations: int = 8) -> float:
-    """Measure how noisy a photo was before the curve: the σ of the noise model, as :func:`denoise_photo` takes it.
-
-    The deviation of pixels from their 5×5 mean, relative to the curve's slope, in 8×8 blocks; of the blocks, the
-    20th part that has least.
-
-    Args:
-        image: H×W or H×W×C, the *enhanced* photo, as for :func:`denoise_photo`.
-        curve_map, iterations: as there.
-
-    Returns:
-        Standard deviation of luminance in the dark photo, in 255ths of the range, from 0.18 to 1.5.
-    """
-    height, width = image.shape[:2]
-    photo = image.reshape(height, width, -1)
-    colours = 3 if photo.shape[2] >= 3 else 1
-    gains = _black_gain(curve_map, iterations, colours)
-    side = _BLOCK + 2 * _BORDER
-    if min(height, width) < side:
-        return _LEAST
-    tops = np.linspace(0, height - side, min(_BLOCKS, height // _BLOCK)).astype(int)
-    lefts = np.linspace(0, width - side, min(_BLOCKS, width // _BLOCK)).astype(int)
-    windows = np.lib.stride_tricks.sliding_window_view(photo[..., :colours], (side, side), axis=(0, 1))
-    blocks = windows[tops[:, None], lefts].astype(np.float32) * np.float32(255 / _TOP[image.dtype.name])
-    luminance = (blocks[:, :, 0] + 2 * blocks[:, :, 1] + blocks[:, :, 2]) / 4 if colours == 3 else blocks[:, :, 0]
-    window = range(2 * _BORDER + 1)
-    across = sum(luminance[..., k : k + _BLOCK] for k in window)
-    mean = sum(across[..., k : k + _BLOCK, :] for k in window) / len(window) ** 2
-    inner = luminance[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
-    level = inner.mean((2, 3)) / 255
-    rows, columns = (
-        (starts + side / 2) * (cells - 1) / size + 0.5
-        for starts, cells, size in ((tops, gains.shape[0], height), (lefts, gains.shape[1], width))
-    )
-    gain = gains[rows.astype(int)[:, None], columns.astype(int)]
-    slope = (level + (1 - level) * gain) ** 2 / gain
-    deviation = np.sqrt(((inner - mean) ** 2).mean((2, 3))) / slope
-    # Black and white hide the noise: values end there.
-    deviation = deviation[(level > 0.025) & (level < 0.94)]
-    return min(max(float(np.quantile(deviation, 0.05)), _LEAST), _MOST) if deviation.size else _LEAST
 
 
 def denoise_photo(
@@ -110,7 +50,7 @@ def denoise_photo(
         curve_map: h×w×K, with which the photo was brightened (strength included), in [-1, 1]; K is the number of
             colours, or ``iterations`` times as many. Without it, noise is taken to be the same in shadows and lights.
         iterations: how often the curve was applied.
-        noise: from :func:`measure_noise`, of this photo or, for a steady video, of the frames before; measured when
+        noise: from :func:`~kdlib.noise.measure_noise`, of this photo or, for a steady video, of the frames before; measured when
             absent.
         out: C-contiguous array like ``image`` to write to, ``image`` itself included; made when absent.
         threads: how many parts to work on at once. The result does not depend on it.
@@ -122,8 +62,8 @@ def denoise_photo(
         ValueError: ``amount`` out of range, or a curve map for another number of colours.
         TypeError: another dtype.
     """
-    if image.dtype.name not in _TOP:
-        raise TypeError(f"a photo is of dtype {', '.join(_TOP)}, not {image.dtype}")
+    if image.dtype.name not in TOP:
+        raise TypeError(f"a photo is of dtype {', '.join(TOP)}, not {image.dtype}")
     if not 0 <= amount <= 2:
         raise ValueError(f"denoise is a number from 0 to 2, not {amount}")
     if out is None:
@@ -141,13 +81,13 @@ def denoise_photo(
     narrowed = np.stack([_LUMINANCE_NARROWS**rounds, *2 * [_COLOUR_NARROWS**rounds]], axis=1)
     tolerance = amount * noise * np.array([_LUMINANCE, _COLOUR_EDGE, _COLOUR]) / narrowed
     limits = (1 / np.maximum(tolerance, 1e-3) ** 2).astype(np.float32)  # an infinite one would turn 0 into NaN
-    gains = _black_gain(curve_map, iterations, 3 if channels >= 3 else 1)
+    gains = black_gain(curve_map, iterations, 3 if channels >= 3 else 1)
     source, target = image.reshape(height, -1), out.reshape(height, -1)
     parts = max(1, min(threads, height // (2 * REACH)))
     bounds = [height * part // parts for part in range(parts + 1)]
     # Each part reads rows of its neighbours, who may be writing there by then.
     edges = [(source[max(a - REACH, 0) : a].copy(), source[b : b + REACH].copy()) for a, b in pairwise(bounds)]
-    top = np.float32(_TOP[image.dtype.name])
+    top = np.float32(TOP[image.dtype.name])
 
     def work(first: int, last: int) -> None:
         for part in range(first, last):

@@ -8,22 +8,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlib.models.glance import GlanceNet
 from kdlib.models.zero_dce import ZeroDCE
 
+Model = ZeroDCE | GlanceNet
+FAMILIES: dict[str, type[ZeroDCE] | type[GlanceNet]] = {"zero-dce": ZeroDCE, "glance": GlanceNet}
+# Arguments by name; without a family they are ZeroDCE's.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "zero-dce": {"width": 32, "separable": False, "shared_map": False, "scale_factor": 1},
     "zero-dce++": {"width": 32},
     "student-565": {"width": 4},
     "nano-161": {"width": 4, "depth": 3, "iterations": 4, "skips": False},
+    "glance-650": {"family": "glance"},
 }
 
 
-def create_model(name: str, **overrides: Any) -> ZeroDCE:
+def build_model(config: Mapping[str, Any]) -> Model:
+    """Build an architecture from its family (``zero-dce`` unless ``family`` says otherwise) and arguments.
+
+    Raises:
+        ValueError: unknown family or argument, or a value out of range.
+    """
+    arguments = dict(config)
+    family = arguments.pop("family", "zero-dce")
+    if family not in FAMILIES:
+        raise ValueError(f"unknown family {family!r}; choose from {', '.join(FAMILIES)}")
+    try:
+        return FAMILIES[family](**arguments)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def create_model(name: str, **overrides: Any) -> Any:
     """Build an architecture by name, with random weights.
 
     Args:
-        name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565`` or ``nano-161``.
-        overrides: any argument of :class:`~kdlib.models.zero_dce.ZeroDCE`, for example ``scale_factor=4``.
+        name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565``, ``nano-161`` or
+            ``glance-650``.
+        overrides: any argument of :class:`~kdlib.models.zero_dce.ZeroDCE` (of
+            :class:`~kdlib.models.glance.GlanceNet` for ``glance-650``), for example ``scale_factor=4``.
 
     Raises:
         ValueError: unknown name or argument.
@@ -31,8 +54,8 @@ def create_model(name: str, **overrides: Any) -> ZeroDCE:
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(ARCHITECTURES)}")
     try:
-        return ZeroDCE(**{**ARCHITECTURES[name], **overrides})
-    except TypeError as error:
+        return build_model({**ARCHITECTURES[name], **overrides})
+    except ValueError as error:
         raise ValueError(f"create_model({name!r}): {error}") from None
 
 
@@ -64,6 +87,9 @@ def infer_architecture(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: these are not the tensors of a curve network.
     """
+    if "decide.weight" in state_dict:
+        hidden, pooled = state_dict["decide.weight"].shape
+        return {"family": "glance", "width": int(pooled) // 2, "hidden": int(hidden)}
     layers = {key.split(".")[0] for key in state_dict}
     if not layers or layers != {f"e_conv{i}" for i in range(1, len(layers) + 1)}:
         found = ", ".join(sorted(state_dict)[:3]) or "no tensors"
@@ -85,9 +111,9 @@ def infer_architecture(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     }
     if maps > 1:
         return {**shape, "iterations": maps, "scale_factor": 1}
-    for name in ARCHITECTURES:
-        config = create_model(name).config
-        if all(config[key] == value for key, value in shape.items()):
+    for arguments in ARCHITECTURES.values():
+        config = build_model(arguments).config
+        if all(config.get(key) == value for key, value in shape.items()):
             return config
     return {**shape, "iterations": 8}
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.models.inputs import check_photos
+
 CurveActivation = Literal["tanh", "sigmoid"]
 
 CURVE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -86,6 +88,8 @@ class ZeroDCE(nn.Module):
         shared_map: one 3-channel map for all iterations (Zero-DCE++) instead of one for each (Zero-DCE).
         skips: symmetric concatenations, as published; the 161-parameter student has none.
         scale_factor: the network sees the photo's 1/scale_factor copy; its cost falls with the square.
+        network_side: the copy has at most this many pixels a side, however large the photo: a network that was trained
+            on small photos then sees as much of a large one at a glance. 0 sets no limit, as published.
         curve_activation: ``"tanh"``. ``"sigmoid"`` stands for 2·sigmoid(z) − 1 and is here only to reproduce a
             published student that was trained with it.
     """
@@ -100,6 +104,7 @@ class ZeroDCE(nn.Module):
         shared_map: bool = True,
         skips: bool = True,
         scale_factor: int = 12,
+        network_side: int = 0,
         curve_activation: CurveActivation = "tanh",
     ) -> None:
         super().__init__()
@@ -111,13 +116,15 @@ class ZeroDCE(nn.Module):
             )
         if scale_factor < 1 or scale_factor != int(scale_factor):
             raise ValueError(f"scale_factor is a whole number from 1 up, not {scale_factor}")
+        if network_side < 0 or network_side != int(network_side):
+            raise ValueError(f"network_side is a whole number from 1 up, or 0 for no limit, not {network_side}")
         if curve_activation not in CURVE_ACTIVATIONS:
             raise ValueError(
                 f"curve_activation {curve_activation!r} is unknown; choose from {sorted(CURVE_ACTIVATIONS)}"
             )
         self.width, self.depth, self.iterations = width, depth, iterations
         self.separable, self.shared_map, self.skips = separable, shared_map, skips
-        self.scale_factor = int(scale_factor)
+        self.scale_factor, self.network_side = int(scale_factor), int(network_side)
         self.curve_activation = curve_activation
 
         conv = SeparableConv if separable else plain_conv
@@ -130,7 +137,10 @@ class ZeroDCE(nn.Module):
     @property
     def config(self) -> dict[str, int | bool | str]:
         """The arguments that rebuild this architecture."""
-        names = ("width", "depth", "iterations", "separable", "shared_map", "skips", "scale_factor", "curve_activation")
+        names = (
+            *("width", "depth", "iterations", "separable", "shared_map", "skips"),
+            *("scale_factor", "network_side", "curve_activation"),
+        )
         return {name: getattr(self, name) for name in names}
 
     def estimate_curve(self, x: Tensor) -> Tensor:
@@ -151,23 +161,35 @@ class ZeroDCE(nn.Module):
                 outputs.append(x)
         return CURVE_ACTIVATIONS[self.curve_activation](x)
 
+    def shrink(self, height: int, width: int) -> int:
+        """How many times smaller than a photo the copy is that the network sees."""
+        return max(self.scale_factor, math.ceil(max(height, width) / self.network_side) if self.network_side else 1)
+
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the small copy that the network sees of a photo."""
-        return math.ceil(height / self.scale_factor), math.ceil(width / self.scale_factor)
+        factor = self.shrink(height, width)
+        return math.ceil(height / factor), math.ceil(width / factor)
 
     def curve_map(self, image: Tensor) -> Tensor:
-        """The curve map at the size of ``image``: bilinear down, network, bilinear up with aligned corners.
+        """The curve map at the size of ``image``: down, network, bilinear up with aligned corners.
 
-        A photo whose sides are no multiples of ``scale_factor`` is continued at its lower and right border for the
+        Down is bilinear, as published, or area-averaged where ``network_side`` may shrink the copy much further.
+
+        A photo whose sides are no multiples of the factor is continued at its lower and right border for the
         network's sake; the map is cut back to the photo, which itself is neither cropped nor resampled.
         """
-        if self.scale_factor == 1:
-            return self.estimate_curve(image)
         height, width = image.shape[-2:]
+        factor = self.shrink(height, width)
+        if factor == 1:
+            return self.estimate_curve(image)
         small_size = self.network_size(height, width)
-        full_size = (small_size[0] * self.scale_factor, small_size[1] * self.scale_factor)
+        full_size = (small_size[0] * factor, small_size[1] * factor)
         padded = F.pad(image, (0, full_size[1] - width, 0, full_size[0] - height), mode="replicate")
-        small = F.interpolate(padded, size=small_size, mode="bilinear", align_corners=False)
+        small = (
+            F.avg_pool2d(padded, factor)  # shrunk so far, single pixels would be mostly noise
+            if self.network_side
+            else F.interpolate(padded, size=small_size, mode="bilinear", align_corners=False)
+        )
         full = F.interpolate(self.estimate_curve(small), size=full_size, mode="bilinear", align_corners=True)
         return full[..., :height, :width]
 
@@ -183,11 +205,7 @@ class ZeroDCE(nn.Module):
         Raises:
             ValueError: wrong rank, channel count or dtype.
         """
-        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or 0 in image.shape:
-            raise ValueError(
-                "expected a B×3×H×W floating-point tensor with values in [0, 1] and H, W ≥ 1, "
-                f"got {'×'.join(map(str, image.shape))} {image.dtype}"
-            )
+        check_photos(image)
         # The map may come in lower precision (mixed precision); the curve itself always runs in the photo's.
         curve_map = self.curve_map(image).to(image.dtype)
         return apply_curve(image, curve_map, self.iterations), curve_map
