@@ -30,7 +30,7 @@ def black_gain(curve_map: np.ndarray | None, iterations: int, colours: int) -> n
 
 
 def measure_noise(image: np.ndarray, *, curve_map: np.ndarray | None = None, iterations: int = 8) -> float:
-    """Measure how noisy a photo was before the curve: the σ of the noise model, as :func:`kdlib.inference.denoise.denoise_photo` takes it.
+    """Measure how noisy a photo was before the curve: the σ of the noise model.
 
     The deviation of pixels from their 5×5 mean, relative to the curve's slope, in 8×8 blocks; of the blocks, the
     20th part that has least.

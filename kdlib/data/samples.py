@@ -48,11 +48,11 @@ def sample_pairs(stops: float = 3.5, seed: int = 0) -> dict[str, tuple[Tensor, T
     return pairs
 
 
-def sample_crops(count: int, size: int, seed: int = 0) -> Tensor:
+def sample_crops(count: int, size: int, seed: int = 0, *, darkened: bool = True) -> Tensor:
     """Random dark crops of the embedded photos that are not held out: a small training set.
 
     Each crop draws a photo, a zoom (1/6 of the photo's short side up to all of it), a position, a flip, an order of the
-    colour channels and a darkening.
+    colour channels and, unless ``darkened`` is False, a darkening.
 
     Returns:
         count×3×size×size, uint8.
@@ -69,4 +69,6 @@ def sample_crops(count: int, size: int, seed: int = 0) -> Tensor:
         if flip < 0.5:
             crop = crop.flip(-1)
         crops[i] = F.interpolate(crop[None], size=(size, size), mode="bilinear", antialias=True)[0]
-    return darken(crops, CROP_DARKENING, generator=generator).mul(255).round().byte()
+    if darkened:
+        crops = darken(crops, CROP_DARKENING, generator=generator)
+    return crops.clamp(0, 1).mul(255).round().byte()

@@ -13,6 +13,7 @@ from kdlib.losses.perceptual import BackboneUnavailableError, PerceptualLoss
 from kdlib.losses.zero_reference import (
     ColourConstancyLoss,
     ExposureControlLoss,
+    GlobalExposureLoss,
     IlluminationSmoothnessLoss,
     MultiRegionExposureLoss,
     SaturationLoss,
@@ -26,6 +27,7 @@ __all__ = [
     "ContrastiveLoss",
     "ExposureControlLoss",
     "FeatureMatchingLoss",
+    "GlobalExposureLoss",
     "IlluminationSmoothnessLoss",
     "LayerFeatures",
     "MultiRegionExposureLoss",

@@ -1,5 +1,6 @@
 """Architectures and nothing else."""
 
+from kdlib.models.glance import GlanceNet
 from kdlib.models.registry import (
     ARCHITECTURES,
     Model,
@@ -9,7 +10,6 @@ from kdlib.models.registry import (
     infer_architecture,
     to_published,
 )
-from kdlib.models.glance import GlanceNet
 from kdlib.models.zero_dce import ZeroDCE, apply_curve
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""GlanceNet: an enhancer of 650 parameters that takes one glance at the whole photo, then sets gain, gamma and smoothing.
+"""GlanceNet: 650 parameters take one glance at the whole photo, then set gain, gamma and smoothing.
 
 Three things keep the curve networks of the Zero-DCE family from scoring higher, and each is answered here:
 
@@ -39,7 +39,9 @@ GAMMA_RANGE = (0.1, 2.0)
 
 
 def apply_power_curve(image: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
-    """The power curve y = exp(gain) · ((x + b)^γ − b^γ) with b = 1/510: black stays black, gain 0 and γ 1 change nothing.
+    """The power curve y = exp(gain) · ((x + b)^γ − b^γ) with b = 1/510.
+
+    Black stays black; gain 0 and γ 1 change nothing.
 
     Args:
         image: B×3×H×W, values from 0 up.
@@ -54,13 +56,13 @@ def apply_power_curve(image: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
 
 
 class NoiseAwareSmoothing(nn.Module):
-    """Three rounds of a 3×3 mean whose taps lie 1, 2 and 4 pixels apart, over neighbours that noise alone could explain.
+    """Three rounds of a 3×3 mean, taps 1, 2 and 4 pixels apart, over neighbours that noise alone could explain.
 
     The same filter as :mod:`kdlib.inference.denoise`, with learned tolerances, differentiable in them.
 
     Attributes:
-        log_tolerance: 3 rounds × (luminance, luminance where colour is averaged, colour), logarithms of multiples of the
-            noise. Beyond such a difference a neighbour has no weight.
+        log_tolerance: 3 rounds × (luminance, luminance where colour is averaged, colour), logarithms of multiples of
+            the noise. Beyond such a difference a neighbour has no weight.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,18 @@
-"""Stage 1, stage 2 and the loop that both use."""
+"""Stage 1, stage 2, supervised training on pairs, and the loop that all use."""
 
 from kdlib.training.distill import RECIPES, Recipe, distill, make_recipe
 from kdlib.training.loop import LoopConfig, NonFiniteLossError, Run
+from kdlib.training.pairs import train_pairs
 from kdlib.training.pretrain import pretrain
 
-__all__ = ["RECIPES", "LoopConfig", "NonFiniteLossError", "Recipe", "Run", "distill", "make_recipe", "pretrain"]
+__all__ = [
+    "RECIPES",
+    "LoopConfig",
+    "NonFiniteLossError",
+    "Recipe",
+    "Run",
+    "distill",
+    "make_recipe",
+    "pretrain",
+    "train_pairs",
+]

@@ -271,7 +271,9 @@ def distill(
         raise ValueError(f"augmentation {augmentation!r} is unknown; choose from {', '.join(allowed)}")
     if chosen.contrastive and not ema_decay:
         raise ValueError("the contrastive term compares with the student's average: it needs ema_decay above 0")
-    config = LoopConfig(epochs=epochs, ema_decay=ema_decay if chosen.contrastive else 0.0, **settings)
+    config = LoopConfig(
+        epochs=epochs, ema_decay=ema_decay if chosen.contrastive or settings.get("averaged") else 0.0, **settings
+    )
     torch.manual_seed(config.seed)
     master = resolve_model(teacher)
     if not isinstance(master, ZeroDCE):
@@ -283,7 +285,8 @@ def distill(
     requested = augmentation
     if augmentation == "darken-once":
         photos, augmentation = darken_once(photos, config.seed), "none"
-    pupil = fresh_model(student, photos)
+    # The student sees what its teacher sees.
+    pupil = fresh_model(student, photos, network_side=master.network_side)
     objective = DistillationObjective(pupil, master, chosen, augmentation)
     if chosen.pretrain_epochs:
         stage1 = {name: settings[name] for name in settings if name not in {"resume"}}

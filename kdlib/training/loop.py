@@ -45,6 +45,7 @@ class LoopConfig:
             ``plateau`` halves when five epochs have brought no better score; ``constant``.
         clip_norm: largest norm of the gradient; 0 turns clipping off.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
+        averaged: the result is that average instead of the weights themselves; it needs ``ema_decay`` above 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true`` or
             ``bf16-mixed``.
@@ -62,6 +63,7 @@ class LoopConfig:
     schedule: str = "one-cycle"
     clip_norm: float = 1.0
     ema_decay: float = 0.0
+    averaged: bool = False
     device: str = "auto"
     precision: str = "auto"
     seed: int = 0
@@ -80,6 +82,8 @@ class LoopConfig:
                 raise ValueError(f"{name} is a number from 0 up, not {value!r}")
         if self.learning_rate == 0 or self.ema_decay >= 1:
             raise ValueError("learning_rate must be above 0 and ema_decay below 1")
+        if self.averaged and not self.ema_decay:
+            raise ValueError("averaged=True needs an ema_decay above 0")
         for name, allowed in (
             ("optimiser", tuple(OPTIMISERS)),
             ("schedule", SCHEDULES),
@@ -282,9 +286,10 @@ def fit(
             bar.update()
             if counted and counted % 10 == 0:
                 bar.set_postfix(_brief({name: value / counted for name, value in sums.items()}, run))
-        model.eval()
+        candidate = average.module if average and config.averaged else model
+        candidate.eval()
         with torch.no_grad():
-            scores = dict(validate(model))
+            scores = dict(validate(candidate))
         if isinstance(schedule, ReduceLROnPlateau):
             schedule.step(scores[monitor])
         elif schedule and not every_batch:
@@ -297,7 +302,7 @@ def fit(
         score = scores[monitor] if math.isfinite(scores[monitor]) else -math.inf
         if score > run.best_score or not best_state:
             run.best_score, run.best_epoch = score, epoch + 1
-            best_state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            best_state = {name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()}
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
             write_history(folder / "history.csv", run.history)

@@ -67,11 +67,17 @@ def split(count: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[held:], order[:held]
 
 
-def fresh_model(model: str | ZeroDCE, photos: Tensor) -> ZeroDCE:
-    """A model as it is, or one by name, initialised for the photos (N×3×S×S uint8) that it will learn from."""
-    if not isinstance(model, str):
-        return model
-    network = create_model(model)
+def fresh_model(model: str | ZeroDCE, photos: Tensor, **overrides: Any) -> ZeroDCE:
+    """A model as it is, or one by name, initialised for the photos (N×3×S×S uint8) that it will learn from.
+
+    Raises:
+        ValueError: unknown name or argument, or a model that is no curve network.
+    """
+    network: ZeroDCE = create_model(model, **overrides) if isinstance(model, str) else model
+    if not isinstance(network, ZeroDCE):
+        raise ValueError(f"{model!r} is no curve network of the Zero-DCE family; train it on pairs")
+    if network is model:
+        return network
     sample = photos[:: max(1, len(photos) // 64)][:64]
     initialise_from_data(network, sample.float() / 255)
     return network
@@ -104,6 +110,7 @@ def pretrain(
     exposure_target: float = 0.6,
     augmentation: str = "gamma",
     size: int = 64,
+    network_side: int = 0,
     limit: int | None = None,
     validation_fraction: float = 0.1,
     epochs: int = 40,
@@ -116,10 +123,13 @@ def pretrain(
         data_dir: a folder of photos, or None for the embedded ones.
         output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
         photos: N×3×S×S uint8 instead of ``data_dir``.
-        objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, or loss weights by term.
-        exposure_target: the target E of the exposure control loss, where the objective has it.
+        objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, ``global``, or loss weights by term.
+        exposure_target: the target E of the exposure control loss (patch by patch or global), where the objective has
+            one.
         augmentation: ``gamma``, ``darken`` or ``none``; see :func:`augment`.
         size: side of the training images, which the network sees at full resolution.
+        network_side: of a model given by name: it sees a copy of at most this many pixels a side, in training and
+            ever after; 0 sets no limit.
         limit: use at most so many photos.
         validation_fraction: share of the photos kept back to choose the best epoch by the objective.
         epochs, settings: see :class:`~kdlib.training.loop.LoopConfig`.
@@ -133,7 +143,7 @@ def pretrain(
     step = PretrainObjective(loss, augmentation)
     if photos is None:
         photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
-    network = fresh_model(model, photos)
+    network = fresh_model(model, photos, **({"network_side": network_side} if network_side else {}))
     train, held = split(len(photos), validation_fraction, config.seed)
 
     def validate(model: nn.Module) -> dict[str, float]:

@@ -1,0 +1,235 @@
+"""Supervised training on pairs of a dark photo and its target: photos darkened by ourselves, or real pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from kdlib.data.datasets import load_photos
+from kdlib.data.degrade import Darkening, darken
+from kdlib.data.pairs import load_pairs, split_scenes, well_exposed
+from kdlib.data.samples import sample_crops
+from kdlib.losses import IlluminationSmoothnessLoss, SSIMLoss
+from kdlib.models import GlanceNet, Model, create_model
+from kdlib.models.glance import noise_of
+from kdlib.training.loop import LoopConfig, Run, fit
+from kdlib.training.pretrain import at_scale, digest, fresh_model
+
+SOURCES = ("self-made", "real")
+# From daylight to a hundredth of the light; one photo in ten stays as it is, so that daylight is left alone.
+PAIR_DARKENING = Darkening(stops=(0.0, 7.0))
+KEPT_BRIGHT = 0.1
+# The validation photos of a self-made set, each darkened once; their exposures are spread evenly.
+VALIDATION_DARKENING = Darkening(stops=(3.0, 7.0))
+CROP = 96
+SSIM_WEIGHT = 0.1
+
+
+def log_error(enhanced: Tensor, truth: Tensor) -> Tensor:
+    """Mean logarithm of each photo's squared error, a tenth of it: PSNR, turned into a loss.
+
+    Averaging squared errors instead would let the few photos whose exposure cannot be told from their content outweigh
+    all others. The summand of 10⁻³ (30 dB) takes the interest out of photos that are right already.
+
+    Args:
+        enhanced, truth: B×3×H×W in [0, 1].
+    """
+    return 0.1 * torch.log((enhanced - truth).square().mean(dim=(1, 2, 3)) + 1e-3).mean()
+
+
+class PairSource:
+    """Turns a batch of the training set into dark photos and targets, B×3×S×S in [0, 1]."""
+
+    def __init__(self, source: str) -> None:
+        if source not in SOURCES:
+            raise ValueError(f"pairs {source!r} is unknown; choose from {', '.join(SOURCES)}")
+        self.source = source
+
+    def __call__(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``batch`` is (truth,) or (dark, truth), each B×3×S×S uint8."""
+        truth = batch[-1].float() / 255
+        if self.source == "real":
+            dark = batch[0].float() / 255
+        else:
+            bright = round(len(truth) * KEPT_BRIGHT)
+            dark = torch.cat([truth[:bright], darken(truth[bright:], PAIR_DARKENING, generator=generator)])
+        if torch.rand((), generator=generator, device=truth.device) < 0.5:
+            dark, truth = dark.flip(-1), truth.flip(-1)
+        return dark.contiguous(memory_format=torch.channels_last), truth
+
+
+def zoom(dark: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For every other batch a random window of 5/8 to all of the photos' side: other compositions of the same scene."""
+    side = truth.shape[-1]
+    draws = torch.rand(4, generator=generator, device=truth.device).tolist()
+    if draws[0] < 0.5:
+        return dark, truth
+    kept = int(side * (0.625 + 0.375 * draws[1]))
+    top, left = int(draws[2] * (side - kept)), int(draws[3] * (side - kept))
+    window = (..., slice(top, top + kept), slice(left, left + kept))
+    return dark[window], truth[window]
+
+
+class CurveObjective:
+    """First part: the curve alone. A Zero-DCE network's map is also to be smooth."""
+
+    def __init__(self, source: PairSource, smoothness: float) -> None:
+        self.source, self.smoothness = source, smoothness
+        self.total_variation = IlluminationSmoothnessLoss()
+
+    def __call__(
+        self, model: nn.Module, batch: tuple[Tensor, ...], average: nn.Module | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        dark, truth = self.source(batch, generator)
+        if isinstance(model, GlanceNet):
+            dark, truth = zoom(dark, truth, generator)
+            return {"error": log_error(model.enhance(dark, model.curve_map(dark)), truth)}
+        enhanced, curve_map = model(dark)
+        return {
+            "error": log_error(enhanced, truth),
+            "smoothness": self.smoothness * self.total_variation(curve_map),
+        }
+
+
+class SmoothingObjective:
+    """Second part, for :class:`GlanceNet`: how much noise to tolerate, judged on crops, with the curve as it is."""
+
+    def __init__(self, source: PairSource) -> None:
+        self.source, self.ssim = source, SSIMLoss()
+
+    def __call__(
+        self, model: GlanceNet, batch: tuple[Tensor, ...], average: nn.Module | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        dark, truth = self.source(batch, generator)
+        noise, curve_map = noise_of(dark), model.curve_map(dark)
+        room = max(0, dark.shape[-1] - CROP)
+        top, left = (torch.rand(2, generator=generator, device=dark.device) * (room + 1)).int().tolist()
+        window = (..., slice(top, top + CROP), slice(left, left + CROP))
+        enhanced = model.enhance(dark[window], curve_map[window], noise)
+        return {
+            "error": log_error(enhanced, truth[window]),
+            "ssim": SSIM_WEIGHT * self.ssim(enhanced, truth[window]),
+        }
+
+
+def fix_curve(model: GlanceNet) -> None:
+    """Leave only the smoothing trainable: the filter's tolerances, and the output that scales them photo by photo."""
+    model.requires_grad_(False)
+    model.smoothing.requires_grad_(True)
+    model.globals.requires_grad_(True)
+    for parameter in model.globals.parameters():
+        parameter.register_hook(lambda gradient: torch.cat([torch.zeros_like(gradient[:6]), gradient[6:]]))
+
+
+def load_training_set(
+    source: str, data_dir: str | Path | None, size: int, limit: int | None, seed: int
+) -> tuple[Tensor, ...]:
+    """(truth,) of self-made or (dark, truth) of real pairs, each N×3×S×S uint8.
+
+    Raises:
+        ValueError: no well-exposed photo in the folder, or no real pairs.
+    """
+    if source == "real":
+        if data_dir is None:
+            raise ValueError("real pairs come from a folder with low/ and high/: give data_dir, or use self-made pairs")
+        return load_pairs(data_dir, size=size, limit=limit)
+    if data_dir is None:
+        photos = sample_crops(limit or 1024, size, seed, darkened=False)
+    else:
+        photos = load_photos(data_dir, size=size, limit=limit, seed=seed).photos
+    photos = photos[well_exposed(photos)]
+    if len(photos) < 2:
+        raise ValueError(f"{data_dir}: too few photos are well exposed (mean brightness 0.25 to 0.65) to be targets")
+    return (photos,)
+
+
+def train_pairs(
+    model: str | Model = "glance-650",
+    data_dir: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    *,
+    pairs: str = "self-made",
+    size: int = 128,
+    network_side: int = 0,
+    limit: int | None = None,
+    validation_fraction: float = 0.1,
+    smoothness: float = 0.1,
+    epochs: int = 60,
+    smoothing_epochs: int = 6,
+    ema_decay: float = 0.99,
+    **settings: Any,
+) -> Run:
+    """Train on pairs of a dark photo and what it should become.
+
+    Args:
+        model: a name, or a model, which is trained in place.
+        data_dir: a folder of photos, or one with ``low/`` and ``high/`` for real pairs; None for the embedded photos.
+        output_dir: gets ``history.csv`` and checkpoints (of the second part in ``smoothing/``); None writes nothing.
+        pairs: ``self-made``: well-exposed photos, darkened physically by up to seven stops, are their own targets;
+            ``real``: photos that were taken twice.
+        size: side of the training images; the second part, which is about noise, takes twice as much.
+        network_side: of a Zero-DCE network given by name, see :func:`~kdlib.training.pretrain.pretrain`.
+        limit: use at most so many photos.
+        validation_fraction: share of the photos, whole scenes, kept back to choose the best epoch.
+        smoothness: weight of a Zero-DCE network's illumination smoothness.
+        epochs: of the first part, which trains the curve.
+        smoothing_epochs: of the second part, which trains a ``GlanceNet``'s smoothing alone.
+        ema_decay: the result is the moving average of the weights with this decay.
+        settings: see :class:`~kdlib.training.loop.LoopConfig`.
+
+    Returns:
+        The last part's run; its history has ``validation_psnr`` on the photos kept back, in dB.
+
+    Raises:
+        ValueError: unknown names, or values out of range; the message says which.
+    """
+    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, averaged=True, **settings)
+    torch.manual_seed(config.seed)
+    source = PairSource(pairs)
+    data = load_training_set(pairs, data_dir, size, limit, config.seed)
+    if isinstance(model, str) and (network := create_model(model)) and isinstance(network, GlanceNet):
+        model = network
+    if not isinstance(model, GlanceNet):
+        dark = source((data[-1][:: max(1, len(data[-1]) // 64)],), torch.Generator().manual_seed(config.seed))[0]
+        model = fresh_model(model, dark.mul(255).byte(), **({"network_side": network_side} if network_side else {}))
+
+    def part(objective: Any, data: tuple[Tensor, ...], config: LoopConfig, folder: Path | None, name: str) -> Run:
+        train, held = split_scenes(data[-1], validation_fraction, config.seed)
+        generator = torch.Generator().manual_seed(config.seed)
+        truth = data[-1][held].float() / 255
+        dark = (
+            data[0][held].float() / 255 if pairs == "real" else darken(truth, VALIDATION_DARKENING, generator=generator)
+        )
+        identity = {"model": repr(model.config), "pairs": pairs, "smoothness": smoothness, "photos": digest(*data)}
+
+        def validate(candidate: nn.Module) -> dict[str, float]:
+            device = next(candidate.parameters()).device
+            errors = []
+            for given, wanted in zip(dark.split(8), truth.split(8), strict=True):
+                enhanced = candidate(given.to(device))[0].cpu()
+                errors.append((enhanced - wanted).square().mean(dim=(1, 2, 3)))
+            return {"validation_psnr": float(-10 * torch.cat(errors).clamp_min(1e-10).log10().mean())}
+
+        columns = TensorDataset(*(column[train] for column in data))
+        return fit(
+            model, objective, columns, validate, "validation_psnr", config, folder, description=name, identity=identity
+        )
+
+    folder = Path(output_dir) if output_dir is not None else None
+    with at_scale(1, *([] if isinstance(model, GlanceNet) else [model])):
+        run = part(CurveObjective(source, smoothness), data, config, folder, "curve")
+    if not isinstance(model, GlanceNet) or smoothing_epochs == 0:
+        return run
+    fix_curve(model)
+    larger = load_training_set(pairs, data_dir, 2 * size, limit, config.seed)
+    second = LoopConfig(
+        epochs=smoothing_epochs, ema_decay=ema_decay, averaged=True, **{**settings, "weight_decay": 0.0}
+    )
+    smoothed = part(SmoothingObjective(source), larger, second, folder / "smoothing" if folder else None, "smoothing")
+    model.requires_grad_(True)
+    smoothed.seconds += run.seconds
+    return smoothed
