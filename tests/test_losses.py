@@ -11,6 +11,7 @@ from kdlib.losses import (
     ContrastiveLoss,
     ExposureControlLoss,
     FeatureMatchingLoss,
+    GlobalExposureLoss,
     IlluminationSmoothnessLoss,
     LayerFeatures,
     MultiRegionExposureLoss,
@@ -162,6 +163,7 @@ def test_multi_region_refuses_falling_thresholds_and_flat_widths(arguments):
         ("zero-dce++", {"spatial": 1, "exposure": 10, "colour": 5, "smoothness": 1600}),
         ("zero-dce", {"spatial": 8, "exposure": 1.75, "colour": 1, "smoothness": 7}),
         ("multi-region", {"multi-region exposure": 7, "smoothness": 200}),
+        ("global", {"spatial": 4, "global exposure": 10, "colour": 5, "smoothness": 400}),
         ({"saturation": 0.5, "colour": 2.0}, {"saturation": 0.5, "colour": 2.0}),
     ],
 )
@@ -171,6 +173,7 @@ def test_objective_weighs_its_terms_as_published(objective, weights):
     unweighted = {
         "spatial": SpatialConsistencyLoss()(enhanced, original),
         "exposure": ExposureControlLoss()(enhanced),
+        "global exposure": GlobalExposureLoss()(enhanced, original),
         "colour": ColourConstancyLoss()(enhanced),
         "smoothness": IlluminationSmoothnessLoss()(curve_map),
         "saturation": SaturationLoss()(enhanced),
@@ -181,6 +184,20 @@ def test_objective_weighs_its_terms_as_published(objective, weights):
     for term, value in terms.items():
         assert unweighted[term] > 0
         assert value.item() == pytest.approx(weights[term] * unweighted[term].item(), rel=1e-5), term
+
+
+@pytest.mark.parametrize(("brightness", "enhanced", "expected"), [(0.1, 0.5, 0.01), (0.1, 0.6, 0.0), (0.8, 0.8, 0.0)])
+def test_global_exposure_brightens_what_is_dark_and_keeps_what_is_bright(brightness, enhanced, expected):
+    original, result = torch.full((2, 3, 8, 8), brightness), torch.full((2, 3, 8, 8), enhanced)
+    assert GlobalExposureLoss(0.6)(result, original).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_global_exposure_leaves_light_and_shadow_alone():
+    flat, uneven = torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.3)
+    uneven[..., 4:] = 0.9
+    loss = GlobalExposureLoss(0.6)
+    assert loss(uneven, flat).item() == pytest.approx(0, abs=1e-9)
+    assert ExposureControlLoss(0.6, patch=4)(uneven) > 0.05
 
 
 def test_objective_takes_an_exposure_target():

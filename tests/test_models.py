@@ -56,7 +56,34 @@ def test_parameter_count_is_the_published_one(name, expected):
 
 
 def test_every_registered_architecture_is_tested():
-    assert set(ARCHITECTURES) == set(PARAMETERS)
+    assert set(ARCHITECTURES) == {*PARAMETERS, "glance-650"}  # the last in test_glance.py
+
+
+@pytest.mark.parametrize(("size", "seen"), [((32, 24), (32, 24)), ((33, 64), (17, 32)), ((400, 600), (22, 32))])
+def test_network_side_bounds_what_the_network_sees(size, seen):
+    model = vivid("student-565", scale_factor=1, network_side=32)
+    assert model.network_size(*size) == seen
+    photo = random_photo(*size)
+    with torch.no_grad():
+        enhanced, curve_map = model(photo)
+    assert enhanced.shape == curve_map.shape == photo.shape
+    factor = model.shrink(*size)
+    if factor > 1 and not size[0] % factor and not size[1] % factor:
+        with torch.no_grad():
+            small = model.estimate_curve(F.avg_pool2d(photo, factor))
+        assert torch.allclose(curve_map[..., 0, 0], small[..., 0, 0], atol=1e-6)
+        assert torch.allclose(curve_map[..., -1, -1], small[..., -1, -1], atol=1e-6)
+
+
+def test_the_published_networks_see_a_twelfth_however_large():
+    assert create_model("zero-dce++").network_size(12_000, 6_000) == (1000, 500)
+    assert create_model("zero-dce++", network_side=32).network_size(12_000, 6_000) == (32, 16)
+
+
+@pytest.mark.parametrize("side", [-1, 1.5])
+def test_a_network_side_that_makes_no_sense_is_refused(side):
+    with pytest.raises(ValueError, match="network_side is a whole number"):
+        create_model("student-565", network_side=side)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -215,6 +215,7 @@ def test_pretraining_defaults_are_stage_1():
         ({"precision": "8-bit"}, "precision"),
         ({"augmentation": "rain"}, "rain"),
         ({"ema_decay": 1.0}, "ema_decay"),
+        ({"averaged": True}, "averaged=True needs an ema_decay above 0"),
     ],
 )
 def test_impossible_settings_are_refused(photos, arguments, message):
@@ -453,6 +454,21 @@ def test_augmentation_stays_in_range_and_keeps_half_of_the_exposures(photos):
     brightened = augment(small, "gamma", generator)
     assert brightened.min() >= 0
     assert brightened.max() <= 1
+
+
+def test_averaged_weights_are_kept_instead_of_the_last(photos):
+    settings = {"photos": photos, "epochs": 1, "learning_rate": 0.02, **QUICK}
+    last = weights_of(pretrain("nano-161", **settings).model)
+    barely = pretrain("nano-161", ema_decay=1e-6, averaged=True, **settings).model
+    slowly = pretrain("nano-161", ema_decay=0.9, averaged=True, **settings).model
+    assert torch.allclose(weights_of(barely), last, atol=1e-4)
+    assert (weights_of(slowly) - last).abs().max() > 1e-3
+
+
+def test_a_student_sees_what_its_teacher_sees(teacher, photos):
+    teacher.network_side = 16
+    run = distill("nano-161", teacher, photos=photos, epochs=1, **QUICK)
+    assert run.model.network_side == 16
 
 
 def test_the_split_loses_and_repeats_nothing():
