@@ -25,6 +25,7 @@ class CatalogueEntry:
         sha256: its expected digest.
         licence: terms of use, which follow from the training data.
         made: one line on how it was trained; the card beside the file says more.
+        category: what it learned from: ``zero-reference``, ``self-made pairs`` or ``real pairs``; may be empty.
     """
 
     name: str
@@ -32,6 +33,7 @@ class CatalogueEntry:
     sha256: str
     licence: str
     made: str
+    category: str = ""
 
 
 def catalogue() -> dict[str, CatalogueEntry]:
@@ -41,7 +43,14 @@ def catalogue() -> dict[str, CatalogueEntry]:
         if listing.is_file():
             entries = json.loads(listing.read_text(encoding="utf-8"))
             return {
-                name: CatalogueEntry(name, folder / entry["file"], entry["sha256"], entry["licence"], entry["made"])
+                name: CatalogueEntry(
+                    name,
+                    folder / entry["file"],
+                    entry["sha256"],
+                    entry["licence"],
+                    entry["made"],
+                    entry.get("category", ""),
+                )
                 for name, entry in entries.items()
             }
     return {}
