@@ -141,10 +141,22 @@ def load_training_set(
         photos = sample_crops(limit or 1024, size, seed, darkened=False)
     else:
         photos = load_photos(data_dir, size=size, limit=limit, seed=seed).photos
-    photos = photos[well_exposed(photos)]
-    if len(photos) < 2:
-        raise ValueError(f"{data_dir}: too few photos are well exposed (mean brightness 0.25 to 0.65) to be targets")
-    return (photos,)
+    return targets(photos)
+
+
+def targets(photos: Tensor) -> tuple[Tensor]:
+    """The well-exposed of N×3×S×S uint8 photos, as the one column of a set of self-made pairs.
+
+    Raises:
+        ValueError: fewer than two are.
+    """
+    chosen = photos[well_exposed(photos)]
+    if len(chosen) < 2:
+        raise ValueError(
+            f"{len(chosen)} of {len(photos)} photos are well exposed (mean brightness 0.25 to 0.65, hardly anything "
+            "blown out); as targets, at least 2 are needed"
+        )
+    return (chosen,)
 
 
 def train_pairs(
@@ -152,6 +164,7 @@ def train_pairs(
     data_dir: str | Path | None = None,
     output_dir: str | Path | None = None,
     *,
+    photos: Tensor | None = None,
     pairs: str = "self-made",
     size: int = 128,
     network_side: int = 0,
@@ -169,6 +182,8 @@ def train_pairs(
         model: a name, or a model, which is trained in place.
         data_dir: a folder of photos, or one with ``low/`` and ``high/`` for real pairs; None for the embedded photos.
         output_dir: gets ``history.csv`` and checkpoints (of the second part in ``smoothing/``); None writes nothing.
+        photos: N×3×S×S uint8 instead of ``data_dir``, for self-made pairs and a Zero-DCE network; the well-exposed ones
+            are used.
         pairs: ``self-made``: well-exposed photos, darkened physically by up to seven stops, are their own targets;
             ``real``: photos that were taken twice.
         size: side of the training images; the second part, which is about noise, takes twice as much.
@@ -190,7 +205,7 @@ def train_pairs(
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, averaged=True, **settings)
     torch.manual_seed(config.seed)
     source = PairSource(pairs)
-    data = load_training_set(pairs, data_dir, size, limit, config.seed)
+    data = load_training_set(pairs, data_dir, size, limit, config.seed) if photos is None else targets(photos)
     if isinstance(model, str) and (network := create_model(model)) and isinstance(network, GlanceNet):
         model = network
     if not isinstance(model, GlanceNet):

@@ -1,0 +1,315 @@
+"""What each part of the distillation loss is worth: the same student taught in many ways, at one budget."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import center_crop
+from tqdm.auto import tqdm
+
+from kdlib.catalogue import find_weights, sha256_of
+from kdlib.data.datasets import dark_photos, evaluation_pairs, load_photos, training_folder
+from kdlib.data.images import list_photos
+from kdlib.data.samples import sample_crops
+from kdlib.evaluation.metrics import enhance_tensor, fidelity, psnr, quantise, ssim
+from kdlib.files import write_json
+from kdlib.losses.perceptual import BackboneUnavailableError
+from kdlib.models import ZeroDCE
+from kdlib.training.distill import Recipe, darken_once, distill, make_recipe
+from kdlib.training.loop import make_fabric
+from kdlib.training.pretrain import at_scale, digest, pretrain
+from kdlib.weights import load_model
+
+ALONE, NANO = "output alignment alone", "nano-161, output alignment alone"
+# The teacher's own objective on the very photos of the others; and stage 1 as the two-stage recipe has it.
+OWN_LOSS = {"objective": "zero-dce++", "augmentation": "none"}
+PUBLISHED = {"objective": "multi-region", "augmentation": "gamma"}
+TWO_STAGE = {"recipe": "two-stage", "alpha": None, "beta": None}
+# Two-sided 95% points of Student's t for 1 to 9 degrees of freedom; with more, the last one is on the safe side.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+ALPHAS, BETAS = (0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.1, 0.2, 0.3)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to teach the student.
+
+    Attributes:
+        name: what figures and tables call it.
+        group: what it is a question about.
+        changes: fields of :class:`~kdlib.training.distill.Recipe` that differ from output alignment alone (α = 1,
+            β = 0); with ``recipe`` that recipe is the start.
+        stage1: settings of stage 1 (``objective``, ``augmentation``), where there is one.
+        stage1_share: its share of the epochs. The rest is distillation: with 1 there is no teacher.
+        student: another student than the run's.
+        against: the variant to compare with, which differs in one part.
+    """
+
+    name: str
+    group: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    stage1: Mapping[str, Any] = field(default_factory=dict)
+    stage1_share: float = 0.0
+    student: str = ""
+    against: str = ALONE
+
+    def recipe(self) -> Recipe:
+        """The recipe of the distillation; stage 1 is kept apart from it."""
+        changes = {"recipe": "one-stage", "alpha": 1.0, "beta": 0.0, **self.changes}
+        return make_recipe(changes.pop("recipe"), **changes, pretrain_epochs=0)
+
+    def definition(self) -> dict[str, Any]:
+        """What results depend on, as JSON has it: stored with them, and compared before they are used again."""
+        parts = {"recipe": asdict(self.recipe()), "stage1": dict(self.stage1), "share": self.stage1_share}
+        plain: dict[str, Any] = json.loads(json.dumps({**parts, "student": self.student}))
+        return plain
+
+
+def cell(alpha: float, beta: float) -> str:
+    """The name of a cell of the α × β grid."""
+    return ALONE if alpha == 1 else f"α {alpha:g}, β {beta:g}"
+
+
+VARIANTS = (
+    Variant(ALONE, "teacher"),
+    Variant("no teacher, its own loss", "teacher", stage1=OWN_LOSS, stage1_share=1.0),
+    Variant("no teacher, published stage 1", "teacher", stage1=PUBLISHED, stage1_share=1.0),
+    *(Variant(cell(a, b), "grid", {"alpha": a, "beta": b}) for a in ALPHAS[:-1] for b in BETAS if a + b <= 1),
+    Variant("factor 1 instead of 100", "parts", {"alpha": 0.7, "beta": 0.2, "alignment": 1.0}, against=cell(0.7, 0.2)),
+    Variant("− curve map", "parts", {"map_weight": 0.0}),
+    Variant("+ SSIM 0.3", "parts", {"ssim": 0.3}),
+    Variant("+ SSIM 3", "parts", {"ssim": 3.0}),
+    Variant("+ perceptual 0.02", "parts", {"perceptual": 0.02}),
+    Variant("+ perceptual 0.2", "parts", {"perceptual": 0.2}),
+    Variant("+ contrastive 0.05", "parts", {"contrastive": 0.05}),
+    Variant("+ contrastive 0.5", "parts", {"contrastive": 0.5}),
+    Variant("+ stage 1, teacher's own loss", "stage 1", stage1=OWN_LOSS, stage1_share=1 / 3),
+    Variant("+ stage 1, published", "stage 1", stage1=PUBLISHED, stage1_share=1 / 3),
+    Variant("two-stage recipe without stage 1", "stage 1", TWO_STAGE),
+    Variant("two-stage recipe", "stage 1", TWO_STAGE, PUBLISHED, 1 / 3, against="two-stage recipe without stage 1"),
+    Variant(NANO, "nano-161", student="nano-161"),
+    Variant("nano-161, no teacher", "nano-161", {}, OWN_LOSS, 1.0, student="nano-161", against=NANO),
+    Variant("nano-161, α 0.7, β 0.2", "nano-161", {"alpha": 0.7, "beta": 0.2}, student="nano-161", against=NANO),
+)
+
+
+def resemblance(photos: Tensor, others: Tensor) -> Tensor:
+    """How much each photo resembles its nearest among others, whatever the exposure: N×3×S×S and M×3×S×S → N.
+
+    Rank correlation of 16×16 grey copies: a rising curve leaves ranks as they are.
+    """
+
+    def ranks(batch: Tensor) -> Tensor:
+        grey = F.adaptive_avg_pool2d(batch.float().mean(dim=1), 16).flatten(1)
+        order = grey.argsort(dim=1, stable=True).argsort(dim=1).float()
+        return F.normalize(order - order.mean(dim=1, keepdim=True), dim=1)
+
+    return (ranks(photos) @ ranks(others).T).amax(dim=1)
+
+
+def hold_out(photos: Tensor, share: float = 0.1, blocks: int = 10, gap: int = 9) -> tuple[Tensor, Tensor]:
+    """Split photos, in their natural order, so that the held-out ones show scenes of their own.
+
+    Exposures of one scene follow each other; a random split would test on scenes that it trained on. Held out are
+    contiguous blocks, evenly spread. Photos that resemble a held-out one (scenes come back elsewhere) and ``gap``
+    neighbours on either side of all these are in neither part.
+
+    Returns:
+        Indices of the training photos, and of the held-out ones.
+    """
+    count, length = len(photos), max(1, round(len(photos) * share / blocks))
+    starts = ((torch.arange(blocks) + 0.5) * count / blocks - length / 2).round().long()
+    held = (starts[:, None] + torch.arange(length)).flatten().clamp(0, count - 1).unique()
+    taken = resemblance(photos, photos[held]) > 0.9
+    near = F.max_pool1d(taken.float()[None], 2 * gap + 1, stride=1, padding=gap)[0] > 0
+    train = (~near).nonzero()[:, 0]
+    if len(train) < 2:
+        raise ValueError(f"holding out scenes leaves {len(train)} of {count} photos to train on; give a larger folder")
+    return train, held
+
+
+def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[Tensor, Tensor]:
+    """Up to ``limit`` training photos and up to 100 held-out ones, evenly spaced (N×3×S×S, uint8).
+
+    Held-out photos are darkened as training will darken the others. Without a folder, training photos are crops of four
+    embedded photos, and the two others are held out, at four exposures each.
+    """
+    if data_dir is None:
+        squares = [center_crop(photo, [min(photo.shape[1:])]) for _, photo in dark_photos()]
+        held = torch.stack([F.adaptive_avg_pool2d(photo, size) for photo in squares])
+        return sample_crops(limit, size), held.mul(255).round().byte()
+    loaded = load_photos(data_dir, size=size)
+    if loaded.skipped:
+        raise ValueError(f"an ablation needs every photo readable; move this one away: {loaded.skipped[0]}")
+    names = [re.split(r"(\d+)", path.as_posix()) for path in list_photos(training_folder(data_dir))]
+    keys = [[int(part) if part.isdigit() else part for part in name] for name in names]  # 2.jpg before 10.jpg
+    photos = loaded.photos[sorted(range(len(keys)), key=keys.__getitem__)]
+    train, held = hold_out(photos)
+    train, held = (part[:: max(1, len(part) // most)][:most] for part, most in ((train, limit), (held, 100)))
+    return photos[train], darken_once(photos[held], seed=0)
+
+
+def train_variant(
+    variant: Variant, photos: Tensor, teacher: ZeroDCE, student: str, epochs: int, **settings: Any
+) -> tuple[ZeroDCE, float]:
+    """Teach a fresh student on the photos (uint8): the student, and the seconds its epochs took.
+
+    Stage 1 and distillation share the epochs. From one seed, all variants start with the same weights.
+    """
+    first = round(epochs * variant.stage1_share)
+    pupil: str | ZeroDCE = variant.student or student
+    runs = []
+    if first:
+        runs.append(pretrain(pupil, photos=photos, epochs=first, **variant.stage1, **settings))
+        pupil = runs[0].model
+    if first < epochs:
+        runs.append(distill(pupil, teacher, photos=photos, recipe=variant.recipe(), epochs=epochs - first, **settings))
+    return runs[-1].model, sum(run.seconds for run in runs)
+
+
+def score_on_pairs(model: nn.Module, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[str, float]:
+    """Mean PSNR (dB) and SSIM of a model's 8-bit output against ground truth."""
+    outputs = [(quantise(enhance_tensor(model, dark)), truth.double()) for _, dark, truth in pairs]
+    return {
+        "psnr": statistics.fmean(psnr(photo, truth) for photo, truth in outputs),
+        "ssim": statistics.fmean(ssim(photo, truth) for photo, truth in outputs),
+    }
+
+
+def run_ablation(
+    results_path: str | Path,
+    data_dir: str | Path | None = None,
+    eval_dir: str | Path | None = None,
+    *,
+    variants: Sequence[Variant] = VARIANTS,
+    seeds: Sequence[int] = (0, 1, 2),
+    student: str = "student-565",
+    teacher: str | Path = "zero-dce++",
+    epochs: int = 15,
+    limit: int = 400,
+    size: int = 48,
+    device: str = "auto",
+    progress: bool = True,
+    **loop: Any,
+) -> dict[str, Any]:
+    """Teach every variant from every seed and score the students. The results are written after each run.
+
+    Runs that the file holds are not repeated, so an interrupted ablation goes on where it was.
+
+    Args:
+        results_path: a JSON file: new, or of an ablation with the same settings.
+        data_dir: a folder of photos, or None for the embedded ones.
+        eval_dir: a folder with ``low/`` and ``high/``, or None for the embedded pairs. They are scored, no more:
+            nothing is trained on them or chosen by them.
+        seeds: of the student's weights, the darkening and the order of the photos.
+        limit, size: training photos, and their side in pixels.
+        epochs, device, loop: see :class:`~kdlib.training.loop.LoopConfig`.
+
+    Returns:
+        What the file holds: ``settings``, ``variants``, ``teacher_scores`` and ``rows``, one for each run, with
+        ``fidelity`` (dB, mean over the held-out photos), ``psnr``, ``ssim`` and ``seconds``.
+
+    Raises:
+        ValueError: the file holds results with other settings; the message names them.
+    """
+    path, master = Path(results_path), load_model(teacher)
+    train, held = prepare_photos(data_dir, size, limit)
+    settings: dict[str, Any] = {
+        name: Path(d).name if d else "embedded" for name, d in (("data", data_dir), ("eval", eval_dir))
+    }
+    settings |= {"photos": len(train), "held_out": len(held), "digest": digest(train, held), "student": student}
+    settings |= {"teacher": Path(teacher).name, "teacher_sha256": sha256_of(find_weights(teacher))[:12]}
+    settings |= {"epochs": epochs, "size": size, **loop, "device": make_fabric(device).device.type}
+    content: dict[str, Any] = {"settings": settings, "variants": {}, "rows": []}
+    if path.is_file():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = content["settings"]
+        differ = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
+        if differ:
+            changes = ", ".join(f"{name} {found.get(name)!r} → {settings.get(name)!r}" for name in differ)
+            raise ValueError(f"{path.name} holds results with other settings ({changes}); use another file")
+    definitions = {variant.name: variant.definition() for variant in variants}
+    # A variant that was redefined under its old name runs again.
+    stale = {name for name, what in content["variants"].items() if definitions.get(name, what) != what}
+    content["rows"] = [row for row in content["rows"] if row["variant"] not in stale]
+    content["variants"] |= definitions
+    done = {(row["variant"], row["seed"]) for row in content["rows"]}
+    todo = [(variant, seed) for seed in seeds for variant in variants if (variant.name, seed) not in done]
+    pairs = list(evaluation_pairs(eval_dir)) if todo else []
+    unseen = [(f"held-out {i}", photo) for i, photo in enumerate(held.float() / 255)]
+    for variant, seed in tqdm(todo, desc="ablation", unit="run", disable=not progress):
+        photos = darken_once(train, seed) if data_dir else train
+        once = {"seed": seed, "device": device, "progress": False, **loop}
+        try:
+            model, seconds = train_variant(variant, photos, master, student, epochs, **once)
+        except BackboneUnavailableError as error:
+            warnings.warn(f"{variant.name!r} is left out: {error}", stacklevel=2)
+            continue
+        with at_scale(1, model, master):
+            near = fidelity(model, master, unseen)
+        scores = {"fidelity": near["mean"], "worst": near["worst"], **score_on_pairs(model, pairs)}
+        scores = {name: round(value, 4) for name, value in scores.items()}
+        content["rows"].append({"variant": variant.name, "seed": seed, **scores, "seconds": round(seconds, 1)})
+        if "teacher_scores" not in content:
+            content["teacher_scores"] = score_on_pairs(master, pairs)
+        write_json(path, content)
+    return content
+
+
+def summarise(
+    rows: Iterable[Mapping[str, Any]], score: str = "fidelity", variants: Sequence[Variant] = VARIANTS
+) -> list[dict[str, Any]]:
+    """Each variant's mean and standard deviation over the seeds, and its difference from the one to compare with.
+
+    The difference is taken seed by seed. Its 95% interval is mean ± margin, margin = t · standard error, n − 1 degrees
+    of freedom. ``verdict`` is ``higher`` or ``lower`` where that leaves out zero, else ``not shown``: too few seeds to
+    tell, which does not say that there is no difference. ``–``: nothing to compare with.
+    """
+    scores: dict[str, dict[int, float]] = {}
+    for row in rows:
+        scores.setdefault(row["variant"], {})[row["seed"]] = row[score]
+    summary = []
+    for variant in (variant for variant in variants if variant.name in scores):
+        own, base = scores[variant.name], scores.get(variant.against, {})
+        line = {"variant": variant.name, "group": variant.group, "against": variant.against, "seeds": len(own)}
+        line |= {"mean": statistics.fmean(own.values()), "deviation": deviation(own.values())}
+        steps = [own[seed] - base[seed] for seed in own.keys() & base.keys() if variant.name != variant.against]
+        difference, margin, verdict = (statistics.fmean(steps) if steps else None), None, "–"
+        if difference is not None and len(steps) > 1:
+            margin = T_95[min(len(steps) - 1, len(T_95)) - 1] * deviation(steps) / math.sqrt(len(steps))
+            verdict = "not shown" if abs(difference) <= margin else "higher" if difference > 0 else "lower"
+        summary.append({**line, "difference": difference, "margin": margin, "verdict": verdict})
+    return summary
+
+
+def deviation(values: Iterable[float]) -> float:
+    """Standard deviation of a sample; 0 where there is only one value."""
+    values = list(values)
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def grid(rows: Iterable[Mapping[str, Any]], score: str = "fidelity") -> dict[tuple[float, float], list[float]]:
+    """The scores of each cell (α, β) of the grid, one for each seed."""
+    names = {cell(a, b): (a, b) for a in ALPHAS for b in BETAS if a + b <= 1}
+    cells: dict[tuple[float, float], list[float]] = {place: [] for place in names.values()}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        if row["variant"] in names:
+            cells[names[row["variant"]]].append(row[score])
+    return {place: scores for place, scores in cells.items() if scores}
+
+
+def best_cell(rows: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    """The cell with the highest mean fidelity on held-out photos. Pairs with ground truth have no say."""
+    means = {place: statistics.fmean(scores) for place, scores in grid(rows).items()}
+    return max(means, key=means.__getitem__)
