@@ -9,6 +9,7 @@ from kdlib.cli import weights
 from kdlib.cli.benchmark import benchmark
 from kdlib.cli.enhance import enhance
 from kdlib.cli.evaluate import evaluate
+from kdlib.cli.report import report
 from kdlib.cli.video import camera, video
 
 app = typer.Typer(no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos.")
@@ -16,5 +17,6 @@ app.command()(enhance)
 app.command()(video)
 app.command()(camera)
 app.command()(evaluate)
+app.command()(report)
 app.command()(benchmark)
 app.add_typer(weights.app, name="weights")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdlib.cli._output import console, fail
 
 if TYPE_CHECKING:
-    from kdlib.models import ZeroDCE
+    from torch import nn
+
+    from kdlib.evaluation.classical import InPlace, Method
 
 
-def read_earlier(path: Path, data: str) -> list[dict[str, object]]:
+def read_earlier(path: Path, data: str) -> list[dict[str, Any]]:
     """The rows of an earlier evaluation on the same data, or a ValueError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows: list[dict[str, object]] = content["rows"]
+        rows: list[dict[str, Any]] = content["rows"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} holds no evaluation to append to; choose another file for --out") from None
     if content.get("data") != data:
@@ -28,72 +32,152 @@ def read_earlier(path: Path, data: str) -> list[dict[str, object]]:
     return rows
 
 
-def denoised(label: str, model: ZeroDCE, amounts: list[float], data: Path | None) -> list[dict[str, object]]:
-    """Rows for the Enhancer with denoising, and for the blur that it has to beat."""
-    from kdlib.data.datasets import evaluation_pairs
-    from kdlib.evaluation.report import as_method, gaussian_after, score, through_enhancer
-    from kdlib.models import count_parameters
+def label_models(names: Sequence[str], suffix: str = "") -> dict[str, str]:
+    """What to call each model: a shipped name as it is, a file by its stem, with its folder where that is not enough.
 
-    if not amounts:
-        return []
-    methods = {f"{label}, Gaussian of sigma 1": gaussian_after(as_method(model))}
-    methods |= {f"{label}, denoise {amount:g}": through_enhancer(model, amount) for amount in amounts}
-    parameters = count_parameters(model)
-    return [
-        {"method": name, "parameters": parameters, **score(method, evaluation_pairs(data))}
-        for name, method in methods.items()
-    ]
+    Returns:
+        label → name or path.
+    """
+    labels: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        path = Path(name)
+        is_file = path.suffix in {".pth", ".pt", ".safetensors"}
+        candidates = [path.stem, f"{path.absolute().parent.name}/{path.stem}", name] if is_file else [name]
+        label = next((c for c in candidates if f"{c}{suffix}" not in labels), name)
+        labels[f"{label}{suffix}"] = name
+    return labels
+
+
+def variants(model: nn.Module, denoise: Sequence[float]) -> dict[str, Method]:
+    """A model as it is and, if asked for, the Enhancer with denoising and the blur that it has to beat."""
+    from kdlib.evaluation.report import as_method, gaussian_after, through_enhancer
+
+    methods = {"": as_method(model)}
+    if denoise:
+        methods[", Gaussian of sigma 1"] = gaussian_after(as_method(model))
+        methods |= {f", denoise {amount:g}": through_enhancer(model, amount) for amount in denoise}
+    return methods
+
+
+def timed_methods(models: dict[str, Any], denoise: Sequence[float], threads: int) -> dict[str, InPlace]:
+    """What a user would run on 8 bits for each row; there is none for the input, and none for the blur."""
+    from kdlib.evaluation.classical import eight_bit_methods
+    from kdlib.inference import Enhancer
+
+    methods = eight_bit_methods()
+    for label, model in models.items():
+        methods[label] = Enhancer(model, device="cpu", threads=threads)
+        for amount in denoise:
+            methods[f"{label}, denoise {amount:g}"] = Enhancer(model, denoise=amount, device="cpu", threads=threads)
+    return methods
+
+
+def print_tables(rows: list[dict[str, Any]]) -> None:
+    """Scores first, then what else is known: one table of everything would not fit a terminal."""
+    from rich.markdown import Markdown
+
+    from kdlib.evaluation.leaderboard import behaviour_columns
+    from kdlib.evaluation.report import COLUMNS, markdown_table
+
+    columns = dict(COLUMNS)
+    if any("fidelity" in row for row in rows):
+        columns["fidelity"] = ("fidelity to teacher", ".1f")
+    console.print(Markdown(markdown_table(rows, columns)))
+    console.print(Markdown(markdown_table(rows, {"method": columns["method"], **behaviour_columns(rows)})))
 
 
 def evaluate(
     models: Annotated[list[str] | None, typer.Argument(help="Names or weights files; default: all shipped.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with low/ and high/; default: embedded photos.")] = None,
+    together: Annotated[
+        str, typer.Option("--as", help="The models are seeds of one method of this name: one row, mean and deviation.")
+    ] = "",
     teacher: Annotated[str, typer.Option(help="Also measure the fidelity of each model to this one.")] = "",
+    adaptivity_data: Annotated[
+        Path | None, typer.Option(help="Folder of photos: would one fixed curve do there, too?")
+    ] = None,
+    category: Annotated[
+        str, typer.Option(help="What the models learned from: zero-reference, self-made pairs or real pairs.")
+    ] = "",
     scale_factor: Annotated[int, typer.Option(help="The network sees the photo at 1/N; 0 keeps the model's own.")] = 0,
     curve_activation: Annotated[str, typer.Option(help="tanh or sigmoid, for all models; empty keeps their own.")] = "",
     denoise: Annotated[
         list[float] | None, typer.Option(help="Score the Enhancer too, denoising this much; repeatable.")
     ] = None,
+    time: Annotated[bool, typer.Option(help="Also measure milliseconds at 1920×1080, through the Enhancer.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the scores to this JSON file.")] = None,
     append: Annotated[bool, typer.Option(help="Keep the rows of other methods that the file already has.")] = False,
 ) -> None:
     """Score models against ground truth, beside gamma curves and CLAHE."""
-    from rich.markdown import Markdown
-
     from kdlib.catalogue import catalogue
     from kdlib.data.datasets import dark_photos, evaluation_pairs
+    from kdlib.evaluation.leaderboard import check_category
     from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity
-    from kdlib.evaluation.report import COLUMNS, compare, markdown_table
+    from kdlib.evaluation.report import compare, measure_method, over_seeds
+    from kdlib.evaluation.timing import milliseconds_1080p
     from kdlib.files import write_json
+    from kdlib.inference.threads import available_threads
+    from kdlib.models import count_parameters
     from kdlib.weights import load_model
 
     name_of_data = "embedded photos, 3.5 stops down" if data is None else data.resolve().name
     overrides: dict[str, object] = {"scale_factor": scale_factor} if scale_factor else {}
     if curve_activation:
         overrides["curve_activation"] = curve_activation
+    suffix = "".join(f", {part}" for part in (f"1/{scale_factor}" if scale_factor else "", curve_activation) if part)
+    amounts = denoise or []
+    adaptivity: dict[str, Callable[[], Any]] = {}
+    if adaptivity_data is not None:
+        where = re.sub(r"\W+", "_", adaptivity_data.resolve().name.lower())
+        adaptivity[where] = lambda: dark_photos([adaptivity_data])
+
+    def pairs() -> Any:
+        return evaluation_pairs(data)
+
     try:
+        check_category(category)
+        if together and not models:
+            raise ValueError(f"--as {together}: name the weights files that are its seeds")
         earlier = read_earlier(out, name_of_data) if append and out is not None and out.is_file() else []
-        loaded = {}
-        for name in models or list(catalogue()):
-            label = Path(name).stem if Path(name).suffix in {".pth", ".pt", ".safetensors"} else name
-            label += f", 1/{scale_factor}" if scale_factor else ""
-            label = f"{label}, {curve_activation}" if curve_activation else label
-            loaded[name if label in loaded else label] = load_model(name, **overrides)
+        names = label_models(models or list(catalogue()), suffix)
+        loaded = {label: load_model(name, **overrides) for label, name in names.items()}
+        master = load_model(teacher) if teacher else None
+
+        def measure(label: str) -> dict[str, dict[str, Any]]:
+            """The rows of one model, by the variant."""
+            model, shipped = loaded[label], catalogue().get(names[label])
+            found = {}
+            for variant, method in variants(model, amounts).items():
+                row = measure_method(
+                    label + variant, method, pairs, parameters=count_parameters(model), adaptivity=adaptivity
+                )
+                if known := (shipped.category if shipped else "") or category:
+                    row["category"] = known
+                found[variant] = row
+            if master is not None:
+                near = fidelity(model, master, dark_photos([data] if data else []))["mean"]
+                found[""]["fidelity"] = near if near < FIDELITY_CAP else None  # the teacher itself
+            return found
+
         with console.status("scoring …"):
-            rows = compare(loaded, lambda: evaluation_pairs(data))
-            rows += [row for label, model in loaded.items() for row in denoised(label, model, denoise or [], data)]
-        columns = dict(COLUMNS)
-        if teacher:
-            master = load_model(teacher)
-            for row in rows:
-                if row["method"] in loaded:
-                    photos = dark_photos([data] if data else [])
-                    near = fidelity(loaded[row["method"]], master, photos)["mean"]
-                    row["fidelity"] = near if near < FIDELITY_CAP else None  # the teacher itself
-            columns["fidelity"] = ("fidelity to teacher", ".1f")
+            rows = compare({}, pairs, adaptivity=adaptivity)
+            measured = [measure(label) for label in loaded]
+            if together:
+                for variant in measured[0]:
+                    rows.append(over_seeds(together + variant, [found[variant] for found in measured]))
+            else:
+                rows += [row for found in measured for row in found.values()]
+            if time:
+                # Seeds of one method take the same time.
+                shown = {together: next(iter(loaded.values()))} if together else loaded
+                threads = available_threads()
+                times = milliseconds_1080p(timed_methods(shown, amounts, threads), threads=threads)
+                for row in rows:
+                    if row["method"] in times:
+                        row |= {"ms_1080p": times[row["method"]], "threads": threads}
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
-    console.print(Markdown(markdown_table(rows, columns)))
+    print_tables(rows)
     if out is not None:
         rows = list({row["method"]: row for row in [*earlier, *rows]}.values())
         write_json(out, {"command": "kdlib evaluate", "data": name_of_data, "rows": rows})

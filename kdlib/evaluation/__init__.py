@@ -1,17 +1,23 @@
-"""Scores against ground truth, and fidelity of a student to its teacher."""
+"""Scores against ground truth, fidelity of a student to its teacher, and what a method does to curves and daylight."""
 
+from kdlib.evaluation.behaviour import daylight_change, daylight_photos, fixed_curve_psnr
+from kdlib.evaluation.classical import classical_methods
 from kdlib.evaluation.metrics import fidelity, gt_mean, lpips, lpips_available, psnr, quantise, ssim
-from kdlib.evaluation.report import classical_methods, compare, markdown_table, score
+from kdlib.evaluation.report import compare, markdown_table, over_seeds, score
 from kdlib.files import write_json
 
 __all__ = [
     "classical_methods",
     "compare",
+    "daylight_change",
+    "daylight_photos",
     "fidelity",
+    "fixed_curve_psnr",
     "gt_mean",
     "lpips",
     "lpips_available",
     "markdown_table",
+    "over_seeds",
     "psnr",
     "quantise",
     "score",

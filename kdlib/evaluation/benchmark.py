@@ -6,7 +6,6 @@ import contextlib
 import io
 import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -17,20 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlib.evaluation.report import clahe_in_lab
+from kdlib.evaluation.classical import clahe_in_lab, gamma_table
+from kdlib.evaluation.timing import SIZES, Run, measure, use_threads
 from kdlib.inference import Enhancer
 from kdlib.models import ZeroDCE
 from kdlib.weights import load_model
 
-SIZES = {"640×480": (640, 480), "1080p": (1920, 1080), "4K": (3840, 2160), "12 MP": (4000, 3000)}  # width, height
 OURS = "kdlib"
 EAGER, ONNX, COMPILED = "PyTorch, eager", "ONNX Runtime", "torch.compile"
 CLAHE, LUT, COPY = "OpenCV CLAHE", "cv2.LUT", "copy"
-_BLOCKS = 3
-_PAUSE = 0.05  # seconds
 _PACKAGES = ("kdlib", "torch", "numba", "numpy", "opencv-python", "onnxruntime")
-
-Run = Callable[[], object]
 
 
 class PublishedForm(nn.Module):
@@ -48,7 +43,20 @@ class PublishedForm(nn.Module):
         return x
 
 
-def rivals(photo: np.ndarray, model: ZeroDCE, threads: int) -> Iterator[tuple[str, Run | str]]:
+class PlainForm(nn.Module):
+    """A network of another family as its own forward writes it, without the maps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B×3×H×W in [0, 1] → the same."""
+        enhanced: Tensor = self.model(x)[0]
+        return enhanced
+
+
+def rivals(photo: np.ndarray, model: Any, threads: int) -> Iterator[tuple[str, Run | str]]:
     """Every method by name, each ready to run on the same photo, or the reason why it cannot be run here.
 
     The networks get and give float32 tensors, which are made outside the measurement; the Enhancer and OpenCV get and
@@ -58,7 +66,7 @@ def rivals(photo: np.ndarray, model: ZeroDCE, threads: int) -> Iterator[tuple[st
     enhance = Enhancer(model, device="cpu", threads=threads)
     yield OURS, lambda: enhance(photo, out=out)
     tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float().div(255).contiguous()
-    published = PublishedForm(model).eval()
+    published = (PublishedForm(model) if isinstance(model, ZeroDCE) else PlainForm(model)).eval()
 
     def eager() -> Tensor:
         with torch.inference_mode():
@@ -68,7 +76,7 @@ def rivals(photo: np.ndarray, model: ZeroDCE, threads: int) -> Iterator[tuple[st
     yield ONNX, _onnx_runtime(published, tensor, threads)
     yield COMPILED, _torch_compile(published, tensor)
     yield CLAHE, lambda: clahe_in_lab(photo)
-    table = np.clip(255 * np.linspace(0, 1, 256) ** 0.4 + 0.5, 0, 255).astype(np.uint8)
+    table = gamma_table(0.4)
     yield LUT, lambda: cv2.LUT(photo, table, out)
     yield COPY, lambda: np.copyto(out, photo)
 
@@ -81,7 +89,10 @@ def _onnx_runtime(module: nn.Module, tensor: Tensor, threads: int) -> Run | str:
         return f"{missing.name} is not installed; pip install -e '.[benchmark]'"
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(module, (tensor,), dynamo=True, verbose=False)
+        try:
+            program = torch.onnx.export(module, (tensor,), dynamo=True, verbose=False)
+        except Exception as error:  # a step of the network that ONNX has no operator for
+            return f"export failed: {str(error.__cause__ or error).strip().splitlines()[0]}"
     assert program is not None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -107,24 +118,6 @@ def _torch_compile(module: nn.Module, tensor: Tensor) -> Run | str:
     except Exception as error:  # no compiler, or one that PyTorch does not get on with
         return f"torch.compile failed: {str(error).strip().splitlines()[0]}"
     return run
-
-
-def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each repetition of each method, in blocks that take turns.
-
-    A block starts with a pause, in which the threads of the method before go to sleep, and with one run that is not
-    counted, which brings the method's own data back.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for block in range(_BLOCKS):
-        for name, run in runs.items():
-            time.sleep(_PAUSE)
-            run()
-            for _ in range(repeats * (block + 1) // _BLOCKS - repeats * block // _BLOCKS):
-                start = time.perf_counter()
-                run()
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def benchmark(
@@ -162,7 +155,7 @@ def benchmark(
     rows: list[dict[str, Any]] = []
     ratios: dict[str, dict[str, float]] = {}
     left_out: dict[str, str] = dict.fromkeys(without, "not asked for")
-    with _threads(threads):
+    with use_threads(threads):
         for size, (width, height) in shapes.items():
             # Dark noise: no method's time depends on what the photo shows.
             photo = np.random.default_rng(0).integers(0, 64, (height, width, 3), dtype=np.uint8)
@@ -260,19 +253,6 @@ def _shape(size: str) -> tuple[int, int]:
 def _quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75]) * 1e3
     return float(low), float(middle), float(high)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """The same number of threads for PyTorch and OpenCV, and as before afterwards."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def _versions() -> dict[str, str]:

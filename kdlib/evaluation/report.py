@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
-import numpy as np
 from torch import Tensor, nn
 
 from kdlib.data.images import to_array, to_tensor
+from kdlib.evaluation.behaviour import FixedCurve, daylight_change, fixed_curve_psnr
+from kdlib.evaluation.classical import Method, classical_methods
 from kdlib.evaluation.metrics import enhance_tensor, gt_mean, lpips, lpips_available, psnr, quantise, ssim
 from kdlib.inference import Enhancer
-from kdlib.models import ZeroDCE, count_parameters
+from kdlib.models import count_parameters
 
-Method = Callable[[Tensor], Tensor]
-
-
-def gamma(exponent: float) -> Method:
-    """The fixed curve x ← x^exponent."""
-    return lambda photo: photo**exponent
-
-
-def clahe_in_lab(photo: np.ndarray, clip: float = 4.0, tiles: int = 8) -> np.ndarray:
-    """Contrast-limited adaptive histogram equalisation of lightness in LAB (OpenCV); H×W×3 uint8 in and out."""
-    lightness, *colours = cv2.split(cv2.cvtColor(photo, cv2.COLOR_RGB2LAB))
-    equalised = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles)).apply(lightness)
-    return cv2.cvtColor(cv2.merge([equalised, *colours]), cv2.COLOR_LAB2RGB)
-
-
-def classical_methods() -> dict[str, Method]:
-    """What a learned method has to beat: the input itself, fixed gamma curves and CLAHE."""
-    return {
-        "input": lambda photo: photo,
-        "gamma 0.3": gamma(0.3),
-        "gamma 0.4": gamma(0.4),
-        "CLAHE": lambda photo: to_tensor(clahe_in_lab(to_array(photo))),
-    }
+Pairs = Callable[[], Iterable[tuple[str, Tensor, Tensor]]]
+Photos = Callable[[], Iterable[tuple[str, Tensor]]]
 
 
 def as_method(model: nn.Module) -> Method:
@@ -44,7 +25,7 @@ def as_method(model: nn.Module) -> Method:
     return lambda photo: enhance_tensor(model, photo)
 
 
-def through_enhancer(model: ZeroDCE, denoise: float = 0.0) -> Method:
+def through_enhancer(model: Any, denoise: float = 0.0) -> Method:
     """A model as users meet it: 8 bits in and out, through :class:`kdlib.Enhancer`."""
     enhance = Enhancer(model, denoise=denoise, device="cpu")
     return lambda photo: to_tensor(enhance(to_array(photo)))
@@ -63,16 +44,19 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
 
     Returns:
         ``psnr`` (dB), ``ssim``, ``lpips`` (None where its network is not to be had), the same with the prefix
-        ``gt_mean_``
-        after matching the mean brightness of the truth, and ``photos``.
+        ``gt_mean_`` after matching the mean brightness of the truth, ``fixed_curve``, how well one fixed curve would
+        replace the method on these photos (dB, see :func:`~kdlib.evaluation.behaviour.fixed_curve_psnr`), and
+        ``photos``.
 
     Raises:
         ValueError: no pairs.
     """
     with_lpips = lpips_available()
     rows: list[dict[str, float]] = []
+    curve = FixedCurve()
     for _, dark, truth in pairs:
         photo, truth = quantise(method(dark)), truth.double()
+        curve.add(to_array(dark), to_array(photo))
         row = {}
         for prefix, shown in (("", photo), ("gt_mean_", gt_mean(photo, truth))):
             row[f"{prefix}psnr"] = psnr(shown, truth)
@@ -83,28 +67,96 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
     if not rows:
         raise ValueError("no pairs to score")
     means: dict[str, Any] = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
-    return {"lpips": None, "gt_mean_lpips": None, **means, "photos": len(rows)}
+    return {"lpips": None, "gt_mean_lpips": None, **means, "fixed_curve": curve.psnr(), "photos": len(rows)}
+
+
+def measure_method(
+    name: str,
+    method: Method,
+    pairs: Pairs,
+    *,
+    parameters: int = 0,
+    adaptivity: Mapping[str, Photos] | None = None,
+) -> dict[str, Any]:
+    """All that is known of a method without a teacher, as a row.
+
+    Args:
+        name: to show.
+        pairs: called once; see :func:`score`.
+        parameters: how many were trained.
+        adaptivity: further sets of photos by the name under which to report how well one fixed curve would replace the
+            method there (``fixed_curve_<name>``).
+
+    Returns:
+        ``method``, ``parameters``, what :func:`score` and :func:`~kdlib.evaluation.behaviour.daylight_change` return,
+        and the further fixed curves.
+
+    Raises:
+        ValueError: no pairs or no photos.
+    """
+    row = {"method": name, "parameters": parameters, **score(method, pairs()), **daylight_change(method)}
+    for where, photos in (adaptivity or {}).items():
+        row[f"fixed_curve_{where}"] = fixed_curve_psnr(method, photos())
+    return row
 
 
 def compare(
     models: Mapping[str, nn.Module],
-    pairs: Callable[[], Iterable[tuple[str, Tensor, Tensor]]],
+    pairs: Pairs,
     methods: Mapping[str, Method] | None = None,
+    *,
+    adaptivity: Mapping[str, Photos] | None = None,
 ) -> list[dict[str, Any]]:
-    """Score classical methods and models on the same pairs, a row for each.
+    """Measure classical methods and models on the same photos, a row of :func:`measure_method` for each.
 
     Args:
         models: by the name to show.
         pairs: called once for each method.
-        methods: without parameters; :func:`classical_methods` by default.
+        methods: without parameters; :func:`~kdlib.evaluation.classical.classical_methods` by default.
+        adaptivity: as in :func:`measure_method`.
     """
-    rows = []
-    for name, method in (classical_methods() if methods is None else methods).items():
-        rows.append({"method": name, "parameters": 0, **score(method, pairs())})
-    for name, model in models.items():
-        rows.append({"method": name, "parameters": count_parameters(model), **score(as_method(model), pairs())})
-    return rows
+    named = {name: (method, 0) for name, method in (classical_methods() if methods is None else methods).items()}
+    named |= {name: (as_method(model), count_parameters(model)) for name, model in models.items()}
+    return [
+        measure_method(name, method, pairs, parameters=parameters, adaptivity=adaptivity)
+        for name, (method, parameters) in named.items()
+    ]
 
+
+def over_seeds(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row for a method that was trained several times: means and deviations over its seeds.
+
+    Args:
+        name: of the method.
+        runs: a row of :func:`compare` for each seed.
+
+    Returns:
+        For every metric its mean and, as ``<metric>_sd``, the sample standard deviation (None for a single seed; both
+        None where a seed lacks the metric); ``seeds``, how many, and ``runs``, the rows themselves.
+
+    Raises:
+        ValueError: no runs, or runs that differ in parameters, photos or category, and so are not of one method.
+    """
+    if not runs:
+        raise ValueError(f"{name}: no seeds to take the mean of")
+    row: dict[str, Any] = {"method": name}
+    for key in ("parameters", "photos", "category"):
+        found = list(dict.fromkeys(run[key] for run in runs if key in run))
+        if len(found) > 1:
+            raise ValueError(f"{name}: seeds of one method do not differ in {key}, these have {found}")
+        row |= {key: found[0]} if found else {}
+    for key, first in runs[0].items():
+        values = [run.get(key) for run in runs]
+        if key in row or not (first is None or isinstance(first, float)):
+            continue
+        numbers = [value for value in values if value is not None]
+        complete = len(numbers) == len(runs)
+        row[key] = statistics.fmean(numbers) if complete else None
+        row[f"{key}_sd"] = statistics.stdev(numbers) if complete and len(runs) > 1 else None
+    return {**row, "seeds": len(runs), "runs": [dict(run) for run in runs]}
+
+
+Columns = Mapping[str, tuple[str, str]]
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "method": ("method", "s"),
@@ -116,14 +168,19 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> str:
-    """Rows as a Markdown table; ``columns`` maps a row's key to its title and number format, None shows as –."""
+def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Columns = COLUMNS) -> str:
+    """Rows as a Markdown table; ``columns`` maps a row's key to its title and number format.
+
+    None shows as –; a value whose deviation is in the row too (``<key>_sd``) as mean ± deviation.
+    """
+
+    def cell(row: Mapping[str, Any], key: str, spec: str) -> str:
+        if row.get(key) is None:
+            return "–"
+        spread = row.get(f"{key}_sd")
+        return format(row[key], spec) if spread is None else f"{row[key]:{spec}} ± {spread:{spec}}"
+
     head = "| " + " | ".join(title for title, _ in columns.values()) + " |"
     rule = "| " + " | ".join("---" if spec == "s" else "--:" for _, spec in columns.values()) + " |"
-    body = [
-        "| "
-        + " | ".join("–" if row.get(key) is None else format(row[key], spec) for key, (_, spec) in columns.items())
-        + " |"
-        for row in rows
-    ]
+    body = ["| " + " | ".join(cell(row, key, spec) for key, (_, spec) in columns.items()) + " |" for row in rows]
     return "\n".join([head, rule, *body])

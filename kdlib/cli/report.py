@@ -1,0 +1,25 @@
+"""``kdlib report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdlib.cli._output import fail
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="Folder with eval15.json, seeds.json and published.json.")] = Path(
+        "results"
+    ),
+) -> None:
+    """Print one Markdown table of everything that was scored on the standard test."""
+    from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
+
+    try:
+        table = leaderboard_table(leaderboard(results))
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+    typer.echo(table)  # as it is, to be pasted
