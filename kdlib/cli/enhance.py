@@ -20,7 +20,7 @@ def enhance(
     ] = None,
     model: Model = "student-565",
     strength: Strength = 1.0,
-    denoise: Denoise = 0.0,
+    denoise: Denoise = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Subfolders too, mirrored.")] = False,
     suffix: Annotated[str, typer.Option(help="Added to each file name, before the extension.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Photos in the works at once; 0: one for each core.")] = 0,

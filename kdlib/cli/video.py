@@ -22,7 +22,7 @@ def video(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to: .mp4, .m4v, .mov, .mkv or .webm.")],
     model: Model = "student-565",
     strength: Strength = 1.0,
-    denoise: Denoise = 0.0,
+    denoise: Denoise = None,
     smoothing: Smoothing = 0.25,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Original left, enhanced right.")] = False,
     codec: Annotated[
@@ -124,7 +124,7 @@ def camera(
     source: Annotated[str, typer.Argument(help="Number of a camera, or a video file.")] = "0",
     model: Model = "student-565",
     strength: Strength = 1.0,
-    denoise: Denoise = 0.0,
+    denoise: Denoise = None,
     smoothing: Smoothing = 0.25,
     device: Device = "auto",
 ) -> None:

@@ -5,59 +5,112 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from kdlib.catalogue import find_weights
 from kdlib.inference.curve import apply_curve_map
+from kdlib.inference.families import CurveFamily, Engine, GlanceFamily
 from kdlib.inference.network import SeparableNetwork, small_copy
 
 if TYPE_CHECKING:
-    from kdlib.models import ZeroDCE
+    from kdlib.inference.glance import GlanceNetwork
+    from kdlib.models import GlanceNet, ZeroDCE
 
 
 # Of the architecture in a weights file. Where there are others, :func:`kdlib.load_model` says what is wrong.
 _ARGUMENTS = {"width", "depth", "iterations", "separable", "shared_map", "skips", "scale_factor", "curve_activation"}
+_NEWER = {"network_side": 0}  # absent in older files
+_GLANCE_ARGUMENTS = {"width", "hidden", "side"}
 
 
-class CpuEngine:
-    """Runs network and fused pass on the CPU."""
+def cpu_engine(model: str | Path | ZeroDCE | GlanceNet) -> Engine:
+    """The engine for a model's family, from a file without PyTorch where that is possible."""
+    engine = _open_without_torch(model) if isinstance(model, str | Path) else None
+    if engine is not None:
+        return engine
+    from kdlib.weights import resolve_model
+
+    loaded: Any = resolve_model(model)
+    config = loaded.config
+    if "family" not in config and not loaded.separable:
+        return CpuCurves(_in_torch(loaded), loaded.iterations, loaded.scale_factor, loaded.network_side)
+    return _from_arrays({key: tensor.numpy(force=True) for key, tensor in loaded.state_dict().items()}, config)
+
+
+class _Cpu:
+    """What engines on the CPU share."""
 
     backend = "numba"
 
-    def __init__(self, model: str | Path | ZeroDCE) -> None:
-        network = _open_without_torch(model) if isinstance(model, str | Path) else None
-        self._network: Callable[[np.ndarray, int], np.ndarray]
-        if network is not None:
-            self.iterations, self.scale_factor, self._network = network.iterations, network.scale_factor, network
-            return
-        from kdlib.weights import resolve_model
-
-        loaded = resolve_model(model)
-        self.iterations, self.scale_factor = loaded.iterations, loaded.scale_factor
-        if loaded.separable:
-            state = {key: tensor.numpy(force=True) for key, tensor in loaded.state_dict().items()}
-            self._network = SeparableNetwork(state, loaded.config)
-        else:
-            self._network = _in_torch(loaded)
-
-    def estimate(self, photo: np.ndarray, size: tuple[int, int], threads: int) -> np.ndarray:
-        """The curve maps, K×h×w, of a photo (H×W×C)."""
-        return self._network(small_copy(photo, size, threads=threads), threads)
-
     def own(self, maps: np.ndarray) -> np.ndarray:
-        """Curve maps as this engine takes them."""
+        """Maps as this engine takes them."""
         return maps
 
-    def apply(self, photo: np.ndarray, maps: np.ndarray, out: np.ndarray, threads: int) -> None:
-        """Enhance a photo with given maps into ``out``."""
+
+class CpuCurves(_Cpu, CurveFamily):
+    """The Zero-DCE family; ``network`` makes K×h×w of 3×h×w, with so many threads."""
+
+    def __init__(
+        self,
+        network: Callable[[np.ndarray, int], np.ndarray],
+        iterations: int,
+        scale_factor: int,
+        network_side: int,
+    ) -> None:
+        super().__init__(iterations, scale_factor, network_side)
+        self._network = network
+
+    def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        size = self.copy_size(photo.shape[0], photo.shape[1], limit)
+        return self._network(small_copy(photo, size, threads=threads), threads)
+
+    def apply(
+        self, photo: np.ndarray, maps: np.ndarray, out: np.ndarray, *, strength: float, denoise: float, threads: int
+    ) -> None:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        maps = self.settle(maps, photo.shape[2], strength)
         apply_curve_map(photo, maps, self.iterations, out=out, threads=threads)
+        if denoise:
+            smooth_lifted(out, maps, self.iterations, denoise, threads)
 
 
-def _open_without_torch(model: str | Path) -> SeparableNetwork | None:
-    """A network whose file says all about it; None where :func:`kdlib.load_model` has to look, or to complain."""
+class CpuGlance(_Cpu, GlanceFamily):
+    """GlanceNet."""
+
+    def __init__(self, network: GlanceNetwork) -> None:
+        super().__init__(network.side)
+        self._network = network
+
+    def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        size = self.copy_size(photo.shape[0], photo.shape[1], limit)
+        return self._network(small_copy(photo, size, threads=threads))
+
+    def apply(
+        self, photo: np.ndarray, maps: np.ndarray, out: np.ndarray, *, strength: float, denoise: float, threads: int
+    ) -> None:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        from kdlib.inference.glance import apply_power_curve
+
+        settled = self.settle(maps, photo.shape[2], strength, denoise)
+        apply_power_curve(photo, *settled, self._network.limits, out=out, threads=threads)
+
+
+def smooth_lifted(photo: np.ndarray, maps: np.ndarray, iterations: int, denoise: float, threads: int) -> None:
+    """Smooth a photo in place that was enhanced with these maps (K×h×w)."""
+    from kdlib.inference.denoise import denoise_photo
+
+    curve_map = np.moveaxis(maps, 0, -1)
+    denoise_photo(photo, denoise, curve_map=curve_map, iterations=iterations, out=photo, threads=threads)
+
+
+def _open_without_torch(model: str | Path) -> Engine | None:
+    """An engine for a network whose file says all about it; None where :func:`kdlib.load_model` has to look, or to
+    complain."""
     path = find_weights(model)
     if path.suffix != ".safetensors":
         return None
@@ -65,11 +118,24 @@ def _open_without_torch(model: str | Path) -> SeparableNetwork | None:
         with safe_open(path, framework="np") as file:
             architecture = json.loads((file.metadata() or {})["architecture"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        if set(architecture) != _ARGUMENTS or not architecture["separable"]:
-            return None
-        return SeparableNetwork(state, architecture)
+        return _from_arrays(state, architecture)
     except (SafetensorError, KeyError, TypeError, ValueError):
         return None
+
+
+def _from_arrays(state: dict[str, np.ndarray], architecture: dict[str, Any]) -> Engine:
+    """The engine for a network that has a compiled form; ValueError, KeyError or TypeError where it has none."""
+    arguments = dict(architecture)
+    family = arguments.pop("family", "zero-dce")
+    if family == "glance" and set(arguments) == _GLANCE_ARGUMENTS:
+        from kdlib.inference.glance import GlanceNetwork
+
+        return CpuGlance(GlanceNetwork(state, arguments))
+    arguments = {**_NEWER, **arguments}
+    if family != "zero-dce" or set(arguments) != _ARGUMENTS | set(_NEWER) or not arguments["separable"]:
+        raise ValueError("no compiled form of this network")
+    network = SeparableNetwork(state, arguments)
+    return CpuCurves(network, network.iterations, network.scale_factor, network.network_side)
 
 
 def _in_torch(model: ZeroDCE) -> Callable[[np.ndarray, int], np.ndarray]:

@@ -1,8 +1,8 @@
 """Smoothing of the noise that brightening lifts, edges kept.
 
-*Noise model.* In the dark photo, noise has one standard deviation σ everywhere (:mod:`kdlib.noise`). The curve multiplies
-it by its own slope, which is known from the curve map. So the tolerance of the filter follows the slope: shadows, lifted
-up to fifteenfold, are smoothed, lamps and skies that the curve left alone are not.
+*Noise model.* In the dark photo, noise has one standard deviation σ everywhere (:mod:`kdlib.noise`). The curve
+multiplies it by its own slope, which is known from the curve map. So the tolerance of the filter follows the slope:
+shadows, lifted up to fifteenfold, are smoothed, lamps and skies that the curve left alone are not.
 
 *Filter.* Three rounds of a 3×3 weighted mean whose taps lie 1, 2 and 4 pixels apart (edge-avoiding à-trous wavelets;
 Dammertz et al., "Edge-Avoiding À-Trous Wavelet Transform for Fast Global Illumination Filtering", HPG 2010): a reach of
@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from kdlib.inference.denoise_kernel import REACH, ROUNDS, denoise_rows
+from kdlib.inference.denoise_kernel import ROUNDS, filter_rows
 from kdlib.inference.threads import over_rows
 from kdlib.noise import TOP, black_gain, measure_noise
 
@@ -50,8 +50,8 @@ def denoise_photo(
         curve_map: h×w×K, with which the photo was brightened (strength included), in [-1, 1]; K is the number of
             colours, or ``iterations`` times as many. Without it, noise is taken to be the same in shadows and lights.
         iterations: how often the curve was applied.
-        noise: from :func:`~kdlib.noise.measure_noise`, of this photo or, for a steady video, of the frames before; measured when
-            absent.
+        noise: from :func:`~kdlib.noise.measure_noise`, of this photo or, for a steady video, of the frames before;
+            measured when absent.
         out: C-contiguous array like ``image`` to write to, ``image`` itself included; made when absent.
         threads: how many parts to work on at once. The result does not depend on it.
 
@@ -70,8 +70,8 @@ def denoise_photo(
         out = np.empty(image.shape, image.dtype)
     height, width = image.shape[:2]
     channels = image.size // (height * width)
-    if amount == 0 or channels in {2, 4} or not image.flags.c_contiguous:
-        out[...] = image  # alpha too; a strided photo is straightened out on the way
+    if amount == 0 or not image.flags.c_contiguous:
+        out[...] = image  # a strided photo is straightened out on the way
         image = out
     if amount == 0:
         return out
@@ -80,19 +80,48 @@ def denoise_photo(
     rounds = np.arange(ROUNDS)
     narrowed = np.stack([_LUMINANCE_NARROWS**rounds, *2 * [_COLOUR_NARROWS**rounds]], axis=1)
     tolerance = amount * noise * np.array([_LUMINANCE, _COLOUR_EDGE, _COLOUR]) / narrowed
-    limits = (1 / np.maximum(tolerance, 1e-3) ** 2).astype(np.float32)  # an infinite one would turn 0 into NaN
+    limits = 1 / np.maximum(tolerance, 1e-3) ** 2  # an infinite one would turn 0 into NaN
     gains = black_gain(curve_map, iterations, 3 if channels >= 3 else 1)
-    source, target = image.reshape(height, -1), out.reshape(height, -1)
-    parts = max(1, min(threads, height // (2 * REACH)))
+    shape = (height, width, channels)
+    filter_photo(image.reshape(shape), out.reshape(shape), gains, limits, lifted=True, threads=threads)
+    return out
+
+
+def filter_photo(
+    photo: np.ndarray,
+    out: np.ndarray,
+    tolerances: np.ndarray,
+    limits: np.ndarray,
+    *,
+    lifted: bool = False,
+    curve: np.ndarray | None = None,
+    threads: int = 1,
+) -> None:
+    """Run :func:`~kdlib.inference.denoise_kernel.filter_rows`, which describes the arguments, on all rows of a photo.
+
+    Args:
+        photo: H×W×C, C-contiguous.
+        out: array like ``photo``, ``photo`` itself included. Alpha is copied.
+        tolerances: h×w.
+        curve: 2×colours×h×w.
+    """
+    height, _, channels = photo.shape
+    if channels in {2, 4}:
+        out[..., -1] = photo[..., -1]
+    source, target = photo.reshape(height, -1), out.reshape(height, -1)
+    reach = 2 ** len(limits) - 1
+    parts = max(1, min(threads, height // max(2 * reach, 1)))
     bounds = [height * part // parts for part in range(parts + 1)]
     # Each part reads rows of its neighbours, who may be writing there by then.
-    edges = [(source[max(a - REACH, 0) : a].copy(), source[b : b + REACH].copy()) for a, b in pairwise(bounds)]
-    top = np.float32(TOP[image.dtype.name])
+    edges = [(source[max(a - reach, 0) : a].copy(), source[b : b + reach].copy()) for a, b in pairwise(bounds)]
+    top = np.float32(TOP[photo.dtype.name])
+    if curve is None:
+        curve = np.empty((0, 1, 1, 1))
+    maps = [np.ascontiguousarray(array, np.float32) for array in (tolerances[None, None], limits, curve)]
 
     def work(first: int, last: int) -> None:
         for part in range(first, last):
             rows = bounds[part : part + 2]
-            denoise_rows(source, target, *edges[part], channels, *rows, top, gains, limits)
+            filter_rows(source, target, *edges[part], channels, *rows, top, maps[0], lifted, maps[1], maps[2])
 
     over_rows(work, parts, threads)
-    return out

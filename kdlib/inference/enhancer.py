@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import re
 import sys
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from kdlib.inference import kinds, pillow
 from kdlib.inference.threads import available_threads
 
 if TYPE_CHECKING:
-    from kdlib.models import ZeroDCE
+    from kdlib.inference.families import Engine
+    from kdlib.models import GlanceNet, ZeroDCE
 
 Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the result is of the same type
 
@@ -29,15 +29,17 @@ _WORTH_THREADS = 200_000
 class Enhancer:
     """Brightens photos with a curve network.
 
-    The network sees a small copy of the photo, area-averaged to 1/scale_factor of its size; its curve map is then
-    applied to the full photo in one pass, the map stretched bilinearly (with aligned corners) on the way. Thread-safe.
+    The network sees a small, area-averaged copy of the photo; its curve map is then applied to the full photo in one
+    pass, the map stretched bilinearly (with aligned corners) on the way. Thread-safe.
 
     Args:
         model: name of a shipped model, path of a weights file, or a model.
-        strength: 0 leaves the photo as it is, bit for bit; 1 is what the network proposes; up to 2 goes further. It
-            multiplies the curve map, which stays within [-1, 1].
+        strength: 0 does not brighten (and with ``denoise=0`` leaves the photo as it is, bit for bit); 1 is what the
+            network proposes; up to 2 goes further. It multiplies the curve map, which stays in its range; of
+            GlanceNet's, the gain and gamma − 1.
         denoise: 0 to 2; smooths the noise that brightening lifts, edges kept. 0 leaves it, 1 is right for most photos,
-            2 also takes single specks and some texture. Runs on the CPU.
+            2 also takes single specks and some texture. None is the model's own: 1 for GlanceNet, which was trained
+            with its smoothing, 0 for the Zero-DCE family, for which it runs on the CPU.
         max_network_side: the small copy has at most this many pixels a side, which bounds the network's time and
             memory. Networks that see 1/12 of the photo reach 1024 with a side of 12,288.
         device: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
@@ -55,25 +57,26 @@ class Enhancer:
 
     def __init__(
         self,
-        model: str | Path | ZeroDCE = "student-565",
+        model: str | Path | ZeroDCE | GlanceNet = "student-565",
         *,
         strength: float = 1.0,
-        denoise: float = 0.0,
+        denoise: float | None = None,
         max_network_side: int = 1024,
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
         for name, value in (("strength", strength), ("denoise", denoise)):
-            if not 0 <= value <= 2:
+            if value is not None and not 0 <= value <= 2:
                 raise ValueError(f"{name} is a number from 0 to 2, not {value}")
         if max_network_side < 1:
             raise ValueError(f"max_network_side is at least 1, not {max_network_side}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads is at least 1, not {threads}")
-        self.strength, self.denoise, self.max_network_side = float(strength), float(denoise), int(max_network_side)
+        self.strength, self.max_network_side = float(strength), int(max_network_side)
         self.threads = threads or available_threads()
         self._engine = _engine(model, device)
         self.backend: str = self._engine.backend
+        self.denoise = float(self._engine.denoise if denoise is None else denoise)
 
     def __call__(self, image: Photo, out: Photo | None = None) -> Photo:
         """Enhance a photo or a batch of photos of one size.
@@ -93,8 +96,12 @@ class Enhancer:
         return self._each(image, out, lambda photo, target: self._apply(photo, self._estimate(photo), target))
 
     def estimate(self, image: Any) -> np.ndarray:
-        """The curve map of one photo (not of a batch), before strength: h×w×3 float32 in [-1, 1] at the network's
-        resolution, or h×w×(3·iterations) for networks with a map for each iteration. Raises as a call does."""
+        """The curve map of one photo (not of a batch), before strength, float32 at the network's resolution.
+
+        Returns:
+            h×w×3 in [-1, 1]; h×w×(3·iterations) for networks with a map for each iteration; h×w×7 for GlanceNet:
+            logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1). Raises as a call does.
+        """
         array = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
         kinds.check(array)
         if array.ndim == 4:
@@ -104,14 +111,11 @@ class Enhancer:
         return np.moveaxis(kinds.on_host(maps), 0, -1)
 
     def apply(self, image: Photo, curve_map: np.ndarray, out: Photo | None = None) -> Photo:
-        """Enhance one photo with a given curve map (h×w×3 in [-1, 1], any size) instead of its own: the map of the
-        frame before, a smoothed or an edited one. Strength and denoise hold. Raises as a call does."""
+        """Enhance one photo with a given curve map (as :meth:`estimate` gives it, any h×w) instead of its own: the map
+        of the frame before, a smoothed or an edited one. Strength and denoise hold. Raises as a call does."""
         if not (isinstance(curve_map, np.ndarray) or kinds.is_tensor(curve_map)):
-            raise TypeError(f"a curve map is an array h×w×3, not {type(curve_map).__name__}")
-        if curve_map.ndim != 3 or curve_map.shape[2] not in {3, 3 * self._engine.iterations} or 0 in curve_map.shape:
-            raise ValueError(f"a curve map has shape h×w×3, not {'×'.join(map(str, curve_map.shape))}")
-        if not np.abs(curve_map).max() <= 1:  # also when it is NaN
-            raise ValueError("the curve map has values outside [-1, 1]")
+            raise TypeError(f"a curve map is an array, as estimate() gives it, not {type(curve_map).__name__}")
+        self._engine.check_map(curve_map)
         maps = self._engine.own(np.moveaxis(np.asarray(curve_map, dtype=np.float32), -1, 0))
         return self._each(image, out, lambda photo, target: self._apply(photo, maps, target))
 
@@ -155,43 +159,20 @@ class Enhancer:
             raise ValueError(f"the photo lies on {image.device}, this Enhancer runs on the CPU; give it a device")
         return image.detach().numpy()
 
-    def _network_size(self, height: int, width: int) -> tuple[int, int]:
-        shrink = max(self._engine.scale_factor, max(height, width) / self.max_network_side)
-        return max(1, math.ceil(height / shrink - 1e-9)), max(1, math.ceil(width / shrink - 1e-9))
-
     def _estimate(self, photo: Any) -> Any:
-        return self._engine.estimate(photo, self._network_size(*photo.shape[:2]), self._threads(photo))
+        return self._engine.estimate(photo, self.max_network_side, self._threads(photo))
 
     def _threads(self, photo: Any) -> int:
         height, width, channels = photo.shape
         return self.threads if height * width * channels >= _WORTH_THREADS else 1
 
     def _apply(self, photo: Any, maps: Any, target: Any) -> None:
-        if photo.shape[2] < 3:  # grey stays grey
-            maps = maps.reshape(-1, 3, *maps.shape[1:]).mean(1)
-        maps = (maps * self.strength).clip(-1, 1)
-        self._engine.apply(photo, maps, target, self._threads(photo))
-        if self.denoise:
-            self._denoise(target, maps)
-
-    def _denoise(self, target: Any, maps: Any) -> None:
-        """Smooth an enhanced photo in place: on the CPU, wherever it lies."""
-        from kdlib.inference.denoise import denoise_photo
-
-        photo, used = (kinds.on_host(array) for array in (target, maps))
-        denoise_photo(
-            photo,
-            self.denoise,
-            curve_map=np.moveaxis(used, 0, -1),
-            iterations=self._engine.iterations,
-            out=photo,
-            threads=self._threads(photo),
+        self._engine.apply(
+            photo, maps, target, strength=self.strength, denoise=self.denoise, threads=self._threads(photo)
         )
-        if kinds.is_tensor(target):
-            target.copy_(kinds.as_tensor(photo))
 
 
-def _engine(model: str | Path | ZeroDCE, device: str) -> Any:
+def _engine(model: str | Path | ZeroDCE | GlanceNet, device: str) -> Engine:
     """The engine for a device. PyTorch is asked about CUDA only where a driver could be."""
     if not isinstance(model, str | Path) and not hasattr(model, "estimate_curve"):
         raise TypeError(f"model is a name, a path or a curve network, not {type(model).__name__}")
@@ -209,15 +190,15 @@ def _engine(model: str | Path | ZeroDCE, device: str) -> Any:
             raise ValueError(f"device {device!r}: PyTorch finds none here; use device='cpu'")
         kind = ("cuda" if found["cuda"] else "cpu") if kind == "auto" else kind
     if kind == "cpu" and importlib.util.find_spec("numba") is not None:
-        from kdlib.inference.cpu_engine import CpuEngine
+        from kdlib.inference.cpu_engine import cpu_engine
 
-        return CpuEngine(model)
+        return cpu_engine(model)
     import torch
 
-    from kdlib.inference.torch_engine import TorchEngine
+    from kdlib.inference.torch_engine import torch_engine
     from kdlib.weights import resolve_model
 
-    return TorchEngine(resolve_model(model), torch.device(kind if device == "auto" else device))
+    return torch_engine(resolve_model(model), torch.device(kind if device == "auto" else device))
 
 
 def _may_have_cuda() -> bool:

@@ -113,6 +113,10 @@ class SeparableNetwork:
         for name in ("iterations", "scale_factor", "width", "depth"):
             if type(architecture[name]) is not int or architecture[name] < 1:
                 raise ValueError(f"{name} is a whole number from 1 up, not {architecture[name]!r}")
+        network_side = architecture.get("network_side", 0)
+        if type(network_side) is not int or network_side < 0:
+            raise ValueError(f"network_side is a whole number from 1 up, or 0 for no limit, not {network_side!r}")
+        self.network_side: int = network_side
         self.iterations: int = architecture["iterations"]
         self.scale_factor: int = architecture["scale_factor"]
         self._width: int = architecture["width"]

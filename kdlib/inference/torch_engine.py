@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdlib.models import ZeroDCE, apply_curve
+from kdlib.inference import kinds
+from kdlib.inference.families import CurveFamily, Engine, GlanceFamily
+from kdlib.models import GlanceNet, ZeroDCE, apply_curve
+from kdlib.noise import measure_noise
 
 TOP = {torch.uint8: 255, torch.uint16: 65535, torch.float32: 1}
 _STRIP = 1 << 16  # samples, of which a dozen float32 copies are about
+# Smoothing reads 7 rows beyond a strip again, so that strips are larger. Pixels, and rows.
+_GLANCE_STRIP, _GLANCE_ROWS = 1 << 18, 64
 
 
 def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
@@ -80,19 +86,52 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
             out[first:last, :, colours:] = photo[first:last, :, colours:]
 
 
-class TorchEngine:
-    """Runs network and fused pass on a PyTorch device.
+def torch_engine(model: ZeroDCE | GlanceNet, device: torch.device) -> Engine:
+    """The engine for a model's family."""
+    return TorchGlance(model, device) if isinstance(model, GlanceNet) else TorchCurves(model, device)
+
+
+class _Torch:
+    """What engines in PyTorch share."""
+
+    backend = "torch"
+
+    def __init__(self, model: ZeroDCE | GlanceNet, device: torch.device) -> None:
+        # A copy: the model may be in training, on another device, and in another precision.
+        self.model: Any = copy.deepcopy(model).to(device).float().eval()
+        self.device = device
+
+    def own(self, maps: np.ndarray) -> Tensor:
+        """Maps as this engine takes them."""
+        return torch.from_numpy(np.array(maps, order="C")).to(self.device)
+
+    def on_device(self, photo: Any) -> Tensor:
+        """An array or tensor as a tensor on the device."""
+        if isinstance(photo, np.ndarray):
+            # PyTorch knows neither negative strides, which a side of 1 may have, nor arrays that are read-only.
+            photo = torch.from_numpy(photo if photo.flags.writeable and min(photo.strides) >= 0 else np.array(photo))
+        return photo.to(self.device)
+
+    def into(self, out: Any, image: Tensor, work: Callable[[Tensor], object]) -> None:
+        """Have ``work`` fill ``out``, an array or a tensor anywhere, by way of a tensor where ``image`` is."""
+        given = out if isinstance(out, Tensor) else torch.from_numpy(out)
+        target = given if given.device == image.device else torch.empty_like(image)
+        with torch.inference_mode():
+            work(target)
+        if target is not given:
+            given.copy_(target)
+
+
+class TorchCurves(_Torch, CurveFamily):
+    """The Zero-DCE family.
 
     Attributes:
         backend: ``"triton"`` on CUDA where Triton is installed, else ``"torch"``.
     """
 
     def __init__(self, model: ZeroDCE, device: torch.device) -> None:
-        # A copy: the model may be in training, on another device, and in another precision.
-        self.model = copy.deepcopy(model).to(device).float().eval()
-        self.device = device
-        self.iterations, self.scale_factor = model.iterations, model.scale_factor
-        self.backend = "torch"
+        _Torch.__init__(self, model, device)
+        CurveFamily.__init__(self, model.iterations, model.scale_factor, model.network_side)
         self._small_copy, self._apply_curve_map = small_copy, apply_curve_map
         if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
             from kdlib.inference import triton_kernels as kernels
@@ -100,28 +139,74 @@ class TorchEngine:
             self.backend = "triton"
             self._small_copy, self._apply_curve_map = kernels.small_copy, kernels.apply_curve_map
 
-    def estimate(self, photo: Any, size: tuple[int, int], threads: int) -> Tensor:
-        """The curve maps, K×h×w on the device, of a photo (NumPy array or tensor)."""
-        image = self._to_device(photo)
+    def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        image = self.on_device(photo)
         with torch.inference_mode():
-            return self.model.estimate_curve(self._small_copy(image, size)[None])[0].float()
+            small = self._small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
+            return self.model.estimate_curve(small[None])[0].float()
 
-    def own(self, maps: np.ndarray) -> Tensor:
-        """Curve maps as this engine takes them."""
-        return torch.from_numpy(np.array(maps, order="C")).to(self.device)
+    def apply(self, photo: Any, maps: Tensor, out: Any, *, strength: float, denoise: float, threads: int) -> None:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        image, maps = self.on_device(photo), self.settle(maps, photo.shape[2], strength)
+        self.into(out, image, lambda target: self._apply_curve_map(image, maps, self.iterations, target))
+        if denoise:  # compiled for the CPU, wherever the photo lies
+            from kdlib.inference.cpu_engine import smooth_lifted
 
-    def apply(self, photo: Any, maps: Tensor, out: Any, threads: int) -> None:
-        """Enhance a photo with given maps into ``out``, an array or a tensor like ``photo``."""
-        image = self._to_device(photo)
-        given = out if isinstance(out, Tensor) else torch.from_numpy(out)
-        target = given if given.device == image.device else torch.empty_like(image)
+            enhanced = kinds.on_host(out)
+            smooth_lifted(enhanced, kinds.on_host(maps), self.iterations, denoise, threads)
+            if isinstance(out, Tensor):
+                out.copy_(torch.from_numpy(enhanced))
+
+
+class TorchGlance(_Torch, GlanceFamily):
+    """GlanceNet, by the model's own operations, on strips of the photo."""
+
+    def __init__(self, model: GlanceNet, device: torch.device) -> None:
+        _Torch.__init__(self, model, device)
+        GlanceFamily.__init__(self, model.side)
+        self._reach = 2 ** len(model.smoothing.log_tolerance) - 1
+
+    def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        image = self.on_device(photo)
         with torch.inference_mode():
-            self._apply_curve_map(image, maps, self.iterations, target)
-        if target is not given:
-            given.copy_(target)
+            small = small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
+            return self.model.estimate_curve(small[None])[0]
 
-    def _to_device(self, photo: Any) -> Tensor:
-        if isinstance(photo, np.ndarray):
-            # PyTorch knows neither negative strides, which a side of 1 may have, nor arrays that are read-only.
-            photo = torch.from_numpy(photo if photo.flags.writeable and min(photo.strides) >= 0 else np.array(photo))
-        return photo.to(self.device)
+    def apply(self, photo: Any, maps: Tensor, out: Any, *, strength: float, denoise: float, threads: int) -> None:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        image = self.on_device(photo)
+        gain, gamma, tolerance = self.settle(maps, image.shape[2], strength, denoise)
+        noise = measure_noise(kinds.on_host(photo)) if tolerance.any() else None
+        settled = torch.cat([gain, gamma, tolerance[None]])
+        if settled.any():
+            self.into(out, image, lambda target: self._apply(image, settled, noise, target))
+        else:
+            self.into(out, image, lambda target: target.copy_(image))
+
+    def _apply(self, image: Tensor, maps: Tensor, noise: float | None, out: Tensor) -> None:
+        height, width, channels = image.shape
+        colours = 3 if channels >= 3 else 1
+        if colours == 1:  # the model expects three colours
+            maps = maps[[0, 0, 0, 1, 1, 1, 2]]
+        left, right, across = _between(width, maps.shape[2], 0, width, maps)
+        top, reach = TOP[image.dtype], self._reach if noise is not None else 0
+        strip = max(_GLANCE_ROWS, _GLANCE_STRIP // width)
+        level = None if noise is None else torch.full((1, 1, 1, 1), noise, device=image.device)
+        before = image[:0]
+        for first in range(0, height, strip):
+            last = min(first + strip, height)
+            rows = torch.cat([before, image[first : last + reach]])
+            start = first - len(before)
+            before = image[last - reach : last].clone()  # out may be the photo
+            above, below, down = _between(height, maps.shape[1], start, start + len(rows), maps)
+            lines = torch.lerp(maps[:, above], maps[:, below], down[:, None])
+            full = torch.lerp(lines[..., left], lines[..., right], across)
+            x = rows[..., :colours].float().permute(2, 0, 1) / top
+            y = self.model.enhance(x.expand(3, -1, -1)[None], full[None], level)[0, :colours] * top
+            if image.dtype != torch.float32:
+                y = y.add_(0.5).floor_()
+            out[first:last, :, :colours] = y[:, first - start : last - start].permute(1, 2, 0).to(image.dtype)
+            if channels > colours:
+                out[first:last, :, colours:] = image[first:last, :, colours:]

@@ -35,9 +35,12 @@ def _area_average(photo, small, height, width, channels, h, w, scale, COLUMNS: t
     total = tl.zeros([COLUMNS], dtype=tl.float32)
     line = photo + top.to(tl.int64) * width * channels + c
     for _ in range(top, bottom):
+        # Summed row by row: one running sum over a large window would round away its last terms.
+        row = tl.zeros([COLUMNS], dtype=tl.float32)
         for k in range(widest):
             x = left + k
-            total += tl.load(line + x * channels, mask=(x < right) & (j < w), other=0).to(tl.float32)
+            row += tl.load(line + x * channels, mask=(x < right) & (j < w), other=0).to(tl.float32)
+        total += row
         line += width * channels
     mean = total / ((bottom - top) * (right - left)).to(tl.float32)
     tl.store(small + (c * h + i) * w + j, mean * scale, mask=j < w)

@@ -219,8 +219,8 @@ ZERO_DCE_WEIGHTS = {"spatial": 8.0, "exposure": 1.75, "colour": 1.0, "smoothness
 # The two-stage distillation code weighs its stage 1 so.
 MULTI_REGION_WEIGHTS = {"multi-region exposure": 7.0, "smoothness": 200.0}
 
-# Own: exposure asked of the photo instead of its patches; with maps of 32 pixels a side, less smoothness does.
-GLOBAL_WEIGHTS = {"spatial": 4.0, "global exposure": 10.0, "colour": 5.0, "smoothness": 400.0}
+# Own: the published weights, with exposure asked of the photo instead of its patches.
+GLOBAL_WEIGHTS = {"spatial": 1.0, "global exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
 
 TERMS = ("spatial", "exposure", "global exposure", "colour", "smoothness", "saturation", "multi-region exposure")
 OBJECTIVES: dict[str, dict[str, float]] = {
@@ -236,8 +236,8 @@ class ZeroReferenceLoss(nn.Module):
 
     Args:
         objective: ``"zero-dce++"`` (weights 1, 10, 5, 1600), ``"zero-dce"`` (8, 1.75, 1, 7), ``"multi-region"``
-            (multi-region exposure 7, smoothness 200) or ``"global"`` (spatial 4, global exposure 10, colour 5,
-            smoothness 400), or a mapping of term names to weights. A term of weight 0 is not computed.
+            (multi-region exposure 7, smoothness 200) or ``"global"`` (spatial 1, global exposure 10, colour 5,
+            smoothness 1600), or a mapping of term names to weights. A term of weight 0 is not computed.
         exposure_target: the target E of the exposure control loss, or of the global one.
 
     Raises:

@@ -6,7 +6,9 @@ import json
 import math
 import re
 import statistics
+import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from tqdm.auto import tqdm
 from kdlib.catalogue import find_weights, sha256_of
 from kdlib.data.datasets import dark_photos, evaluation_pairs, load_photos, training_folder
 from kdlib.data.images import list_photos
+from kdlib.data.pairs import find_scenes
 from kdlib.data.samples import sample_crops
 from kdlib.evaluation.metrics import enhance_tensor, fidelity, psnr, quantise, ssim
 from kdlib.files import write_json
@@ -28,13 +31,17 @@ from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.models import ZeroDCE
 from kdlib.training.distill import Recipe, darken_once, distill, make_recipe
 from kdlib.training.loop import make_fabric
+from kdlib.training.pairs import targets, train_pairs
 from kdlib.training.pretrain import at_scale, digest, pretrain
 from kdlib.weights import load_model
 
-ALONE, NANO = "output alignment alone", "nano-161, output alignment alone"
-# The teacher's own objective on the very photos of the others; and stage 1 as the two-stage recipe has it.
-OWN_LOSS = {"objective": "zero-dce++", "augmentation": "none"}
+# What the others are compared with: with this teacher, with one taught by pairs, and for the smaller student.
+ALONE, PAIRS, NANO = "output alignment alone", "pairs teacher, alignment alone", "nano-161, alignment alone"
+# Without a teacher, on the very photos of the others: what the teacher itself was trained with, be it zero-reference or
+# self-made pairs; and stage 1 as published.
+OWN, OWN_PAIRS = {"objective": "global", "augmentation": "none"}, {"pairs": "self-made"}
 PUBLISHED = {"objective": "multi-region", "augmentation": "gamma"}
+OTHER = "zero-dce++-pairs"
 TWO_STAGE = {"recipe": "two-stage", "alpha": None, "beta": None}
 # Two-sided 95% points of Student's t for 1 to 9 degrees of freedom; with more, the last one is on the safe side.
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -48,11 +55,10 @@ class Variant:
     Attributes:
         name: what figures and tables call it.
         group: what it is a question about.
-        changes: fields of :class:`~kdlib.training.distill.Recipe` that differ from output alignment alone (α = 1,
-            β = 0); with ``recipe`` that recipe is the start.
-        stage1: settings of stage 1 (``objective``, ``augmentation``), where there is one.
-        stage1_share: its share of the epochs. The rest is distillation: with 1 there is no teacher.
-        student: another student than the run's.
+        changes: what differs from output alignment alone (α = 1, β = 0): fields of a ``Recipe``; a ``recipe`` by name.
+        stage1: settings of what comes before distillation: of ``pretrain``, or of ``train_pairs``.
+        stage1_share: its share of the epochs. With 1 there is no distillation: the student has no teacher.
+        student, teacher: others than the run's.
         against: the variant to compare with, which differs in one part.
     """
 
@@ -62,6 +68,7 @@ class Variant:
     stage1: Mapping[str, Any] = field(default_factory=dict)
     stage1_share: float = 0.0
     student: str = ""
+    teacher: str = ""
     against: str = ALONE
 
     def recipe(self) -> Recipe:
@@ -72,8 +79,14 @@ class Variant:
     def definition(self) -> dict[str, Any]:
         """What results depend on, as JSON has it: stored with them, and compared before they are used again."""
         parts = {"recipe": asdict(self.recipe()), "stage1": dict(self.stage1), "share": self.stage1_share}
-        plain: dict[str, Any] = json.loads(json.dumps({**parts, "student": self.student}))
+        who = {"student": self.student, "teacher": [self.teacher, short_digest(self.teacher)] if self.teacher else ""}
+        plain: dict[str, Any] = json.loads(json.dumps({**parts, **who}))
         return plain
+
+
+def short_digest(weights: str | Path) -> str:
+    """The first twelve digits of a weights file's SHA-256."""
+    return sha256_of(find_weights(weights))[:12]
 
 
 def cell(alpha: float, beta: float) -> str:
@@ -83,7 +96,7 @@ def cell(alpha: float, beta: float) -> str:
 
 VARIANTS = (
     Variant(ALONE, "teacher"),
-    Variant("no teacher, its own loss", "teacher", stage1=OWN_LOSS, stage1_share=1.0),
+    Variant("no teacher, its own loss", "teacher", stage1=OWN, stage1_share=1.0),
     Variant("no teacher, published stage 1", "teacher", stage1=PUBLISHED, stage1_share=1.0),
     *(Variant(cell(a, b), "grid", {"alpha": a, "beta": b}) for a in ALPHAS[:-1] for b in BETAS if a + b <= 1),
     Variant("factor 1 instead of 100", "parts", {"alpha": 0.7, "beta": 0.2, "alignment": 1.0}, against=cell(0.7, 0.2)),
@@ -94,36 +107,25 @@ VARIANTS = (
     Variant("+ perceptual 0.2", "parts", {"perceptual": 0.2}),
     Variant("+ contrastive 0.05", "parts", {"contrastive": 0.05}),
     Variant("+ contrastive 0.5", "parts", {"contrastive": 0.5}),
-    Variant("+ stage 1, teacher's own loss", "stage 1", stage1=OWN_LOSS, stage1_share=1 / 3),
+    Variant("+ stage 1, teacher's own loss", "stage 1", stage1=OWN, stage1_share=1 / 3),
     Variant("+ stage 1, published", "stage 1", stage1=PUBLISHED, stage1_share=1 / 3),
     Variant("two-stage recipe without stage 1", "stage 1", TWO_STAGE),
     Variant("two-stage recipe", "stage 1", TWO_STAGE, PUBLISHED, 1 / 3, against="two-stage recipe without stage 1"),
+    Variant(PAIRS, "pairs teacher", teacher=OTHER),
+    Variant("pairs, no teacher", "pairs teacher", {}, OWN_PAIRS, 1.0, teacher=OTHER, against=PAIRS),
+    Variant("pairs teacher, α 0.7, β 0", "pairs teacher", {"alpha": 0.7}, teacher=OTHER, against=PAIRS),
     Variant(NANO, "nano-161", student="nano-161"),
-    Variant("nano-161, no teacher", "nano-161", {}, OWN_LOSS, 1.0, student="nano-161", against=NANO),
+    Variant("nano-161, no teacher", "nano-161", {}, OWN, 1.0, student="nano-161", against=NANO),
     Variant("nano-161, α 0.7, β 0.2", "nano-161", {"alpha": 0.7, "beta": 0.2}, student="nano-161", against=NANO),
 )
-
-
-def resemblance(photos: Tensor, others: Tensor) -> Tensor:
-    """How much each photo resembles its nearest among others, whatever the exposure: N×3×S×S and M×3×S×S → N.
-
-    Rank correlation of 16×16 grey copies: a rising curve leaves ranks as they are.
-    """
-
-    def ranks(batch: Tensor) -> Tensor:
-        grey = F.adaptive_avg_pool2d(batch.float().mean(dim=1), 16).flatten(1)
-        order = grey.argsort(dim=1, stable=True).argsort(dim=1).float()
-        return F.normalize(order - order.mean(dim=1, keepdim=True), dim=1)
-
-    return (ranks(photos) @ ranks(others).T).amax(dim=1)
 
 
 def hold_out(photos: Tensor, share: float = 0.1, blocks: int = 10, gap: int = 9) -> tuple[Tensor, Tensor]:
     """Split photos, in their natural order, so that the held-out ones show scenes of their own.
 
     Exposures of one scene follow each other; a random split would test on scenes that it trained on. Held out are
-    contiguous blocks, evenly spread. Photos that resemble a held-out one (scenes come back elsewhere) and ``gap``
-    neighbours on either side of all these are in neither part.
+    contiguous blocks, evenly spread. In neither part are photos of a held-out scene that lie elsewhere, and ``gap``
+    neighbours on either side of all these.
 
     Returns:
         Indices of the training photos, and of the held-out ones.
@@ -131,9 +133,9 @@ def hold_out(photos: Tensor, share: float = 0.1, blocks: int = 10, gap: int = 9)
     count, length = len(photos), max(1, round(len(photos) * share / blocks))
     starts = ((torch.arange(blocks) + 0.5) * count / blocks - length / 2).round().long()
     held = (starts[:, None] + torch.arange(length)).flatten().clamp(0, count - 1).unique()
-    taken = resemblance(photos, photos[held]) > 0.9
-    near = F.max_pool1d(taken.float()[None], 2 * gap + 1, stride=1, padding=gap)[0] > 0
-    train = (~near).nonzero()[:, 0]
+    scene = find_scenes(photos)
+    taken = torch.isin(scene, scene[held]).float()
+    train = (F.max_pool1d(taken[None], 2 * gap + 1, stride=1, padding=gap)[0] == 0).nonzero()[:, 0]
     if len(train) < 2:
         raise ValueError(f"holding out scenes leaves {len(train)} of {count} photos to train on; give a larger folder")
     return train, held
@@ -142,13 +144,13 @@ def hold_out(photos: Tensor, share: float = 0.1, blocks: int = 10, gap: int = 9)
 def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[Tensor, Tensor]:
     """Up to ``limit`` training photos and up to 100 held-out ones, evenly spaced (N×3×S×S, uint8).
 
-    Held-out photos are darkened as training will darken the others. Without a folder, training photos are crops of four
+    Held-out photos are darkened, as training will darken the others. Without a folder, training photos are crops of four
     embedded photos, and the two others are held out, at four exposures each.
     """
     if data_dir is None:
         squares = [center_crop(photo, [min(photo.shape[1:])]) for _, photo in dark_photos()]
         held = torch.stack([F.adaptive_avg_pool2d(photo, size) for photo in squares])
-        return sample_crops(limit, size), held.mul(255).round().byte()
+        return sample_crops(limit, size, darkened=False), held.mul(255).round().byte()
     loaded = load_photos(data_dir, size=size)
     if loaded.skipped:
         raise ValueError(f"an ablation needs every photo readable; move this one away: {loaded.skipped[0]}")
@@ -161,29 +163,34 @@ def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[
 
 
 def train_variant(
-    variant: Variant, photos: Tensor, teacher: ZeroDCE, student: str, epochs: int, **settings: Any
+    variant: Variant, originals: Tensor, teacher: ZeroDCE, student: str, epochs: int, seed: int, **settings: Any
 ) -> tuple[ZeroDCE, float]:
-    """Teach a fresh student on the photos (uint8): the student, and the seconds its epochs took.
+    """Teach a fresh student on the photos (uint8): the student, and the seconds of processor time that it took.
 
-    Stage 1 and distillation share the epochs. From one seed, all variants start with the same weights.
+    Stage 1 and distillation share the epochs. From one seed, all variants start with the same weights and see the same
+    darkened photos, but for pairs: of the originals these take the well-exposed ones, as targets, for as many steps.
     """
-    first = round(epochs * variant.stage1_share)
-    pupil: str | ZeroDCE = variant.student or student
-    runs = []
-    if first:
-        runs.append(pretrain(pupil, photos=photos, epochs=first, **variant.stage1, **settings))
-        pupil = runs[0].model
+    first, started = round(epochs * variant.stage1_share), time.process_time()
+    pupil: Any = variant.student or student
+    photos = darken_once(originals, seed)
+    side = {"network_side": teacher.network_side}
+    settings["seed"] = seed
+    if "pairs" in variant.stage1:
+        passes = round(first * len(originals) / len(targets(originals)[0]))
+        pupil = train_pairs(pupil, photos=originals, epochs=passes, **variant.stage1, **side, **settings).model
+    elif first:
+        pupil = pretrain(pupil, photos=photos, epochs=first, **variant.stage1, **side, **settings).model
     if first < epochs:
-        runs.append(distill(pupil, teacher, photos=photos, recipe=variant.recipe(), epochs=epochs - first, **settings))
-    return runs[-1].model, sum(run.seconds for run in runs)
+        settings["recipe"] = variant.recipe()
+        pupil = distill(pupil, teacher, photos=photos, epochs=epochs - first, **settings).model
+    return pupil, time.process_time() - started
 
 
 def score_on_pairs(model: nn.Module, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[str, float]:
     """Mean PSNR (dB) and SSIM of a model's 8-bit output against ground truth."""
     outputs = [(quantise(enhance_tensor(model, dark)), truth.double()) for _, dark, truth in pairs]
     return {
-        "psnr": statistics.fmean(psnr(photo, truth) for photo, truth in outputs),
-        "ssim": statistics.fmean(ssim(photo, truth) for photo, truth in outputs),
+        name: statistics.fmean(score(*pair) for pair in outputs) for name, score in (("psnr", psnr), ("ssim", ssim))
     }
 
 
@@ -198,40 +205,36 @@ def run_ablation(
     teacher: str | Path = "zero-dce++",
     epochs: int = 15,
     limit: int = 400,
-    size: int = 48,
+    size: int = 32,
     device: str = "auto",
-    progress: bool = True,
     **loop: Any,
 ) -> dict[str, Any]:
-    """Teach every variant from every seed and score the students. The results are written after each run.
+    """Teach every variant from every seed and score the students.
 
-    Runs that the file holds are not repeated, so an interrupted ablation goes on where it was.
+    The file is written after each run, and runs that it holds are not repeated: an interrupted ablation goes on.
 
     Args:
         results_path: a JSON file: new, or of an ablation with the same settings.
         data_dir: a folder of photos, or None for the embedded ones.
-        eval_dir: a folder with ``low/`` and ``high/``, or None for the embedded pairs. They are scored, no more:
-            nothing is trained on them or chosen by them.
+        eval_dir: a folder with ``low/`` and ``high/``, or None for the embedded pairs; for reporting only.
         seeds: of the student's weights, the darkening and the order of the photos.
         limit, size: training photos, and their side in pixels.
         epochs, device, loop: see :class:`~kdlib.training.loop.LoopConfig`.
 
     Returns:
         What the file holds: ``settings``, ``variants``, ``teacher_scores`` and ``rows``, one for each run, with
-        ``fidelity`` (dB, mean over the held-out photos), ``psnr``, ``ssim`` and ``seconds``.
+        ``fidelity`` to the teacher (dB, mean over the held-out photos), ``psnr``, ``ssim`` and ``seconds``.
 
     Raises:
         ValueError: the file holds results with other settings; the message names them.
     """
-    path, master = Path(results_path), load_model(teacher)
+    path = Path(results_path)
     train, held = prepare_photos(data_dir, size, limit)
-    settings: dict[str, Any] = {
-        name: Path(d).name if d else "embedded" for name, d in (("data", data_dir), ("eval", eval_dir))
-    }
+    settings: dict[str, Any] = {"data": Path(data_dir or "embedded").name, "eval": Path(eval_dir or "embedded").name}
     settings |= {"photos": len(train), "held_out": len(held), "digest": digest(train, held), "student": student}
-    settings |= {"teacher": Path(teacher).name, "teacher_sha256": sha256_of(find_weights(teacher))[:12]}
+    settings |= {"teacher": Path(teacher).name, "teacher_sha256": short_digest(teacher)}
     settings |= {"epochs": epochs, "size": size, **loop, "device": make_fabric(device).device.type}
-    content: dict[str, Any] = {"settings": settings, "variants": {}, "rows": []}
+    content: dict[str, Any] = {"settings": settings, "teacher_scores": {}, "variants": {}, "rows": []}
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content["settings"]
@@ -247,22 +250,22 @@ def run_ablation(
     done = {(row["variant"], row["seed"]) for row in content["rows"]}
     todo = [(variant, seed) for seed in seeds for variant in variants if (variant.name, seed) not in done]
     pairs = list(evaluation_pairs(eval_dir)) if todo else []
+    if todo and not content["teacher_scores"]:
+        content["teacher_scores"] = score_on_pairs(load_model(teacher), pairs)
     unseen = [(f"held-out {i}", photo) for i, photo in enumerate(held.float() / 255)]
-    for variant, seed in tqdm(todo, desc="ablation", unit="run", disable=not progress):
-        photos = darken_once(train, seed) if data_dir else train
-        once = {"seed": seed, "device": device, "progress": False, **loop}
+    for variant, seed in tqdm(todo, desc="ablation", unit="run"):
+        master = load_model(variant.teacher or teacher)
+        once = {"device": device, "progress": False, **loop}
         try:
-            model, seconds = train_variant(variant, photos, master, student, epochs, **once)
+            model, seconds = train_variant(variant, train, master, student, epochs, seed, **once)
         except BackboneUnavailableError as error:
             warnings.warn(f"{variant.name!r} is left out: {error}", stacklevel=2)
             continue
         with at_scale(1, model, master):
             near = fidelity(model, master, unseen)
-        scores = {"fidelity": near["mean"], "worst": near["worst"], **score_on_pairs(model, pairs)}
+        scores = {"fidelity": near["mean"], "worst": near["worst"], **score_on_pairs(model, pairs), "seconds": seconds}
         scores = {name: round(value, 4) for name, value in scores.items()}
-        content["rows"].append({"variant": variant.name, "seed": seed, **scores, "seconds": round(seconds, 1)})
-        if "teacher_scores" not in content:
-            content["teacher_scores"] = score_on_pairs(master, pairs)
+        content["rows"].append({"variant": variant.name, "seed": seed, **scores})
         write_json(path, content)
     return content
 
@@ -276,40 +279,32 @@ def summarise(
     of freedom. ``verdict`` is ``higher`` or ``lower`` where that leaves out zero, else ``not shown``: too few seeds to
     tell, which does not say that there is no difference. ``–``: nothing to compare with.
     """
-    scores: dict[str, dict[int, float]] = {}
+    scores: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows:
-        scores.setdefault(row["variant"], {})[row["seed"]] = row[score]
+        scores[row["variant"]][row["seed"]] = row[score]
     summary = []
-    for variant in (variant for variant in variants if variant.name in scores):
-        own, base = scores[variant.name], scores.get(variant.against, {})
+    for variant in [variant for variant in variants if variant.name in scores]:
+        own, base = scores[variant.name], scores[variant.against]
         line = {"variant": variant.name, "group": variant.group, "against": variant.against, "seeds": len(own)}
-        line |= {"mean": statistics.fmean(own.values()), "deviation": deviation(own.values())}
+        spread = statistics.stdev(own.values()) if len(own) > 1 else None
         steps = [own[seed] - base[seed] for seed in own.keys() & base.keys() if variant.name != variant.against]
         difference, margin, verdict = (statistics.fmean(steps) if steps else None), None, "–"
         if difference is not None and len(steps) > 1:
-            margin = T_95[min(len(steps) - 1, len(T_95)) - 1] * deviation(steps) / math.sqrt(len(steps))
+            margin = T_95[min(len(steps) - 1, len(T_95)) - 1] * statistics.stdev(steps) / math.sqrt(len(steps))
             verdict = "not shown" if abs(difference) <= margin else "higher" if difference > 0 else "lower"
+        line |= {"mean": statistics.fmean(own.values()), "deviation": spread}
         summary.append({**line, "difference": difference, "margin": margin, "verdict": verdict})
     return summary
 
 
-def deviation(values: Iterable[float]) -> float:
-    """Standard deviation of a sample; 0 where there is only one value."""
-    values = list(values)
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def grid(rows: Iterable[Mapping[str, Any]], score: str = "fidelity") -> dict[tuple[float, float], list[float]]:
-    """The scores of each cell (α, β) of the grid, one for each seed."""
-    names = {cell(a, b): (a, b) for a in ALPHAS for b in BETAS if a + b <= 1}
-    cells: dict[tuple[float, float], list[float]] = {place: [] for place in names.values()}
-    for row in sorted(rows, key=lambda row: row["seed"]):
-        if row["variant"] in names:
-            cells[names[row["variant"]]].append(row[score])
+def grid(rows: Sequence[Mapping[str, Any]], score: str = "fidelity") -> dict[tuple[float, float], list[float]]:
+    """The scores of each cell (α, β) of the grid that has been run, one for each seed."""
+    places = [(alpha, beta) for alpha in ALPHAS for beta in BETAS if alpha + beta <= 1]
+    cells = {place: [row[score] for row in rows if row["variant"] == cell(*place)] for place in places}
     return {place: scores for place, scores in cells.items() if scores}
 
 
-def best_cell(rows: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+def best_cell(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The cell with the highest mean fidelity on held-out photos. Pairs with ground truth have no say."""
     means = {place: statistics.fmean(scores) for place, scores in grid(rows).items()}
     return max(means, key=means.__getitem__)

@@ -1,0 +1,115 @@
+"""What the families of networks have of their own, on whatever device and in whatever library they run.
+
+An engine (:class:`Engine`) is one family on one kind of device: :mod:`kdlib.inference.cpu_engine` and
+:mod:`kdlib.inference.torch_engine` derive theirs from the families here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+
+# Beyond e^±20, a photo is white or black anyway, and a float32 might overflow.
+_MOST_GAIN = 20.0
+# Of gamma − 1; kdlib.models.glance.GAMMA_RANGE
+GAMMA_LIMITS = (-0.9, 1.0)
+
+
+class Engine(Protocol):
+    """A network on a device, as an Enhancer uses it. Maps are K×h×w, arrays or tensors of the engine's own.
+
+    Attributes:
+        backend: what runs the fused pass.
+        denoise: how much smoothing suits the network's own photos.
+    """
+
+    backend: str
+    denoise: float
+
+    def check_map(self, curve_map: Any) -> None:
+        """Raise ValueError unless this (h×w×K) is a curve map for the network."""
+
+    def own(self, maps: np.ndarray) -> Any:
+        """Maps as this engine takes them."""
+
+    def estimate(self, photo: Any, limit: int, threads: int) -> Any:
+        """The network's maps of a photo (H×W×C), of which it sees a copy with at most ``limit`` pixels a side."""
+
+    def apply(self, photo: Any, maps: Any, out: Any, *, strength: float, denoise: float, threads: int) -> None:
+        """Enhance a photo with given maps into ``out``, which is like ``photo`` and may be ``photo``."""
+
+
+class CurveFamily:
+    """Zero-DCE and its students: the iterated curve, then smoothing, if any."""
+
+    denoise = 0.0
+
+    def __init__(self, iterations: int, scale_factor: int, network_side: int) -> None:
+        self.iterations, self.scale_factor, self.network_side = iterations, scale_factor, network_side
+
+    def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
+        """Height and width of the copy that the network sees, in the photo's proportions.
+
+        The shrinking of the model itself (``ZeroDCE.shrink``), a whole number; ``limit`` may take one that is none.
+        """
+        longest = max(height, width)
+        own = max(self.scale_factor, math.ceil(longest / self.network_side) if self.network_side else 1)
+        shrink = max(own, longest / limit)
+        return max(1, math.ceil(height / shrink - 1e-9)), max(1, math.ceil(width / shrink - 1e-9))
+
+    def check_map(self, curve_map: Any) -> None:
+        """Raise ValueError unless h×w×3 or h×w×(3·iterations) in [-1, 1]."""
+        _check_shape(curve_map, 3, 3 * self.iterations)
+        if not np.abs(curve_map).max() <= 1:  # also when it is NaN
+            raise ValueError("the curve map has values outside [-1, 1]")
+
+    def settle(self, maps: Any, channels: int, strength: float) -> Any:
+        """The maps as they are applied to a photo of so many channels; grey gets the mean of the colours, and stays
+        grey."""
+        if channels < 3:
+            maps = maps.reshape(-1, 3, *maps.shape[1:]).mean(1)
+        return (maps * strength).clip(-1, 1)
+
+
+class GlanceFamily:
+    """GlanceNet: smoothing, then a power curve."""
+
+    denoise = 1.0
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
+        """Height and width of the thumbnail; not in the photo's proportions."""
+        return min(height, self.side, limit), min(width, self.side, limit)
+
+    def check_map(self, curve_map: Any) -> None:
+        """Raise ValueError unless h×w×7: gain, gamma − 1 in [-0.9, 1], tolerance from 0 up."""
+        _check_shape(curve_map, 7)
+        curve_map = np.asarray(curve_map)
+        if not np.isfinite(curve_map).all():
+            raise ValueError("the curve map has values that are NaN or infinite")
+        low, high = float(curve_map[..., 3:6].min()), float(curve_map[..., 3:6].max())
+        if low < GAMMA_LIMITS[0] - 1e-6 or high > GAMMA_LIMITS[1] + 1e-6:
+            raise ValueError(f"the curve map has gamma − 1 from {low:g} to {high:g}, it lies in [-0.9, 1]")
+        if curve_map[..., 6].min() < 0:
+            raise ValueError("the curve map has a negative tolerance; 0 smooths nothing")
+
+    def settle(self, maps: Any, channels: int, strength: float, denoise: float) -> tuple[Any, Any, Any]:
+        """Logarithm of the gain and gamma − 1, colours×h×w, and tolerance, h×w, as they are applied to a photo of so
+        many channels; grey gets the mean of the colours, and stays grey."""
+        gain, gamma = maps[:3], maps[3:6]
+        if channels < 3:
+            gain, gamma = gain.mean(0)[None], gamma.mean(0)[None]
+        return (
+            (gain * strength).clip(-_MOST_GAIN, _MOST_GAIN),
+            (gamma * strength).clip(*GAMMA_LIMITS),
+            maps[6] * denoise,
+        )
+
+
+def _check_shape(curve_map: Any, *channels: int) -> None:
+    if curve_map.ndim != 3 or curve_map.shape[2] not in channels or 0 in curve_map.shape:
+        raise ValueError(f"a curve map has shape h×w×{channels[0]}, not {'×'.join(map(str, curve_map.shape))}")
