@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from kdlib.inference.denoise import denoise_photo, measure_noise
+from kdlib.inference.denoise import denoise_photo
+from kdlib.noise import measure_noise
 
 RNG = np.random.default_rng(0)
 KINDS = [np.uint8, np.uint16, np.float32]
