@@ -28,6 +28,7 @@ from kdlib.data.samples import sample_crops
 from kdlib.evaluation.metrics import enhance_tensor, fidelity, psnr, quantise, ssim
 from kdlib.files import write_json
 from kdlib.losses.perceptual import BackboneUnavailableError
+from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE
 from kdlib.training.distill import Recipe, darken_once, distill, make_recipe
 from kdlib.training.loop import make_fabric
@@ -35,8 +36,8 @@ from kdlib.training.pairs import targets, train_pairs
 from kdlib.training.pretrain import at_scale, digest, pretrain
 from kdlib.weights import load_model
 
-# What the others are compared with: with this teacher, with one taught by pairs, and for the smaller student.
-ALONE, PAIRS, NANO = "output alignment alone", "pairs teacher, alignment alone", "nano-161, alignment alone"
+# What the others are compared with: with this teacher, for long, with one taught by pairs, and for the smaller student.
+ALONE, LONG, PAIRS, NANO = "alignment alone", "4 ×: alignment alone", "pairs: alignment alone", "nano: alignment alone"
 # Without a teacher, on the very photos of the others: what the teacher itself was trained with, be it zero-reference or
 # self-made pairs; and stage 1 as published.
 OWN, OWN_PAIRS = {"objective": "global", "augmentation": "none"}, {"pairs": "self-made"}
@@ -53,12 +54,11 @@ class Variant:
     """One way to teach the student.
 
     Attributes:
-        name: what figures and tables call it.
-        group: what it is a question about.
+        name, group: what figures call it, and the question that it belongs to.
         changes: what differs from output alignment alone (α = 1, β = 0): fields of a ``Recipe``; a ``recipe`` by name.
         stage1: settings of what comes before distillation: of ``pretrain``, or of ``train_pairs``.
         stage1_share: its share of the epochs. With 1 there is no distillation: the student has no teacher.
-        student, teacher: others than the run's.
+        student, teacher, times: another student or teacher than the run's, or so many times its epochs.
         against: the variant to compare with, which differs in one part.
     """
 
@@ -69,6 +69,7 @@ class Variant:
     stage1_share: float = 0.0
     student: str = ""
     teacher: str = ""
+    times: int = 1
     against: str = ALONE
 
     def recipe(self) -> Recipe:
@@ -78,10 +79,10 @@ class Variant:
 
     def definition(self) -> dict[str, Any]:
         """What results depend on, as JSON has it: stored with them, and compared before they are used again."""
-        parts = {"recipe": asdict(self.recipe()), "stage1": dict(self.stage1), "share": self.stage1_share}
-        who = {"student": self.student, "teacher": [self.teacher, short_digest(self.teacher)] if self.teacher else ""}
-        plain: dict[str, Any] = json.loads(json.dumps({**parts, **who}))
-        return plain
+        teacher = [self.teacher, short_digest(self.teacher)] if self.teacher else ""
+        parts = {**vars(self), "changes": asdict(self.recipe()), "teacher": teacher}
+        plain: dict[str, Any] = json.loads(json.dumps({**parts, "name": None, "group": None, "against": None}))
+        return {name: part for name, part in plain.items() if part is not None}
 
 
 def short_digest(weights: str | Path) -> str:
@@ -100,6 +101,7 @@ VARIANTS = (
     Variant("no teacher, published stage 1", "teacher", stage1=PUBLISHED, stage1_share=1.0),
     *(Variant(cell(a, b), "grid", {"alpha": a, "beta": b}) for a in ALPHAS[:-1] for b in BETAS if a + b <= 1),
     Variant("factor 1 instead of 100", "parts", {"alpha": 0.7, "beta": 0.2, "alignment": 1.0}, against=cell(0.7, 0.2)),
+    Variant("task is the teacher's own", "parts", {"alpha": 0.7, "task": GLOBAL_WEIGHTS}, against=cell(0.7, 0.0)),
     Variant("− curve map", "parts", {"map_weight": 0.0}),
     Variant("+ SSIM 0.3", "parts", {"ssim": 0.3}),
     Variant("+ SSIM 3", "parts", {"ssim": 3.0}),
@@ -111,26 +113,31 @@ VARIANTS = (
     Variant("+ stage 1, published", "stage 1", stage1=PUBLISHED, stage1_share=1 / 3),
     Variant("two-stage recipe without stage 1", "stage 1", TWO_STAGE),
     Variant("two-stage recipe", "stage 1", TWO_STAGE, PUBLISHED, 1 / 3, against="two-stage recipe without stage 1"),
+    Variant(LONG, "4 × the epochs", times=4),
+    Variant("4 ×: α 0.9, β 0.1", "4 × the epochs", {"alpha": 0.9, "beta": 0.1}, times=4, against=LONG),
+    Variant("4 ×: α 0.7, β 0.2", "4 × the epochs", {"alpha": 0.7, "beta": 0.2}, times=4, against=LONG),
     Variant(PAIRS, "pairs teacher", teacher=OTHER),
-    Variant("pairs, no teacher", "pairs teacher", {}, OWN_PAIRS, 1.0, teacher=OTHER, against=PAIRS),
-    Variant("pairs teacher, α 0.7, β 0", "pairs teacher", {"alpha": 0.7}, teacher=OTHER, against=PAIRS),
+    Variant("pairs: no teacher", "pairs teacher", {}, OWN_PAIRS, 1.0, teacher=OTHER, against=PAIRS),
+    Variant("pairs: α 0.7, β 0", "pairs teacher", {"alpha": 0.7}, teacher=OTHER, against=PAIRS),
     Variant(NANO, "nano-161", student="nano-161"),
-    Variant("nano-161, no teacher", "nano-161", {}, OWN, 1.0, student="nano-161", against=NANO),
-    Variant("nano-161, α 0.7, β 0.2", "nano-161", {"alpha": 0.7, "beta": 0.2}, student="nano-161", against=NANO),
+    Variant("nano: no teacher", "nano-161", {}, OWN, 1.0, student="nano-161", against=NANO),
+    Variant("nano: α 0.7, β 0.2", "nano-161", {"alpha": 0.7, "beta": 0.2}, student="nano-161", against=NANO),
 )
 
 
-def hold_out(photos: Tensor, share: float = 0.1, blocks: int = 10, gap: int = 9) -> tuple[Tensor, Tensor]:
+def hold_out(photos: Tensor, share: float = 0.1, gap: int = 9) -> tuple[Tensor, Tensor]:
     """Split photos, in their natural order, so that the held-out ones show scenes of their own.
 
     Exposures of one scene follow each other; a random split would test on scenes that it trained on. Held out are
-    contiguous blocks, evenly spread. In neither part are photos of a held-out scene that lie elsewhere, and ``gap``
+    contiguous blocks, up to ten, evenly spread. In neither part are photos of a held-out scene that lie elsewhere, and ``gap``
     neighbours on either side of all these.
 
     Returns:
         Indices of the training photos, and of the held-out ones.
     """
-    count, length = len(photos), max(1, round(len(photos) * share / blocks))
+    count = len(photos)
+    blocks = max(1, min(10, count // 100))
+    length = max(1, round(count * share / blocks))
     starts = ((torch.arange(blocks) + 0.5) * count / blocks - length / 2).round().long()
     held = (starts[:, None] + torch.arange(length)).flatten().clamp(0, count - 1).unique()
     scene = find_scenes(photos)
@@ -144,8 +151,8 @@ def hold_out(photos: Tensor, share: float = 0.1, blocks: int = 10, gap: int = 9)
 def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[Tensor, Tensor]:
     """Up to ``limit`` training photos and up to 100 held-out ones, evenly spaced (N×3×S×S, uint8).
 
-    Held-out photos are darkened, as training will darken the others. Without a folder, training photos are crops of four
-    embedded photos, and the two others are held out, at four exposures each.
+    Held-out photos are darkened as training will darken the others. Without a folder, training photos are crops of four
+    embedded photos, and held out are the two others, at four exposures each.
     """
     if data_dir is None:
         squares = [center_crop(photo, [min(photo.shape[1:])]) for _, photo in dark_photos()]
@@ -170,19 +177,19 @@ def train_variant(
     Stage 1 and distillation share the epochs. From one seed, all variants start with the same weights and see the same
     darkened photos, but for pairs: of the originals these take the well-exposed ones, as targets, for as many steps.
     """
-    first, started = round(epochs * variant.stage1_share), time.process_time()
+    epochs, started = epochs * variant.times, time.process_time()
+    first = round(epochs * variant.stage1_share)
     pupil: Any = variant.student or student
     photos = darken_once(originals, seed)
-    side = {"network_side": teacher.network_side}
-    settings["seed"] = seed
-    if "pairs" in variant.stage1:
+    stage1 = {**variant.stage1, "network_side": teacher.network_side, "seed": seed, **settings}
+    if "pairs" in stage1:
         passes = round(first * len(originals) / len(targets(originals)[0]))
-        pupil = train_pairs(pupil, photos=originals, epochs=passes, **variant.stage1, **side, **settings).model
+        pupil = train_pairs(pupil, photos=originals, epochs=passes, **stage1).model
     elif first:
-        pupil = pretrain(pupil, photos=photos, epochs=first, **variant.stage1, **side, **settings).model
+        pupil = pretrain(pupil, photos=photos, epochs=first, **stage1).model
     if first < epochs:
-        settings["recipe"] = variant.recipe()
-        pupil = distill(pupil, teacher, photos=photos, epochs=epochs - first, **settings).model
+        settings |= {"recipe": variant.recipe(), "epochs": epochs - first, "seed": seed}
+        pupil = distill(pupil, teacher, photos=photos, **settings).model
     return pupil, time.process_time() - started
 
 
@@ -226,7 +233,7 @@ def run_ablation(
         ``fidelity`` to the teacher (dB, mean over the held-out photos), ``psnr``, ``ssim`` and ``seconds``.
 
     Raises:
-        ValueError: the file holds results with other settings; the message names them.
+        ValueError: the file holds results with other settings.
     """
     path = Path(results_path)
     train, held = prepare_photos(data_dir, size, limit)
@@ -237,10 +244,8 @@ def run_ablation(
     content: dict[str, Any] = {"settings": settings, "teacher_scores": {}, "variants": {}, "rows": []}
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))
-        found = content["settings"]
-        differ = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
-        if differ:
-            changes = ", ".join(f"{name} {found.get(name)!r} → {settings.get(name)!r}" for name in differ)
+        both = {name: (content["settings"].get(name), settings.get(name)) for name in content["settings"] | settings}
+        if changes := ", ".join(f"{name} {old!r} → {new!r}" for name, (old, new) in both.items() if old != new):
             raise ValueError(f"{path.name} holds results with other settings ({changes}); use another file")
     definitions = {variant.name: variant.definition() for variant in variants}
     # A variant that was redefined under its old name runs again.
@@ -285,8 +290,8 @@ def summarise(
     summary = []
     for variant in [variant for variant in variants if variant.name in scores]:
         own, base = scores[variant.name], scores[variant.against]
-        line = {"variant": variant.name, "group": variant.group, "against": variant.against, "seeds": len(own)}
         spread = statistics.stdev(own.values()) if len(own) > 1 else None
+        line = {"variant": variant.name, "group": variant.group, "against": variant.against, "seeds": len(own)}
         steps = [own[seed] - base[seed] for seed in own.keys() & base.keys() if variant.name != variant.against]
         difference, margin, verdict = (statistics.fmean(steps) if steps else None), None, "–"
         if difference is not None and len(steps) > 1:

@@ -20,9 +20,9 @@ from kdlib.training.loop import LoopConfig, Run, fit
 from kdlib.training.pretrain import at_scale, digest, fresh_model
 
 SOURCES = ("self-made", "real")
-# From daylight to a hundredth of the light; one photo in ten stays as it is, so that daylight is left alone.
+# From daylight to a hundredth of the light; one photo in four stays as it is, so that daylight is left alone.
 PAIR_DARKENING = Darkening(stops=(0.0, 7.0))
-KEPT_BRIGHT = 0.1
+KEPT_BRIGHT = 0.25
 # The validation photos of a self-made set, each darkened once; their exposures are spread evenly.
 VALIDATION_DARKENING = Darkening(stops=(3.0, 7.0))
 CROP = 96
