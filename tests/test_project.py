@@ -15,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from kdlib.evaluation.benchmark import speed_table
-from kdlib.evaluation.report import COLUMNS, markdown_table
+from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
+from kdlib.evaluation.report import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -69,8 +70,25 @@ def test_weights_and_catalogue_match():
     assert files == {entry["file"] for entry in listed.values()}
     for entry in listed.values():
         card = (ROOT / "weights" / entry["file"]).with_suffix(".md").read_text(encoding="utf-8")
-        for heading in ("Data", "Command", "Seed", "Scores", "Licence", "Limits"):
+        for heading in ("Class", "Data", "Command", "Seed", "Hardware", "Scores", "Licence", "Limits"):
             assert f"**{heading}**" in card, f"the card of {entry['file']} says nothing about {heading}"
+        assert entry["category"] in card
+
+
+CONFIGURATIONS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_configurations_fit_the_notebook_that_they_name(path):
+    text = path.read_text(encoding="utf-8")
+    command = re.search(rf"papermill (notebooks/\w+\.ipynb) (runs/[\w-]+\.ipynb) -f configs/{path.name}", text)
+    assert command, f"{path.name} does not say how to run it"
+    notebook = nbformat.read(ROOT / command[1], as_version=4)
+    [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    known = {line.split(":")[0] for line in cell.source.splitlines()}
+    given = yaml.safe_load(text)
+    assert set(given) <= known, f"{command[1]} does not know {set(given) - known}"
+    assert Path(given["output_dir"]).name == path.stem
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -102,10 +120,7 @@ def test_the_readme_lists_every_notebook_and_no_missing_file():
 
 def test_the_readmes_tables_are_the_results():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    own = json.loads((ROOT / "results" / "eval15.json").read_text(encoding="utf-8"))["rows"]
-    published = json.loads((ROOT / "results" / "published.json").read_text(encoding="utf-8"))["rows"]
-    assert markdown_table(own, {**COLUMNS, "fidelity": ("fidelity, dB", ".1f")}) in readme
-    assert markdown_table([row for row in published if row["parameters"]]) in readme
+    assert leaderboard_table(leaderboard(ROOT / "results")) in readme
     for name in ("distill_embedded", "distill_folder"):
         metrics = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
         assert f"| {metrics['fidelity']:.1f} dB |" in readme
