@@ -223,19 +223,31 @@ def test_default_of_the_curve_networks_is_no_smoothing():
 
 
 @pytest.mark.usefixtures("backend")
-def test_strength_multiplies_gain_and_gamma_minus_1_not_the_tolerance():
+def test_strength_multiplies_gamma_minus_1_and_the_brightness_of_white_not_the_tolerance():
     model = varied()
     photo = dark((50, 70), noise=2)
     whole = Enhancer(model, device="cpu")
     maps = whole.estimate(photo)
-    for strength in (0.0, 0.5, 1.7):
-        scaled = maps.copy()
-        scaled[..., :6] *= np.float32(strength)
-        scaled[..., 3:6] = scaled[..., 3:6].clip(-0.9, 1)
-        assert close(Enhancer(model, strength=strength, device="cpu")(photo), whole.apply(photo, scaled))
+    black = 0.5 / 255
+    for strength in (0.5, 1.7):
+        scaled = maps.astype(float)
+        gamma = 1 + scaled[..., 3:6]
+        white = scaled[..., :3] + np.log((1 + black) ** gamma - black**gamma)
+        gamma = (1 + strength * scaled[..., 3:6]).clip(0.1, 2)
+        scaled[..., 3:6] = gamma - 1
+        scaled[..., :3] = strength * white - np.log((1 + black) ** gamma - black**gamma)
+        expected = whole.apply(photo, scaled.astype(np.float32))
+        assert close(Enhancer(model, strength=strength, device="cpu")(photo), expected)
     assert Enhancer(model, strength=0.5, device="cpu").estimate(photo).tobytes() == maps.tobytes()
     means = [Enhancer(model, strength=s, device="cpu")(photo).mean() for s in (0, 0.25, 0.5, 1)]
     assert means == sorted(means)
+
+
+def test_more_strength_never_darkens_a_photo_that_is_brightened():
+    photo = dark((60, 80))
+    means = [Enhancer("glance-650", strength=s, device="cpu")(photo).mean() for s in np.linspace(0, 2, 9)]
+    assert means == sorted(means)
+    assert means[-1] > means[4]
 
 
 @pytest.mark.parametrize("dtype", TOP)
@@ -493,6 +505,7 @@ assert not {{"torch", "torchvision"}} & set(sys.modules)
         ((400, 600), 1000, (34, 50)),
         ((400, 600), 50, (34, 50)),
         ((400, 600), 32, (22, 32)),  # 1/19
+        ((400, 610), 50, (31, 47)),  # 1/13, a whole number
         ((640, 320), 32, (32, 16)),  # 1/20
         ((400, 600), 4, (3, 4)),  # 1/150
         ((600, 400), 1, (1, 1)),

@@ -13,6 +13,7 @@ import numpy as np
 
 # Beyond e^±20, a photo is white or black anyway, and a float32 might overflow.
 _MOST_GAIN = 20.0
+BLACK = 0.5 / 255  # kdlib.models.glance.BLACK
 # Of gamma − 1; kdlib.models.glance.GAMMA_RANGE
 GAMMA_LIMITS = (-0.9, 1.0)
 
@@ -103,11 +104,19 @@ class GlanceFamily:
         gain, gamma = maps[:3], maps[3:6]
         if channels < 3:
             gain, gamma = gain.mean(0)[None], gamma.mean(0)[None]
-        return (
-            (gain * strength).clip(-_MOST_GAIN, _MOST_GAIN),
-            (gamma * strength).clip(*GAMMA_LIMITS),
-            maps[6] * denoise,
-        )
+        if strength != 1:
+            # What the strength multiplies is the logarithm of white's new brightness, not the gain itself: that belongs
+            # to one gamma, and with another, photos would get darker again beyond a strength of 1.5.
+            white = gain + _log_white(gamma)
+            gamma = (gamma * strength).clip(*GAMMA_LIMITS)
+            gain = white * strength - _log_white(gamma) if strength else 0 * gain
+        return gain.clip(-_MOST_GAIN, _MOST_GAIN), gamma, maps[6] * denoise
+
+
+def _log_white(gamma: Any) -> Any:
+    """The logarithm of white's brightness under the power curve with a gain of 0; ``gamma`` is γ − 1."""
+    white = (1 + BLACK) ** (1 + gamma) - BLACK ** (1 + gamma)
+    return np.log(white) if isinstance(white, np.ndarray) else white.log()
 
 
 def _check_shape(curve_map: Any, *channels: int) -> None:

@@ -31,12 +31,12 @@ from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE
 from kdlib.training.distill import Recipe, darken_once, distill, make_recipe
-from kdlib.training.loop import make_fabric
+from kdlib.training.loop import LoopConfig, make_fabric
 from kdlib.training.pairs import targets, train_pairs
 from kdlib.training.pretrain import at_scale, digest, pretrain
 from kdlib.weights import load_model
 
-# What the others are compared with: with this teacher, for long, with one taught by pairs, and for the smaller student.
+# What others are compared with: by this teacher, for longer, by one that learned from pairs, with the smaller student.
 ALONE, LONG, PAIRS, NANO = "alignment alone", "4 ×: alignment alone", "pairs: alignment alone", "nano: alignment alone"
 # Without a teacher, on the very photos of the others: what the teacher itself was trained with, be it zero-reference or
 # self-made pairs; and stage 1 as published.
@@ -101,8 +101,10 @@ VARIANTS = (
     Variant("no teacher, published stage 1", "teacher", stage1=PUBLISHED, stage1_share=1.0),
     *(Variant(cell(a, b), "grid", {"alpha": a, "beta": b}) for a in ALPHAS[:-1] for b in BETAS if a + b <= 1),
     Variant("factor 1 instead of 100", "parts", {"alpha": 0.7, "beta": 0.2, "alignment": 1.0}, against=cell(0.7, 0.2)),
-    Variant("task is the teacher's own", "parts", {"alpha": 0.7, "task": GLOBAL_WEIGHTS}, against=cell(0.7, 0.0)),
+    Variant("task 0.3, teacher's own loss", "parts", {"alpha": 0.7, "task": GLOBAL_WEIGHTS}, against=cell(0.7, 0.0)),
     Variant("− curve map", "parts", {"map_weight": 0.0}),
+    Variant("+ features 0.005", "parts", {"alpha": 0.995, "beta": 0.005}),
+    Variant("+ task 0.01", "parts", {"alpha": 0.99}),
     Variant("+ SSIM 0.3", "parts", {"ssim": 0.3}),
     Variant("+ SSIM 3", "parts", {"ssim": 3.0}),
     Variant("+ perceptual 0.02", "parts", {"perceptual": 0.02}),
@@ -128,15 +130,14 @@ VARIANTS = (
 def hold_out(photos: Tensor, share: float = 0.1, gap: int = 9) -> tuple[Tensor, Tensor]:
     """Split photos, in their natural order, so that the held-out ones show scenes of their own.
 
-    Exposures of one scene follow each other; a random split would test on scenes that it trained on. Held out are
-    contiguous blocks, up to ten, evenly spread. In neither part are photos of a held-out scene that lie elsewhere, and ``gap``
+    Exposures of one scene follow each other; a random split would test on scenes that it trained on. Held out are up to
+    ten contiguous blocks, evenly spread. In neither part are photos of a held-out scene that lie elsewhere, and ``gap``
     neighbours on either side of all these.
 
     Returns:
         Indices of the training photos, and of the held-out ones.
     """
-    count = len(photos)
-    blocks = max(1, min(10, count // 100))
+    count, blocks = len(photos), max(1, min(10, len(photos) // 100))
     length = max(1, round(count * share / blocks))
     starts = ((torch.arange(blocks) + 0.5) * count / blocks - length / 2).round().long()
     held = (starts[:, None] + torch.arange(length)).flatten().clamp(0, count - 1).unique()
@@ -162,7 +163,7 @@ def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[
     if loaded.skipped:
         raise ValueError(f"an ablation needs every photo readable; move this one away: {loaded.skipped[0]}")
     names = [re.split(r"(\d+)", path.as_posix()) for path in list_photos(training_folder(data_dir))]
-    keys = [[int(part) if part.isdigit() else part for part in name] for name in names]  # 2.jpg before 10.jpg
+    keys = [[int(part) if part.isdecimal() else part for part in name] for name in names]  # 2.jpg before 10.jpg
     photos = loaded.photos[sorted(range(len(keys)), key=keys.__getitem__)]
     train, held = hold_out(photos)
     train, held = (part[:: max(1, len(part) // most)][:most] for part, most in ((train, limit), (held, 100)))
@@ -236,8 +237,10 @@ def run_ablation(
         ValueError: the file holds results with other settings.
     """
     path = Path(results_path)
+    LoopConfig(epochs=epochs, device=device, **loop)  # fails before any work is done
     train, held = prepare_photos(data_dir, size, limit)
-    settings: dict[str, Any] = {"data": Path(data_dir or "embedded").name, "eval": Path(eval_dir or "embedded").name}
+    folders = {"data": data_dir, "eval": eval_dir}
+    settings: dict[str, Any] = {k: Path(v).absolute().name if v else "embedded" for k, v in folders.items()}
     settings |= {"photos": len(train), "held_out": len(held), "digest": digest(train, held), "student": student}
     settings |= {"teacher": Path(teacher).name, "teacher_sha256": short_digest(teacher)}
     settings |= {"epochs": epochs, "size": size, **loop, "device": make_fabric(device).device.type}
@@ -255,15 +258,16 @@ def run_ablation(
     done = {(row["variant"], row["seed"]) for row in content["rows"]}
     todo = [(variant, seed) for seed in seeds for variant in variants if (variant.name, seed) not in done]
     pairs = list(evaluation_pairs(eval_dir)) if todo else []
+    masters = {name: load_model(name) for name in {variant.teacher or teacher for variant, _ in todo}}
     if todo and not content["teacher_scores"]:
         content["teacher_scores"] = score_on_pairs(load_model(teacher), pairs)
     unseen = [(f"held-out {i}", photo) for i, photo in enumerate(held.float() / 255)]
     for variant, seed in tqdm(todo, desc="ablation", unit="run"):
-        master = load_model(variant.teacher or teacher)
+        master = masters[variant.teacher or teacher]
         once = {"device": device, "progress": False, **loop}
         try:
             model, seconds = train_variant(variant, train, master, student, epochs, seed, **once)
-        except BackboneUnavailableError as error:
+        except (BackboneUnavailableError, ValueError) as error:  # no SqueezeNet; no photo that can be a target
             warnings.warn(f"{variant.name!r} is left out: {error}", stacklevel=2)
             continue
         with at_scale(1, model, master):
