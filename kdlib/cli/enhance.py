@@ -18,7 +18,7 @@ def enhance(
         Path | None,
         typer.Option("--output", "-o", help="Folder for the results, or a file name for one photo. [default: beside]"),
     ] = None,
-    model: Model = "student-565",
+    model: Model = "glance-650",
     strength: Strength = 1.0,
     denoise: Denoise = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Subfolders too, mirrored.")] = False,

@@ -20,7 +20,7 @@ _LISTED = 10  # damaged frames named one by one
 def video(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to: .mp4, .m4v, .mov, .mkv or .webm.")],
-    model: Model = "student-565",
+    model: Model = "glance-650",
     strength: Strength = 1.0,
     denoise: Denoise = None,
     smoothing: Smoothing = 0.25,
@@ -122,7 +122,7 @@ def _print_report(report: VideoReport) -> None:
 
 def camera(
     source: Annotated[str, typer.Argument(help="Number of a camera, or a video file.")] = "0",
-    model: Model = "student-565",
+    model: Model = "glance-650",
     strength: Strength = 1.0,
     denoise: Denoise = None,
     smoothing: Smoothing = 0.25,

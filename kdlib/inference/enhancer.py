@@ -57,7 +57,7 @@ class Enhancer:
 
     def __init__(
         self,
-        model: str | Path | ZeroDCE | GlanceNet = "student-565",
+        model: str | Path | ZeroDCE | GlanceNet = "glance-650",
         *,
         strength: float = 1.0,
         denoise: float | None = None,
