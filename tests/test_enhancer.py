@@ -39,7 +39,7 @@ def backend(request, monkeypatch):
 
 @pytest.fixture
 def enhancer(backend):
-    enhancer = Enhancer(device="cpu", threads=1)
+    enhancer = Enhancer("student-565", device="cpu", threads=1)
     assert enhancer.backend == backend
     return enhancer
 
@@ -441,7 +441,7 @@ def test_transparent_colour_stays_transparent_and_no_other_becomes_so(mode, key,
 
 @pytest.mark.parametrize("mode", ["I", "LAB"])
 def test_modes_without_a_meaning_are_refused(mode):
-    enhancer = Enhancer(device="cpu")
+    enhancer = Enhancer("student-565", device="cpu")
     with pytest.raises(ValueError, match=f"mode '{mode}' cannot be enhanced; convert to one of 1, CMYK"):
         enhancer(Image.new(mode, (5, 4)))
 
@@ -465,7 +465,7 @@ def test_empty_pillow_image_is_refused(size, enhancer):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.usefixtures("backend")
 def test_strength_0_is_the_identity_bit_for_bit(channels, dtype):
-    off = Enhancer(strength=0, device="cpu")
+    off = Enhancer("student-565", strength=0, device="cpu")
     image = dark(dtype, 17, 23, channels)
     if dtype == "float32":
         image[::2] = -0.0
@@ -484,7 +484,7 @@ def test_strength_0_is_the_identity_bit_for_bit(channels, dtype):
 def test_strength_0_is_the_identity_for_pillow_images(mode):
     image = pillow(mode)
     image.info["dpi"] = (300, 300)
-    result = Enhancer(strength=0)(image)
+    result = Enhancer("student-565", strength=0)(image)
     assert result is not image
     assert (result.mode, result.info) == (mode, image.info)
     assert result.tobytes() == image.tobytes()
@@ -493,7 +493,7 @@ def test_strength_0_is_the_identity_for_pillow_images(mode):
 @pytest.mark.parametrize("transparency", [None, "colour", "alphas", "palette"])
 def test_strength_0_keeps_the_palette(transparency):
     image = palette_image(transparency)
-    result = Enhancer(strength=0)(image)
+    result = Enhancer("student-565", strength=0)(image)
     assert (result.info, result.getpalette()) == (image.info, image.getpalette())
     assert np.array_equal(rgba(result), rgba(image))
 
@@ -504,7 +504,7 @@ def test_more_strength_is_brighter_everywhere(dtype):
     image = dark(dtype, 47, 61, 3)
     last = image.astype(float)
     for strength in (0, 0.25, 0.5, 1, 1.5, 2):
-        result = Enhancer(strength=strength, device="cpu")(image).astype(float)
+        result = Enhancer("student-565", strength=strength, device="cpu")(image).astype(float)
         assert (result >= last).all()
         assert strength == 0 or result.mean() > last.mean()
         last = result
@@ -513,9 +513,10 @@ def test_more_strength_is_brighter_everywhere(dtype):
 @pytest.mark.usefixtures("backend")
 def test_strength_1_is_what_the_network_proposes():
     image = dark()
-    assert same(Enhancer(strength=1, device="cpu")(image), Enhancer(device="cpu")(image))
+    assert same(Enhancer("student-565", strength=1, device="cpu")(image), Enhancer("student-565", device="cpu")(image))
     assert same(
-        Enhancer(strength=1.0, device="cpu").estimate(image), Enhancer(strength=0.3, device="cpu").estimate(image)
+        Enhancer("student-565", strength=1.0, device="cpu").estimate(image),
+        Enhancer("student-565", strength=0.3, device="cpu").estimate(image),
     )
 
 
@@ -523,14 +524,14 @@ def test_strength_1_is_what_the_network_proposes():
 @pytest.mark.parametrize("value", [-0.01, 2.01, math.nan, math.inf, -math.inf])
 def test_strength_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is a number from 0 to 2, not {value}"):
-        Enhancer(**{name: value})
+        Enhancer("student-565", **{name: value})
 
 
 @pytest.mark.parametrize("name", ["max_network_side", "threads"])
 @pytest.mark.parametrize("value", [0, -3])
 def test_counts_below_1_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is at least 1, not {value}"):
-        Enhancer(**{name: value})
+        Enhancer("student-565", **{name: value})
 
 
 # What is no photo
@@ -581,7 +582,7 @@ def test_counts_below_1_are_refused(name, value):
     ],
 )
 def test_what_is_no_photo_is_refused(image, error, says):
-    enhancer = Enhancer(device="cpu")
+    enhancer = Enhancer("student-565", device="cpu")
     for call in (enhancer, enhancer.estimate, lambda image: enhancer.apply(image, np.zeros((2, 2, 3), np.float32))):
         with pytest.raises(error, match=says):
             call(image)
@@ -600,7 +601,7 @@ def test_what_is_no_photo_is_refused(image, error, says):
     ],
 )
 def test_floats_that_are_no_light_are_refused(kind, value, says):
-    enhancer = Enhancer(device="cpu")
+    enhancer = Enhancer("student-565", device="cpu")
     image = np.zeros((9, 8), np.float32)
     image[0] = 0.5
     image[7, 3] = value
@@ -637,7 +638,7 @@ def test_estimate_and_apply_are_a_call(channels, dtype, enhancer):
 @pytest.mark.usefixtures("backend")
 def test_strength_is_applied_once_and_never_to_the_estimate():
     image = dark()
-    half, whole = Enhancer(strength=0.5, device="cpu"), Enhancer(device="cpu")
+    half, whole = Enhancer("student-565", strength=0.5, device="cpu"), Enhancer("student-565", device="cpu")
     assert same(half.apply(image, whole.estimate(image)), half(image))
     assert same(whole.apply(image, whole.estimate(image) * np.float32(0.5)), half(image))
 
@@ -902,18 +903,18 @@ def test_what_is_no_model_is_refused(model):
 @pytest.mark.parametrize("device", ["gpu", "CPU", "", "xpu:0", None])
 def test_unknown_device_is_refused(device):
     with pytest.raises((TypeError, ValueError), match=f"device '?{device}'? is unknown; choose from auto, cpu"):
-        Enhancer(device=device)
+        Enhancer("student-565", device=device)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
 def test_absent_cuda_is_named(device):
     with pytest.raises(ValueError, match=f"device '{device}': PyTorch finds none here; use device='cpu'"):
-        Enhancer(device=device)
+        Enhancer("student-565", device=device)
 
 
 def test_device_may_be_torch_s():
-    assert Enhancer(device=torch.device("cpu")).backend == "numba"
+    assert Enhancer("student-565", device=torch.device("cpu")).backend == "numba"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
@@ -923,14 +924,14 @@ def test_auto_is_the_cpu_where_there_is_nothing_else():
 
 def test_tensor_elsewhere_is_refused_by_the_cpu():
     with pytest.raises(ValueError, match="the photo lies on meta, this Enhancer runs on the CPU"):
-        Enhancer(device="cpu")(torch.zeros(4, 4, 3, dtype=torch.uint8, device="meta"))
+        Enhancer("student-565", device="cpu")(torch.zeros(4, 4, 3, dtype=torch.uint8, device="meta"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("dtype", TOP)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_gpu_agrees_with_the_cpu(channels, dtype):
-    on_gpu, on_cpu = Enhancer(device="cuda"), Enhancer(device="cpu")
+    on_gpu, on_cpu = Enhancer("student-565", device="cuda"), Enhancer("student-565", device="cpu")
     assert on_gpu.backend == "triton"
     image = dark(dtype, 477, 631, channels)
     assert np.abs(on_gpu.estimate(image) - on_cpu.estimate(image)).max() <= 1e-5

@@ -77,13 +77,16 @@ def test_large_layers_are_shared_among_threads_and_change_no_byte():
 @pytest.mark.parametrize("size", [(1, 50), (2, 50), (3, 1), (1, 1)])
 def test_more_threads_than_rows(size):
     image = dark(*size, 3)
-    assert Enhancer(threads=5, device="cpu")(image).tobytes() == Enhancer(threads=1, device="cpu")(image).tobytes()
+    assert (
+        Enhancer("student-565", threads=5, device="cpu")(image).tobytes()
+        == Enhancer("student-565", threads=1, device="cpu")(image).tobytes()
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.usefixtures("backend")
 def test_one_enhancer_serves_eight_threads(threads):
-    enhancer = Enhancer(threads=threads, device="cpu")
+    enhancer = Enhancer("student-565", threads=threads, device="cpu")
     photos = [dark(60 + 7 * k, 90 - 5 * k, 1 + k % 4) for k in range(12)] * 4
     expected = [enhancer(photo).tobytes() for photo in photos]
     with ThreadPoolExecutor(8) as pool:
@@ -132,8 +135,8 @@ def test_failure_in_a_part_is_raised_when_all_parts_are_done(guilty):
 def test_environment_lowers_the_number_of_threads(wanted, at_most, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", wanted)
     assert 1 <= available_threads() <= at_most
-    assert Enhancer(device="cpu").threads == available_threads()
-    assert Enhancer(device="cpu", threads=3).threads == 3
+    assert Enhancer("student-565", device="cpu").threads == available_threads()
+    assert Enhancer("student-565", device="cpu", threads=3).threads == 3
 
 
 def in_child(enhancer, image, expected):
@@ -144,7 +147,7 @@ def in_child(enhancer, image, expected):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_child_enhances_after_its_parent_has():
     # The child inherits the pool, not its threads.
-    enhancer = Enhancer(threads=2, device="cpu")
+    enhancer = Enhancer("student-565", threads=2, device="cpu")
     image = dark(120, 160, 3)
     expected = enhancer(image).tobytes()
     context = multiprocessing.get_context("fork")
@@ -162,7 +165,7 @@ def test_forked_child_enhances_after_its_parent_has():
 
 
 def test_enhancer_can_be_pickled():
-    enhancer = Enhancer(strength=0.7, threads=1, device="cpu")
+    enhancer = Enhancer("student-565", strength=0.7, threads=1, device="cpu")
     image = dark(30, 40, 3)
     assert pickle.loads(pickle.dumps(enhancer))(image).tobytes() == enhancer(image).tobytes()
 
@@ -177,7 +180,7 @@ import numpy as np
 import kdlib
 from PIL import Image
 
-enhancer = kdlib.Enhancer(device="cpu")
+enhancer = kdlib.Enhancer("student-565", device="cpu")
 photo = np.full((30, 40, 3), 20, np.uint8)
 assert enhancer(photo).mean() > 30
 assert np.asarray(enhancer(Image.fromarray(photo))).mean() > 30
@@ -272,7 +275,7 @@ def test_arrays_for_a_4k_frame_stay_small(layout):
     if layout == "mirrored":
         frame = frame[:, ::-1]
     out = np.empty(frame.shape, frame.dtype)
-    enhancer = Enhancer(threads=1, device="cpu")
+    enhancer = Enhancer("student-565", threads=1, device="cpu")
     enhancer(frame[:64, :64].copy())
     tracemalloc.start()
     try:

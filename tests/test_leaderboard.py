@@ -56,7 +56,7 @@ def test_every_method_is_there_once_by_class_then_parameters(results):
 def test_seeds_count_for_more_than_the_one_that_ships(results):
     [mine] = [r for r in leaderboard(results) if r["method"] == "mine"]
     assert mine["psnr"] == 17.0
-    assert "fidelity" not in mine  # nothing is mixed from two measurements
+    assert "fidelity" not in mine  # no score is mixed from two measurements
 
 
 def test_the_table_shows_deviations_percent_and_what_is_unknown(results):
@@ -70,7 +70,7 @@ def test_the_table_shows_deviations_percent_and_what_is_unknown(results):
         "| paired (3 seeds) | real pairs | 650 | 19.00 ± 0.25 | 0.500 | – | – | – | – | – | – | 5.1% ± 1.2% | – |"
     )
     assert by_method["zero_dce_official"].startswith("| zero_dce_official | zero-reference | 79,416 | 14.90 | 0.500 |")
-    assert by_method["mine (5 seeds)"].endswith("| – | 31.4 | – | – |")
+    assert by_method["mine (5 seeds)"].endswith("| – | 31.4 | – | 3.46 |")
     assert by_method["input"].endswith("| 100.0 | – | – | – |")
 
 

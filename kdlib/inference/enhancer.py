@@ -36,7 +36,7 @@ class Enhancer:
         model: name of a shipped model, path of a weights file, or a model.
         strength: 0 does not brighten (and with ``denoise=0`` leaves the photo as it is, bit for bit); 1 is what the
             network proposes; up to 2 goes further. It multiplies the curve map, which stays in its range; of
-            GlanceNet's, the gain and gamma − 1.
+            GlanceNet's, gamma − 1 and the logarithm of white's brightness.
         denoise: 0 to 2; smooths the noise that brightening lifts, edges kept. 0 leaves it, 1 is right for most photos,
             2 also takes single specks and some texture. None is the model's own: 1 for GlanceNet, which was trained
             with its smoothing, 0 for the Zero-DCE family, for which it runs on the CPU.
