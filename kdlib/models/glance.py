@@ -2,9 +2,9 @@
 
 Three things keep the curve networks of the Zero-DCE family from scoring higher, and each is answered here:
 
-*The curve.* Iterating x + r·(x² − x) lifts shadows like a logistic curve: twice as steep there as a camera's own
-encoding, with the noise that follows. A darkened sRGB photo is undone almost exactly by a power curve with a gain,
-y = g·x^γ, because the camera's encoding is nearly a power itself.
+*The curve.* Losing light is nearly a multiplication before the camera's encoding, which is nearly a power itself: a
+darkened sRGB photo is undone almost exactly by a power curve with a gain, y = g·x^γ. Iterating x + r·(x² − x) gives
+another shape, whatever r is: with the truth in hand, the best such curve stays several dB behind.
 
 *The context.* Seven 3×3 layers over a twelfth of a 12-megapixel photo see a twentieth of its width. How much a photo
 should be lifted is a property of the whole: the network sees a thumbnail of at most 32×32 pixels, and pools it.
