@@ -118,7 +118,7 @@ VARIANTS = (
     Variant(LONG, "4 × the epochs", times=4),
     Variant("4 ×: α 0.9, β 0.1", "4 × the epochs", {"alpha": 0.9, "beta": 0.1}, times=4, against=LONG),
     Variant("4 ×: α 0.7, β 0.2", "4 × the epochs", {"alpha": 0.7, "beta": 0.2}, times=4, against=LONG),
-    Variant(PAIRS, "pairs teacher", teacher=OTHER),
+    Variant(PAIRS, "pairs teacher", teacher=OTHER, against=PAIRS),
     Variant("pairs: no teacher", "pairs teacher", {}, OWN_PAIRS, 1.0, teacher=OTHER, against=PAIRS),
     Variant("pairs: α 0.7, β 0", "pairs teacher", {"alpha": 0.7}, teacher=OTHER, against=PAIRS),
     Variant(NANO, "nano-161", student="nano-161"),
