@@ -287,6 +287,7 @@ def test_differences_are_paired_by_seed():
     # standard deviation 0.1, √3, t = 4.303 for two degrees of freedom
     assert better["margin"] == pytest.approx(4.303 * 0.1 / math.sqrt(3))
     assert better["verdict"] == "higher"
+    assert better["ahead"] == 3
 
 
 @pytest.mark.parametrize(
@@ -319,6 +320,19 @@ def test_only_seeds_that_both_have_are_compared():
 def test_another_score_can_be_summarised():
     rows = rows_of(base=[1.0, 2.0, 3.0], other=[2.0, 3.0, 4.1])
     assert summarise(rows, "psnr", made_up("other"))[1]["verdict"] == "lower"
+
+
+def test_a_student_of_one_curve_has_the_fidelity_of_one_curve():
+    teacher = ablation.load_model("zero-dce++")
+    photos = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0)) ** 2
+    with ablation.at_scale(1, teacher), torch.no_grad():
+        wanted, maps = teacher(photos)
+        one = maps.mean(dim=(0, 2, 3), keepdim=True).expand_as(maps)
+        by_hand = [ablation.psnr(ablation.apply_curve(x, r, 8), y) for x, r, y in zip(photos, one, wanted, strict=True)]
+    assert ablation.fixed_curve_fidelity(teacher, photos) == pytest.approx(sum(by_hand) / 6, abs=1e-3)
+    # On one photo alone it is the curve for that photo: nearer than the one for all.
+    alone = [ablation.fixed_curve_fidelity(teacher, photo[None]) for photo in photos]
+    assert sum(alone) / 6 > sum(by_hand) / 6
 
 
 def test_the_best_cell_is_named_by_fidelity_and_never_by_the_test_pairs():
@@ -393,5 +407,6 @@ def test_committed_results_are_of_the_shipped_teacher_and_the_configuration():
     for name in ("teacher", "student", "epochs", "size", "batch_size", "learning_rate"):
         assert settings[name] == config[name], name
     assert settings["photos"] == config["limit"]
+    assert set(results["yardsticks"]) == {"teacher_psnr", "teacher_ssim", "fixed_curve"}
     assert (settings["data"], settings["eval"]) == (Path(config["data_dir"]).name, Path(config["eval_dir"]).name)
     assert sorted({row["seed"] for row in results["rows"]}) == [int(seed) for seed in config["seeds"].split(",")]

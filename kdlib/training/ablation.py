@@ -25,11 +25,11 @@ from kdlib.data.datasets import dark_photos, evaluation_pairs, load_photos, trai
 from kdlib.data.images import list_photos
 from kdlib.data.pairs import find_scenes
 from kdlib.data.samples import sample_crops
-from kdlib.evaluation.metrics import enhance_tensor, fidelity, psnr, quantise, ssim
+from kdlib.evaluation.metrics import capped_psnr, enhance_tensor, fidelity, psnr, quantise, ssim
 from kdlib.files import write_json
 from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
-from kdlib.models import ZeroDCE
+from kdlib.models import ZeroDCE, apply_curve
 from kdlib.training.distill import Recipe, darken_once, distill, make_recipe
 from kdlib.training.loop import LoopConfig, make_fabric
 from kdlib.training.pairs import targets, train_pairs
@@ -96,9 +96,9 @@ def cell(alpha: float, beta: float) -> str:
 
 
 VARIANTS = (
-    Variant(ALONE, "teacher"),
-    Variant("no teacher, its own loss", "teacher", stage1=OWN, stage1_share=1.0),
-    Variant("no teacher, published stage 1", "teacher", stage1=PUBLISHED, stage1_share=1.0),
+    Variant(ALONE, "teacher or not"),
+    Variant("no teacher, its own loss", "teacher or not", stage1=OWN, stage1_share=1.0),
+    Variant("no teacher, published stage 1", "teacher or not", stage1=PUBLISHED, stage1_share=1.0),
     *(Variant(cell(a, b), "grid", {"alpha": a, "beta": b}) for a in ALPHAS[:-1] for b in BETAS if a + b <= 1),
     Variant("factor 1 instead of 100", "parts", {"alpha": 0.7, "beta": 0.2, "alignment": 1.0}, against=cell(0.7, 0.2)),
     Variant("task 0.3, teacher's own loss", "parts", {"alpha": 0.7, "task": GLOBAL_WEIGHTS}, against=cell(0.7, 0.0)),
@@ -202,6 +202,18 @@ def score_on_pairs(model: nn.Module, pairs: Iterable[tuple[str, Tensor, Tensor]]
     }
 
 
+@torch.no_grad()
+def fixed_curve_fidelity(teacher: ZeroDCE, photos: Tensor) -> float:
+    """How near one curve for all photos (N×3×S×S in [0, 1]) comes to a teacher, in dB: the mean of its maps.
+
+    A student without anything better to say about a photo than about all others ends there.
+    """
+    with at_scale(1, teacher):
+        wanted, maps = teacher(photos)
+    outputs = apply_curve(photos, maps.mean(dim=(0, 2, 3), keepdim=True).expand_as(maps), teacher.iterations)
+    return statistics.fmean(capped_psnr(output, want) for output, want in zip(outputs, wanted, strict=True))
+
+
 def run_ablation(
     results_path: str | Path,
     data_dir: str | Path | None = None,
@@ -230,8 +242,9 @@ def run_ablation(
         epochs, device, loop: see :class:`~kdlib.training.loop.LoopConfig`.
 
     Returns:
-        What the file holds: ``settings``, ``variants``, ``teacher_scores`` and ``rows``, one for each run, with
-        ``fidelity`` to the teacher (dB, mean over the held-out photos), ``psnr``, ``ssim`` and ``seconds``.
+        What the file holds: ``settings``, ``variants``, ``yardsticks`` (the teacher's scores, and the fidelity of one
+        fixed curve) and ``rows``, one for each run, with ``fidelity`` to the teacher (dB, mean over the held-out
+        photos), ``psnr``, ``ssim`` and ``seconds``.
 
     Raises:
         ValueError: the file holds results with other settings.
@@ -244,7 +257,7 @@ def run_ablation(
     settings |= {"photos": len(train), "held_out": len(held), "digest": digest(train, held), "student": student}
     settings |= {"teacher": Path(teacher).name, "teacher_sha256": short_digest(teacher)}
     settings |= {"epochs": epochs, "size": size, **loop, "device": make_fabric(device).device.type}
-    content: dict[str, Any] = {"settings": settings, "teacher_scores": {}, "variants": {}, "rows": []}
+    content: dict[str, Any] = {"settings": settings, "yardsticks": {}, "variants": {}, "rows": []}
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))
         both = {name: (content["settings"].get(name), settings.get(name)) for name in content["settings"] | settings}
@@ -259,8 +272,11 @@ def run_ablation(
     todo = [(variant, seed) for seed in seeds for variant in variants if (variant.name, seed) not in done]
     pairs = list(evaluation_pairs(eval_dir)) if todo else []
     masters = {name: load_model(name) for name in {variant.teacher or teacher for variant, _ in todo}}
-    if todo and not content["teacher_scores"]:
-        content["teacher_scores"] = score_on_pairs(load_model(teacher), pairs)
+    if "fixed_curve" not in content["yardsticks"]:
+        master = load_model(teacher)
+        teachers = {f"teacher_{k}": v for k, v in score_on_pairs(master, evaluation_pairs(eval_dir)).items()}
+        content["yardsticks"] = {**teachers, "fixed_curve": fixed_curve_fidelity(master, held.float() / 255)}
+        write_json(path, content)
     unseen = [(f"held-out {i}", photo) for i, photo in enumerate(held.float() / 255)]
     for variant, seed in tqdm(todo, desc="ablation", unit="run"):
         master = masters[variant.teacher or teacher]
@@ -286,7 +302,8 @@ def summarise(
 
     The difference is taken seed by seed. Its 95% interval is mean ± margin, margin = t · standard error, n − 1 degrees
     of freedom. ``verdict`` is ``higher`` or ``lower`` where that leaves out zero, else ``not shown``: too few seeds to
-    tell, which does not say that there is no difference. ``–``: nothing to compare with.
+    tell, which does not say that there is no difference. ``–``: nothing to compare with. ``ahead`` counts the seeds
+    with the higher score.
     """
     scores: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows:
@@ -301,7 +318,7 @@ def summarise(
         if difference is not None and len(steps) > 1:
             margin = T_95[min(len(steps) - 1, len(T_95)) - 1] * statistics.stdev(steps) / math.sqrt(len(steps))
             verdict = "not shown" if abs(difference) <= margin else "higher" if difference > 0 else "lower"
-        line |= {"mean": statistics.fmean(own.values()), "deviation": spread}
+        line |= {"mean": statistics.fmean(own.values()), "deviation": spread, "ahead": sum(step > 0 for step in steps)}
         summary.append({**line, "difference": difference, "margin": margin, "verdict": verdict})
     return summary
 
