@@ -36,16 +36,23 @@ def well_exposed(photos: Tensor) -> Tensor:
     return torch.cat(chosen)
 
 
-def _shapes(photos: Tensor) -> Tensor:
-    """Each photo's brightness at 16×16, as ranks, centred and of unit length: exposure no longer matters."""
+def brightness_order(photos: Tensor) -> Tensor:
+    """The order of each photo's brightness at 16×16, whatever its exposure: a rising curve leaves ranks as they are.
+
+    Args:
+        photos: N×3×H×W, of any dtype.
+
+    Returns:
+        N×256 ranks, centred and of unit length: the product of two is their rank correlation.
+    """
     small = torch.cat([F.adaptive_avg_pool2d(batch.float().mean(1), 16).flatten(1) for batch in photos.split(64)])
-    ranks = small.argsort(dim=1).argsort(dim=1).float()
+    ranks = small.argsort(dim=1, stable=True).argsort(dim=1).float()
     return F.normalize(ranks - ranks.mean(dim=1, keepdim=True), dim=1)
 
 
 def find_scenes(photos: Tensor) -> Tensor:
     """Number the scenes of photos N×3×S×S (uint8): N integers, equal for photos of one scene at several exposures."""
-    shapes = _shapes(photos)
+    shapes = brightness_order(photos)
     scene = torch.full((len(photos),), -1)
     for i in range(len(photos)):
         if scene[i] >= 0:
@@ -123,7 +130,7 @@ def load_pairs(data_dir: str | Path, *, size: int = 128, limit: int | None = Non
             skipped = result if isinstance(result, str) else ""
             if not isinstance(result, str):
                 photos = torch.from_numpy(result).permute(0, 3, 1, 2)
-                dark, truth = _shapes(photos)
+                dark, truth = brightness_order(photos)
                 if (alike := float(dark @ truth)) >= MISALIGNED:
                     kept.append(photos)
                     continue

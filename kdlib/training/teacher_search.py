@@ -16,10 +16,10 @@ from kdlib.data.degrade import darken
 from kdlib.data.pairs import split_scenes, well_exposed
 from kdlib.data.samples import sample_crops
 from kdlib.evaluation.behaviour import daylight_change
-from kdlib.evaluation.metrics import enhance_tensor, psnr, quantise, ssim
 from kdlib.evaluation.report import as_method
 from kdlib.files import write_json
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
+from kdlib.training.ablation import score_on_pairs
 from kdlib.training.pairs import VALIDATION_DARKENING, train_pairs
 from kdlib.training.pretrain import pretrain
 
@@ -74,21 +74,16 @@ CHOICES = (
 )
 
 
-def judge(model: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], prefix: str) -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM of a model's 8-bit output over (dark, truth), 3×H×W in [0, 1]."""
-    outputs = [(quantise(enhance_tensor(model, dark)), truth.double()) for dark, truth in pairs]
-    scores = {
-        "psnr": sum(psnr(photo, truth) for photo, truth in outputs) / len(outputs),
-        "ssim": sum(ssim(photo, truth) for photo, truth in outputs) / len(outputs),
-    }
-    return {f"{prefix}{name}": round(value, 4) for name, value in scores.items()}
+def judge(model: nn.Module, pairs: Sequence[tuple[str, Tensor, Tensor]], prefix: str) -> dict[str, float]:
+    """Mean PSNR (dB) and SSIM of a model's 8-bit output over (name, dark, truth), photos 3×H×W in [0, 1]."""
+    return {f"{prefix}{name}": round(value, 4) for name, value in score_on_pairs(model, pairs).items()}
 
 
-def validation_pairs(photos: Tensor, most: int = 40) -> list[tuple[Tensor, Tensor]]:
+def validation_pairs(photos: Tensor, most: int = 40) -> list[tuple[str, Tensor, Tensor]]:
     """Up to ``most`` of the photos (N×3×S×S uint8), darkened once, each with itself as ground truth."""
     truth = photos[:: max(1, len(photos) // most)][:most].float() / 255
     dark = darken(truth, VALIDATION_DARKENING, generator=torch.Generator().manual_seed(0))
-    return list(zip(dark, truth, strict=True))
+    return [(f"darkened {i}", *pair) for i, pair in enumerate(zip(dark, truth, strict=True))]
 
 
 def run_search(
@@ -128,7 +123,7 @@ def run_search(
     large = photos_of(JUDGED_SIZE)
     train, held = split_scenes(large, 0.1, seed)
     pairs = validation_pairs(large[held][well_exposed(large[held])])
-    test = [(dark, truth) for _, dark, truth in evaluation_pairs(eval_dir)]
+    test = list(evaluation_pairs(eval_dir))
     path = Path(results_path)
     settings = {"data": Path(data_dir).name if data_dir else "embedded", "model": model, "steps": steps, "seed": seed}
     settings |= {
