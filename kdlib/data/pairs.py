@@ -46,7 +46,7 @@ def brightness_order(photos: Tensor) -> Tensor:
         N×256 ranks, centred and of unit length: the product of two is their rank correlation.
     """
     small = torch.cat([F.adaptive_avg_pool2d(batch.float().mean(1), 16).flatten(1) for batch in photos.split(64)])
-    ranks = small.argsort(dim=1, stable=True).argsort(dim=1).float()
+    ranks = small.argsort(dim=1).argsort(dim=1).float()
     return F.normalize(ranks - ranks.mean(dim=1, keepdim=True), dim=1)
 
 
