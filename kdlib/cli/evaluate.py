@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,15 +19,14 @@ if TYPE_CHECKING:
 
 def read_earlier(path: Path, data: str) -> list[dict[str, Any]]:
     """The rows of an earlier evaluation on the same data, or a ValueError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rows: list[dict[str, Any]] = content["rows"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} holds no evaluation to append to; choose another file for --out") from None
-    if content.get("data") != data:
+    from kdlib.evaluation.leaderboard import read_scores
+
+    content = read_scores(path)
+    if content["data"] != data:
         raise ValueError(
-            f"{path} holds scores on {content.get('data')!r}, not on {data!r}; choose another file for --out"
+            f"{path} holds scores on {content['data']!r}, not on {data!r}; choose another file for --out"
         )
+    rows: list[dict[str, Any]] = content["rows"]
     return rows
 
 

@@ -286,7 +286,7 @@ def distill(
     if augmentation == "darken-once":
         photos, augmentation = darken_once(photos, config.seed), "none"
     # The student sees what its teacher sees.
-    pupil = fresh_model(student, photos, network_side=master.network_side)
+    pupil = fresh_model(student, photos, master.network_side)
     objective = DistillationObjective(pupil, master, chosen, augmentation)
     if chosen.pretrain_epochs:
         stage1 = {name: settings[name] for name in settings if name not in {"resume"}}

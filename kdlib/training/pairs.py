@@ -210,7 +210,7 @@ def train_pairs(
         model = network
     if not isinstance(model, GlanceNet):
         dark = source((data[-1][:: max(1, len(data[-1]) // 64)],), torch.Generator().manual_seed(config.seed))[0]
-        model = fresh_model(model, dark.mul(255).byte(), **({"network_side": network_side} if network_side else {}))
+        model = fresh_model(model, dark.mul(255).byte(), network_side)
 
     def part(objective: Any, data: tuple[Tensor, ...], config: LoopConfig, folder: Path | None, name: str) -> Run:
         train, held = split_scenes(data[-1], validation_fraction, config.seed)

@@ -67,13 +67,14 @@ def split(count: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[held:], order[:held]
 
 
-def fresh_model(model: str | ZeroDCE, photos: Tensor, **overrides: Any) -> ZeroDCE:
+def fresh_model(model: str | ZeroDCE, photos: Tensor, network_side: int = 0) -> ZeroDCE:
     """A model as it is, or one by name, initialised for the photos (N×3×S×S uint8) that it will learn from.
 
     Raises:
         ValueError: unknown name or argument, or a model that is no curve network.
     """
-    network: ZeroDCE = create_model(model, **overrides) if isinstance(model, str) else model
+    limit = {"network_side": network_side} if network_side else {}  # which other families do not know
+    network: ZeroDCE = create_model(model, **limit) if isinstance(model, str) else model
     if not isinstance(network, ZeroDCE):
         raise ValueError(f"{model!r} is no curve network of the Zero-DCE family; train it on pairs")
     if network is model:
@@ -143,7 +144,7 @@ def pretrain(
     step = PretrainObjective(loss, augmentation)
     if photos is None:
         photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
-    network = fresh_model(model, photos, **({"network_side": network_side} if network_side else {}))
+    network = fresh_model(model, photos, network_side)
     train, held = split(len(photos), validation_fraction, config.seed)
 
     def validate(model: nn.Module) -> dict[str, float]:
