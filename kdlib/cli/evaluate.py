@@ -23,9 +23,7 @@ def read_earlier(path: Path, data: str) -> list[dict[str, Any]]:
 
     content = read_scores(path)
     if content["data"] != data:
-        raise ValueError(
-            f"{path} holds scores on {content['data']!r}, not on {data!r}; choose another file for --out"
-        )
+        raise ValueError(f"{path} holds scores on {content['data']!r}, not on {data!r}; choose another file for --out")
     rows: list[dict[str, Any]] = content["rows"]
     return rows
 

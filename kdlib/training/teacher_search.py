@@ -131,7 +131,8 @@ def run_search(
         "photos": len(train),
         "batch_size": batch_size,
     }
-    content: dict[str, Any] = {"settings": {**settings, "validation": len(pairs), **loop}, "rows": []}
+    settings |= {name: value for name, value in loop.items() if name != "device"}  # a search may go on elsewhere
+    content: dict[str, Any] = {"settings": {**settings, "validation": len(pairs)}, "rows": []}
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["settings"] != content["settings"]:
