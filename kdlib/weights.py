@@ -63,7 +63,8 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> Any:
         overrides: arguments of the architecture that the weights do not decide, for example ``scale_factor=4``.
 
     Returns:
-        A :class:`~kdlib.models.zero_dce.ZeroDCE` or a :class:`~kdlib.models.glance.GlanceNet`.
+        A :class:`~kdlib.models.zero_dce.ZeroDCE`, a :class:`~kdlib.models.glance.GlanceNet`, an
+        :class:`~kdlib.models.iat.IAT` or an :class:`~kdlib.models.iat_student.IATStudent`.
 
     Raises:
         FileNotFoundError: no such file.

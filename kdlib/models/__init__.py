@@ -1,6 +1,8 @@
 """Architectures and nothing else."""
 
 from kdlib.models.glance import GlanceNet
+from kdlib.models.iat import IAT
+from kdlib.models.iat_student import IATStudent
 from kdlib.models.registry import (
     ARCHITECTURES,
     Model,
@@ -10,12 +12,16 @@ from kdlib.models.registry import (
     infer_architecture,
     to_published,
 )
+from kdlib.models.stages import Stages
 from kdlib.models.zero_dce import ZeroDCE, apply_curve
 
 __all__ = [
     "ARCHITECTURES",
+    "IAT",
     "GlanceNet",
+    "IATStudent",
     "Model",
+    "Stages",
     "ZeroDCE",
     "apply_curve",
     "build_model",

@@ -9,10 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.models.glance import GlanceNet
+from kdlib.models.iat import IAT
+from kdlib.models.iat_student import IATStudent
 from kdlib.models.zero_dce import ZeroDCE
 
-Model = ZeroDCE | GlanceNet
-FAMILIES: dict[str, type[ZeroDCE] | type[GlanceNet]] = {"zero-dce": ZeroDCE, "glance": GlanceNet}
+Model = ZeroDCE | GlanceNet | IAT | IATStudent
+FAMILIES: dict[str, type[ZeroDCE] | type[GlanceNet] | type[IAT] | type[IATStudent]] = {
+    "zero-dce": ZeroDCE,
+    "glance": GlanceNet,
+    "iat": IAT,
+    "iat-student": IATStudent,
+}
 # Arguments by name; without a family they are ZeroDCE's.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "zero-dce": {"width": 32, "separable": False, "shared_map": False, "scale_factor": 1},
@@ -20,6 +27,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "student-565": {"width": 4},
     "nano-161": {"width": 4, "depth": 3, "iterations": 4, "skips": False},
     "glance-650": {"family": "glance"},
+    "iat": {"family": "iat"},
+    "iat-student": {"family": "iat-student"},
 }
 
 
@@ -43,10 +52,11 @@ def create_model(name: str, **overrides: Any) -> Any:
     """Build an architecture by name, with random weights.
 
     Args:
-        name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565``, ``nano-161`` or
-            ``glance-650``.
+        name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565``, ``nano-161``,
+            ``glance-650``, ``iat`` (91,154) or ``iat-student`` (43,504).
         overrides: any argument of :class:`~kdlib.models.zero_dce.ZeroDCE` (of
-            :class:`~kdlib.models.glance.GlanceNet` for ``glance-650``), for example ``scale_factor=4``.
+            :class:`~kdlib.models.glance.GlanceNet` for ``glance-650``, of :class:`~kdlib.models.iat.IAT` for ``iat``,
+            of :class:`~kdlib.models.iat_student.IATStudent` for ``iat-student``), for example ``scale_factor=4``.
 
     Raises:
         ValueError: unknown name or argument.
@@ -82,14 +92,17 @@ def infer_architecture(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """Tell the architecture from the tensors of a state dict with published keys.
 
     With one map shared by all iterations, their number leaves no trace in the tensors: it is taken from the
-    registered architecture of the same shape, and is 8 otherwise.
+    registered architecture of the same shape, and is 8 otherwise. Nor do tensors say how IAT and its student see a
+    photo: ``centred`` and ``guarded`` are those of the published LOL-v1 weights and of the published student.
 
     Raises:
-        ValueError: these are not the tensors of a curve network.
+        ValueError: these are not the tensors of a known architecture.
     """
     if "decide.weight" in state_dict:
         hidden, pooled = state_dict["decide.weight"].shape
         return {"family": "glance", "width": int(pooled) // 2, "hidden": int(hidden)}
+    if "local_net.conv1.weight" in state_dict or "shared_conv1.weight" in state_dict:
+        return _infer_iat(state_dict)
     layers = {key.split(".")[0] for key in state_dict}
     if not layers or layers != {f"e_conv{i}" for i in range(1, len(layers) + 1)}:
         found = ", ".join(sorted(state_dict)[:3]) or "no tensors"
@@ -112,10 +125,32 @@ def infer_architecture(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     if maps > 1:
         return {**shape, "iterations": maps, "scale_factor": 1}
     for arguments in ARCHITECTURES.values():
+        if "family" in arguments:
+            continue
         config = build_model(arguments).config
         if all(config.get(key) == value for key, value in shape.items()):
             return config
     return {**shape, "iterations": 8}
+
+
+def _infer_iat(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """:func:`infer_architecture` for IAT and its student."""
+    try:
+        if "local_net.conv1.weight" in state_dict:
+            width, answers = state_dict["local_net.conv1.weight"], state_dict["global_net.gamma_linear.weight"]
+            return {"family": "iat", "width": int(width.shape[0]), "global_width": int(answers.shape[1])}
+        width, answers = state_dict["shared_conv1.weight"], state_dict["color_head.weight"]
+    except KeyError as missing:
+        raise ValueError(f"not the weights of a known architecture ({missing} is missing)") from None
+    return {
+        "family": "iat-student",
+        "width": int(width.shape[0]),
+        "global_width": int(answers.shape[1]),
+        "blocks": len({key.split(".")[1] for key in state_dict if key.startswith("mul_blocks.")}),
+        "centred": True,
+        "guarded": False,
+        "folded": "global_refine.2.weight" not in state_dict,
+    }
 
 
 def count_parameters(model: nn.Module) -> int:

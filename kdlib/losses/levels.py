@@ -1,0 +1,153 @@
+"""Distillation on several levels: a network that reaches its photo in stages can be taught each of them.
+
+The levels of IAT and its student (:mod:`kdlib.models.stages`): two maps, the local image that they make, a colour matrix,
+a gamma, and the final image; beside them the ground truth. Each is a named term of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib.losses.distillation import SSIMLoss
+from kdlib.losses.perceptual import PerceptualLoss
+from kdlib.models.stages import Stages
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+# Smooth L1 is quadratic below this difference: a twentieth of the range, where differences begin to be seen.
+SMOOTH_BELOW = 0.05
+DISTANCES: dict[str, Distance] = {
+    "l1": F.l1_loss,
+    "smooth-l1": lambda have, want: F.smooth_l1_loss(have, want, beta=SMOOTH_BELOW),
+    "mse": F.mse_loss,
+}
+TO_TRUTH = ("truth", "truth ssim", "truth perceptual")
+TO_TEACHER = ("image", "image perceptual", *Stages._fields)
+LEVELS = (*TO_TRUTH, *TO_TEACHER)
+
+
+def check_levels(weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights themselves, if every name is one of :data:`LEVELS` and every number is from 0 up.
+
+    Raises:
+        ValueError: an unknown level, or a weight out of range.
+    """
+    for level, weight in weights.items():
+        if level not in LEVELS:
+            raise ValueError(f"unknown level {level!r}; choose from {', '.join(LEVELS)}")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f"the weight of {level!r} is a number from 0 up, not {weight!r}")
+    return dict(weights)
+
+
+class LevelLosses(nn.Module):
+    """How far a student is from the truth and from its teacher, level by level.
+
+    Args:
+        distance: between images, maps and numbers alike: ``l1``, ``smooth-l1`` or ``mse``.
+        backbone: of the perceptual levels; loaded when one of them is first asked for.
+    """
+
+    def __init__(self, distance: str = "l1", backbone: str = "squeezenet1_1") -> None:
+        super().__init__()
+        if distance not in DISTANCES:
+            raise ValueError(f"distance {distance!r} is unknown; choose from {', '.join(DISTANCES)}")
+        self.distance, self.backbone = distance, backbone
+        self.ssim = SSIMLoss()
+        self.perceptual: PerceptualLoss | None = None
+
+    def forward(
+        self,
+        weights: Mapping[str, float],
+        student: tuple[Tensor, Stages],
+        teacher: tuple[Tensor, Stages],
+        truth: Tensor,
+    ) -> dict[str, Tensor]:
+        """The weighted terms by name; a level of weight 0 is left out and costs nothing.
+
+        Args:
+            weights: by level, see :data:`LEVELS`.
+            student, teacher: enhanced photo B×3×H×W and its stages, as the models return them.
+            truth: B×3×H×W in [0, 1].
+        """
+        between = DISTANCES[self.distance]
+        terms: dict[str, Tensor] = {}
+        for level, weight in check_levels(weights).items():
+            if not weight:
+                continue
+            if level in Stages._fields:
+                have, want = getattr(student[1], level), getattr(teacher[1], level)
+            else:
+                have, want = student[0], truth if level in TO_TRUTH else teacher[0]
+            if level.endswith("perceptual"):
+                term = self._perceptual(have)(have, want)
+            else:
+                term = self.ssim(have, want) if level.endswith("ssim") else between(have, want)
+            terms[level] = weight * term
+        return terms
+
+    def _perceptual(self, like: Tensor) -> PerceptualLoss:
+        if self.perceptual is None:
+            self.perceptual = PerceptualLoss(self.backbone).to(like.device)
+        return self.perceptual
+
+
+class ProgressiveWeights:
+    """Weights that change while training goes on, in three phases: warm-up, ramp and late.
+
+    During warm-up the early weights hold, in the late phase the late ones; on the ramp between them each weight moves
+    on a straight line. A level that one of the two does not name has weight 0 there.
+
+    Args:
+        early: weights by level at the start, for example much of what the teacher's stages say.
+        late: weights at the end, for example the truth first.
+        warm_up: share of the training that the first phase takes.
+        late_from: share after which the last phase begins.
+
+    Raises:
+        ValueError: unknown levels, weights or shares out of range.
+    """
+
+    def __init__(
+        self, early: Mapping[str, float], late: Mapping[str, float], *, warm_up: float = 0.1, late_from: float = 0.7
+    ) -> None:
+        if not 0 <= warm_up <= late_from <= 1:
+            raise ValueError(f"0 ≤ warm_up ≤ late_from ≤ 1, not {warm_up} and {late_from}")
+        self.early, self.late = check_levels(early), check_levels(late)
+        self.warm_up, self.late_from = warm_up, late_from
+
+    def __call__(self, progress: float) -> dict[str, float]:
+        """The weights when ``progress``, in [0, 1], of the training is done."""
+        if progress < self.warm_up:
+            way = 0.0
+        elif progress >= self.late_from:
+            way = 1.0
+        else:
+            way = (progress - self.warm_up) / (self.late_from - self.warm_up)
+        levels = [level for level in LEVELS if level in self.early or level in self.late]
+        return {
+            level: (1 - way) * self.early.get(level, 0.0) + way * self.late.get(level, 0.0) for level in levels
+        }
+
+    def phase(self, progress: float) -> str:
+        """``warm-up``, ``ramp`` or ``late``."""
+        return "warm-up" if progress < self.warm_up else "late" if progress >= self.late_from else "ramp"
+
+    def __repr__(self) -> str:
+        return (
+            f"ProgressiveWeights({self.early}, {self.late}, warm_up={self.warm_up:g}, late_from={self.late_from:g})"
+        )
+
+
+# What the recipe for the convolutional student of IAT starts and ends with. Early, the stages show the way, each of them;
+# late, what counts is the photo.
+EARLY_WEIGHTS = {
+    **{"truth": 0.5, "truth ssim": 0.1, "image": 1.0},
+    **{"multiply": 0.05, "add": 1.0, "local": 1.0, "colour": 0.5, "gamma": 0.5},
+}
+LATE_WEIGHTS = {"truth": 1.0, "truth ssim": 0.2, "image": 0.5, "local": 0.1, "colour": 0.1, "gamma": 0.1}

@@ -1,0 +1,258 @@
+"""Illumination Adaptive Transformer (IAT): a local branch for every pixel, a global branch for the whole photo.
+
+The local branch gives two maps, and the photo becomes multiply · photo + add. The global branch asks ten learned
+queries of the shrunken photo; one answer is a gamma, nine are the entries of a colour matrix, and both are applied to
+every pixel of what the local branch made.
+
+Source: Cui et al., "You Only Need 90K Parameters to Adapt Light: a Light Weight Transformer for Image Enhancement and
+Exposure Correction", BMVC 2022. Layers are named as in the published files.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib.models.inputs import check_photos
+from kdlib.models.stages import Stages, compose, guard_colour
+
+
+class StochasticDepth(nn.Module):
+    """While training, leaves a branch out for a share of the photos of a batch, and strengthens the others."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.share == 0:
+            return x
+        kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.share
+        return x * kept / (1 - self.share)
+
+
+class ChannelMix(nn.Module):
+    """IAT's normalisation: a learned matrix over the channels, then scale and shift; no statistics of the photo."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, 1, width))
+        self.beta = nn.Parameter(torch.zeros(1, 1, width))
+        self.color = nn.Parameter(torch.eye(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.alpha.view(-1, 1) * self.color
+        return F.conv2d(x, weight[:, :, None, None], self.beta.flatten())
+
+
+class Mlp(nn.Module):
+    """Two pointwise layers, four times as wide between them: on maps (``conv``) or on B×N×C tokens."""
+
+    def __init__(self, width: int, *, conv: bool) -> None:
+        super().__init__()
+        hidden = 4 * width
+        self.fc1 = nn.Conv2d(width, hidden, 1) if conv else nn.Linear(width, hidden)
+        self.fc2 = nn.Conv2d(hidden, width, 1) if conv else nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class LocalBlock(nn.Module):
+    """A transformer block in which a 5×5 depthwise convolution stands for attention (B×C×H×W → B×C×H×W)."""
+
+    def __init__(self, width: int, drop_path: float) -> None:
+        super().__init__()
+        # Both branches start at almost nothing.
+        self.gamma_1 = nn.Parameter(torch.full((1, width, 1, 1), 1e-4))
+        self.gamma_2 = nn.Parameter(torch.full((1, width, 1, 1), 1e-4))
+        self.pos_embed = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm1 = ChannelMix(width)
+        self.conv1 = nn.Conv2d(width, width, 1)
+        self.conv2 = nn.Conv2d(width, width, 1)
+        self.attn = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.drop_path = StochasticDepth(drop_path)
+        self.norm2 = ChannelMix(width)
+        self.mlp = Mlp(width, conv=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.pos_embed(x)
+        x = x + self.drop_path(self.gamma_1 * self.conv2(self.attn(self.conv1(self.norm1(x)))))
+        return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
+
+
+class LocalNet(nn.Module):
+    """Photo → multiply map (from 0 up) and add map (in [-1, 1]), both B×3×H×W."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1)
+        self.mul_blocks, self.add_blocks = (
+            nn.Sequential(*(LocalBlock(width, share) for share in (0.01, 0.05, 0.1))) for _ in range(2)
+        )
+        self.mul_end = nn.Sequential(nn.Conv2d(width, 3, 3, padding=1), nn.ReLU())
+        self.add_end = nn.Sequential(nn.Conv2d(width, 3, 3, padding=1), nn.Tanh())
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                start_conv(module)
+        start_at_identity(self.mul_end, self.add_end)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        features = F.leaky_relu(self.conv1(image), 0.2)
+        multiply = self.mul_end(self.mul_blocks(features) + features)
+        return multiply, self.add_end(self.add_blocks(features) + features)
+
+
+def start_conv(conv: nn.Conv2d) -> None:
+    """Normal weights that keep the variance of gradients through a ReLU (He et al., 2015), as published; no bias."""
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.groups > 1:  # of which PyTorch does not know when it counts the outputs
+        with torch.no_grad():
+            conv.weight *= math.sqrt(conv.groups)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+def start_at_identity(mul_end: nn.Sequential, add_end: nn.Sequential) -> None:
+    """Let training start from multiply ≈ 1 and add ≈ 0.
+
+    With the published start, multiply is zero at every second pixel, where its ReLU passes no gradient on.
+    """
+    for end, value in ((mul_end[0], 1.0), (add_end[0], 0.0)):
+        assert isinstance(end, nn.Conv2d)
+        assert end.bias is not None
+        nn.init.normal_(end.weight, std=1e-3)
+        nn.init.constant_(end.bias, value)
+
+
+class QueryAttention(nn.Module):
+    """Ten learned queries attend to the tokens of a photo, with four heads (B×N×C → B×10×C)."""
+
+    heads = 4
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q = nn.Parameter(torch.ones(1, 10, width))
+        self.k = nn.Linear(width, width, bias=False)
+        self.v = nn.Linear(width, width, bias=False)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2) for tokens in (self.q, self.k(x), self.v(x)))
+        attention = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+        return self.proj((attention @ v).transpose(1, 2).flatten(2))
+
+
+class QueryBlock(nn.Module):
+    """Transformer block that turns feature maps into the answers to ten queries (B×C×h×w → B×10×C)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.pos_embed = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = QueryAttention(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, conv=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x + self.pos_embed(x)).flatten(2).transpose(1, 2)
+        x = self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Embedding(nn.Module):
+    """Photo → feature maps of a quarter of its size, rounded up."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        self.proj = nn.Sequential(
+            nn.Conv2d(3, half, 3, stride=2, padding=1),
+            nn.BatchNorm2d(half),
+            nn.GELU(),
+            nn.Conv2d(half, width, 3, stride=2, padding=1),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image)
+
+
+class GlobalNet(nn.Module):
+    """Photo → gamma (B×1) and colour matrix (B×3×3): learned bases, plus what the queries answer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma_base = nn.Parameter(torch.ones(1))
+        self.color_base = nn.Parameter(torch.eye(3))
+        self.conv_large = Embedding(width)
+        self.generator = QueryBlock(width)
+        self.gamma_linear = nn.Linear(width, 1)
+        self.color_linear = nn.Linear(width, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # As published: without values the answers are zero, and training starts from the bases.
+        nn.init.zeros_(self.generator.attn.v.weight)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        answers = self.generator(self.conv_large(image))
+        gamma = self.gamma_linear(answers[:, 0]) + self.gamma_base
+        return gamma, self.color_linear(answers[:, 1:]).view(-1, 3, 3) + self.color_base
+
+
+class IAT(nn.Module):
+    """Illumination Adaptive Transformer, as published for low light.
+
+    No step asks for a size: convolutions pad with zeros and strides round up, so that photos of 1×1 pixels and up pass
+    as they are. Training needs more than 4 pixels on a side, or a batch: batch norm has no variance of one value.
+
+    Args:
+        width: channels of the local branch.
+        global_width: channels of the global branch, a multiple of 4.
+        centred: the network sees 2 · photo − 1, and multiplies that. So do the published LOL-v2 weights, not those of
+            LOL-v1; the tensors do not tell.
+        guarded: :func:`~kdlib.models.stages.guard_colour`; not as published.
+    """
+
+    def __init__(
+        self, width: int = 16, global_width: int = 64, *, centred: bool = False, guarded: bool = False
+    ) -> None:
+        super().__init__()
+        if width < 1 or global_width < 1 or global_width % QueryAttention.heads:
+            raise ValueError(
+                f"width is at least 1 and global_width a multiple of {QueryAttention.heads}, "
+                f"not {width} and {global_width}"
+            )
+        self.width, self.global_width, self.centred, self.guarded = width, global_width, centred, guarded
+        self.local_net = LocalNet(width)
+        self.global_net = GlobalNet(global_width)
+
+    @property
+    def config(self) -> dict[str, int | str]:
+        """The arguments that rebuild this architecture, and its family."""
+        names = ("width", "global_width", "centred", "guarded")
+        return {"family": "iat", **{name: getattr(self, name) for name in names}}
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Stages]:
+        """Enhance a batch of photos.
+
+        Args:
+            image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
+
+        Returns:
+            The enhanced photos, B×3×H×W in (0, 1], and the stages that they went through.
+
+        Raises:
+            ValueError: wrong rank, channel count or dtype.
+        """
+        check_photos(image)
+        seen = 2 * image - 1 if self.centred else image
+        multiply, add = self.local_net(seen)
+        gamma, colour = self.global_net(seen)
+        return compose(seen, multiply, add, guard_colour(colour) if self.guarded else colour, gamma)

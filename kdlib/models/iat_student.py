@@ -1,0 +1,156 @@
+"""Convolutional student of the Illumination Adaptive Transformer, less than half its size.
+
+Both local branches start from one shared convolution; residual blocks with batch norm stand for the teacher's blocks,
+and instead of queries a head over pooled features gives gamma and colour matrix. Structure and names of the layers are
+those of the published file (github.com/gibsonlee01/IAT_Student).
+
+Batch norm costs nothing at inference: :meth:`IATStudent.folded` moves it into the convolutions.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from kdlib.models.iat import start_at_identity
+from kdlib.models.inputs import check_photos
+from kdlib.models.stages import Stages, compose, guard_colour
+
+
+def _norm(width: int, folded: bool) -> nn.Module:
+    return nn.Identity() if folded else nn.BatchNorm2d(width)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions, each with batch norm unless ``folded``, beside a shortcut (B×C×H×W → B×C×H×W)."""
+
+    def __init__(self, width: int, folded: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=folded)
+        self.bn1 = _norm(width, folded)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=folded)
+        self.bn2 = _norm(width, folded)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+
+
+class IATStudent(nn.Module):
+    """The student: the same :class:`~kdlib.models.stages.Stages` as its teacher's, by convolutions alone.
+
+    Its gamma is a sigmoid, in (0, 1): it brightens, and cannot darken by gamma. No step asks for a size: convolutions
+    pad with zeros, and features are pooled to 64×64 whatever the photo's size.
+
+    Training starts near the identity: multiply ≈ 1, add ≈ 0, gamma 0.95, and the identity for a colour matrix. The
+    published code starts from PyTorch's random weights, with gamma near 0.5.
+
+    Args:
+        width: channels of the local branches.
+        global_width: channels of the global branch.
+        blocks: residual blocks in each local branch.
+        centred: the network sees 2 · photo − 1, and multiplies that, as the published weights want it; then a multiply
+            map of 1 is no identity.
+        guarded: :func:`~kdlib.models.stages.guard_colour`; without, as published, the colour matrix may turn a photo
+            black.
+        folded: without batch norm, see :meth:`folded`.
+    """
+
+    identity: Tensor
+
+    def __init__(
+        self,
+        width: int = 16,
+        global_width: int = 32,
+        blocks: int = 2,
+        *,
+        centred: bool = False,
+        guarded: bool = True,
+        folded: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(width, global_width, blocks) < 1:
+            raise ValueError(f"width, global_width and blocks are at least 1, not {width}, {global_width} and {blocks}")
+        self.width, self.global_width, self.blocks = width, global_width, blocks
+        self.centred, self.guarded, self.is_folded = centred, guarded, folded
+        self.shared_conv1 = nn.Conv2d(3, width, 3, padding=1)
+        self.mul_blocks = nn.Sequential(*(ResidualBlock(width, folded) for _ in range(blocks)))
+        self.add_blocks = nn.Sequential(*(ResidualBlock(width, folded) for _ in range(blocks)))
+        self.mul_end = nn.Sequential(nn.Conv2d(width, 3, 3, padding=1), nn.ReLU())
+        self.add_end = nn.Sequential(nn.Conv2d(width, 3, 3, padding=1), nn.Tanh())
+        self.global_refine = nn.Sequential(
+            nn.AdaptiveAvgPool2d(64),
+            nn.Conv2d(3 * width, global_width, 3, padding=1, bias=folded),
+            _norm(global_width, folded),
+            nn.ReLU(),
+            nn.Conv2d(global_width, global_width, 3, padding=1, bias=folded),
+            _norm(global_width, folded),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        gamma, self.color_head = nn.Linear(global_width, 1), nn.Linear(global_width, 9)
+        self.gamma_head = nn.Sequential(gamma, nn.Sigmoid())
+        self.register_buffer("identity", torch.eye(3))
+        start_at_identity(self.mul_end, self.add_end)
+        for head, value in ((gamma, 3.0), (self.color_head, 0.0)):
+            nn.init.zeros_(head.weight)
+            nn.init.constant_(head.bias, value)
+
+    @property
+    def config(self) -> dict[str, int | str]:
+        """The arguments that rebuild this architecture, and its family."""
+        names = ("width", "global_width", "blocks", "centred", "guarded")
+        arguments = {name: getattr(self, name) for name in names}
+        return {"family": "iat-student", **arguments, "folded": self.is_folded}
+
+    def folded(self) -> IATStudent:
+        """A copy for inference, in eval mode, with every batch norm folded into the convolution before it.
+
+        It does what this one does in eval mode, but for rounding; further training would have no batch norm.
+        """
+        twin = copy.deepcopy(self).eval()
+        if not self.is_folded:
+            for block in (*twin.mul_blocks, *twin.add_blocks):
+                assert isinstance(block, ResidualBlock)
+                for conv, norm in (("conv1", "bn1"), ("conv2", "bn2")):
+                    setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+                    setattr(block, norm, nn.Identity())
+            layers = twin.global_refine
+            for n in (1, 4):
+                conv_layer, norm_layer = layers[n], layers[n + 1]
+                assert isinstance(conv_layer, nn.Conv2d)
+                assert isinstance(norm_layer, nn.BatchNorm2d)
+                layers[n], layers[n + 1] = fuse_conv_bn_eval(conv_layer, norm_layer), nn.Identity()
+            twin.is_folded = True
+        return twin
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Stages]:
+        """Enhance a batch of photos.
+
+        Args:
+            image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
+
+        Returns:
+            The enhanced photos, B×3×H×W in (0, 1], and the stages that they went through.
+
+        Raises:
+            ValueError: wrong rank, channel count or dtype.
+        """
+        check_photos(image)
+        seen = 2 * image - 1 if self.centred else image
+        shared = F.leaky_relu(self.shared_conv1(seen), 0.2)
+        for_multiply = self.mul_blocks(shared) + shared
+        for_add = self.add_blocks(shared) + shared
+        features = self.global_refine(torch.cat([shared, for_multiply, for_add], dim=1))
+        colour = self.color_head(features).view(-1, 3, 3) + self.identity
+        return compose(
+            seen,
+            self.mul_end(for_multiply),
+            self.add_end(for_add),
+            guard_colour(colour) if self.guarded else colour,
+            self.gamma_head(features),
+        )

@@ -1,0 +1,211 @@
+"""Stage 2 for networks that reach a photo in stages: teach a student each of its teacher's stages, beside the truth."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+
+from kdlib.data.degrade import darken
+from kdlib.data.pairs import split_scenes
+from kdlib.evaluation.metrics import capped_psnr
+from kdlib.losses.levels import EARLY_WEIGHTS, LATE_WEIGHTS, LevelLosses, ProgressiveWeights
+from kdlib.models import IAT, IATStudent, create_model
+from kdlib.models.stages import Stages, compose
+from kdlib.noise import measure_noise
+from kdlib.training.loop import LoopConfig, Run, fit, make_fabric
+from kdlib.training.pairs import VALIDATION_DARKENING, load_training_set
+from kdlib.training.pretrain import digest
+from kdlib.weights import resolve_model
+
+# A third of the batches show whole photos, because colour and gamma belong to those.
+WHOLE = 1 / 3
+
+
+def random_window(columns: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """The same random window, flip and quarter turn of everything that belongs to a photo.
+
+    Args:
+        columns: B×C×S×S, all that is to stay aligned.
+        side: of the result. For a third of the calls the window is the whole photo, shrunk; else its side is drawn
+            from ``side`` to S.
+
+    Returns:
+        B×C×side×side.
+    """
+    full = columns.shape[-1]
+    whole, zoom, top, left, flip, turn = torch.rand(6, generator=generator, device=generator.device).tolist()
+    kept = full if whole < WHOLE else side + int(zoom * (full - side + 1))
+    top, left = int(top * (full - kept + 1)), int(left * (full - kept + 1))
+    window = columns[..., top : top + kept, left : left + kept]
+    if kept != side:
+        window = F.interpolate(window, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    if flip < 0.5:
+        window = window.flip(-1)
+    return window.rot90(int(turn * 4), dims=(-2, -1))
+
+
+class StagesObjective:
+    """The terms of a batch: dark photo, truth, and what the teacher made of the dark one.
+
+    Attributes:
+        weights: by level, as they are now; the schedule moves them on.
+    """
+
+    def __init__(self, schedule: ProgressiveWeights, losses: LevelLosses, side: int, noise_gain: float) -> None:
+        self.schedule, self.losses, self.side, self.noise_gain = schedule, losses, side, noise_gain
+        self.weights = schedule(0.0)
+
+    def advance(self, progress: float) -> None:
+        """Take the weights that belong to this share of the training."""
+        self.weights = self.schedule(progress)
+
+    def __call__(
+        self, model: nn.Module, batch: tuple[Tensor, ...], average: nn.Module | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        dark, truth, multiply, add, colour, gamma, noise = batch
+        columns = torch.cat([dark.float() / 255, truth.float() / 255, multiply.float(), add.float()], dim=1)
+        seen, truth, multiply, add = random_window(columns, self.side, generator).split(3, dim=1)
+        taught = compose(seen, multiply, add, colour, gamma)
+        if self.noise_gain > 1:
+            # Averaging pixels took noise away that photos at full size have; deviations add in squares.
+            gain = 1 + (self.noise_gain - 1) * torch.rand(len(seen), generator=generator, device=seen.device)
+            deviation = (noise * (gain.square() - 1).sqrt()).view(-1, 1, 1, 1)
+            draw = torch.randn(seen.shape, generator=generator, device=seen.device)
+            seen = (seen + deviation * draw).clamp(0, 1)
+        answer = model(seen.contiguous(memory_format=torch.channels_last))
+        return self.losses(self.weights, answer, taught, truth)
+
+
+@torch.no_grad()
+def ask_in_stages(teacher: nn.Module, dark: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+    """What a teacher makes of photos N×3×S×S uint8: multiply and add maps in half precision, colour, gamma."""
+    answers: list[Stages] = []
+    for batch in dark.split(4):
+        _, stages = teacher(batch.to(device).float() / 255)
+        answers.append(Stages(*(part.cpu() for part in stages)))
+    return (
+        torch.cat([part.multiply.half() for part in answers]),
+        torch.cat([part.add.half() for part in answers]),
+        torch.cat([part.colour for part in answers]),
+        torch.cat([part.gamma for part in answers]),
+    )
+
+
+def load_fixed_pairs(
+    source: str, data_dir: str | Path | None, size: int, limit: int | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Dark photos and truth, N×3×S×S uint8: pairs that a teacher can answer once, so self-made ones are darkened once."""
+    *dark, truth = load_training_set(source, data_dir, size, limit, seed)
+    if dark:
+        return dark[0], truth
+    generator = torch.Generator().manual_seed(seed)
+    parts = [darken(batch.float() / 255, VALIDATION_DARKENING, generator=generator) for batch in truth.split(64)]
+    return torch.cat([part.mul(255).round().byte() for part in parts]), truth
+
+
+def noise_levels(photos: Tensor) -> Tensor:
+    """The noise that was measured in each of the photos (N×3×S×S uint8): N standard deviations in [0, 1]."""
+    return torch.tensor([measure_noise(photo.permute(1, 2, 0).contiguous().numpy()) / 255 for photo in photos])
+
+
+def distill_stages(
+    student: str | IATStudent = "iat-student",
+    teacher: str | Path | IAT | IATStudent = "iat",
+    data_dir: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    *,
+    pairs: str = "real",
+    schedule: ProgressiveWeights | None = None,
+    distance: str = "l1",
+    size: int = 256,
+    side: int = 128,
+    noise_gain: float = 1.0,
+    limit: int | None = None,
+    validation_fraction: float = 0.1,
+    epochs: int = 60,
+    ema_decay: float = 0.99,
+    **settings: Any,
+) -> Run:
+    """Teach a student the stages of its teacher and the truth.
+
+    The teacher answers once for each photo, and its answers take part in every augmentation.
+
+    Args:
+        student: a name, or a model, which is trained in place.
+        teacher: a shipped name, the path of a weights file, or a model.
+        data_dir: a folder of pairs; None for the embedded photos, darkened by ourselves.
+        output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
+        pairs: ``real``, or ``self-made`` of well-exposed photos that are darkened once.
+        schedule: weights of the levels while training goes on.
+        distance: ``l1``, ``smooth-l1`` or ``mse``; see :class:`~kdlib.losses.levels.LevelLosses`.
+        size: side of the photos in memory.
+        side: of the windows that are trained on, at most ``size``.
+        noise_gain: the student's input gets noise until it has up to so many times what was measured in the photo; the
+            targets do not. Where photos were shrunk, n pixels averaged into one, √n is what the full size would have.
+        limit: use at most so many pairs.
+        validation_fraction: share of the pairs, whole scenes, kept back; the epoch with the highest PSNR on them wins.
+        epochs, ema_decay, settings: see :class:`~kdlib.training.loop.LoopConfig`; the average of the weights is kept.
+
+    Returns:
+        The run; its history has ``validation_psnr`` (to the truth) and ``fidelity`` (to the teacher), in dB.
+
+    Raises:
+        ValueError: unknown names, values out of range, or networks without stages; the message says which.
+    """
+    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, averaged=True, **settings)
+    if not 16 <= side <= size:
+        raise ValueError(f"side is from 16 up to size, {size}, not {side}")
+    if not 1 <= noise_gain <= 10:
+        raise ValueError(f"noise_gain is from 1 (no noise is added) to 10, not {noise_gain}")
+    torch.manual_seed(config.seed)
+    pupil = create_model(student) if isinstance(student, str) else student
+    master = copy.deepcopy(resolve_model(teacher)).eval().requires_grad_(False)
+    for role, network in (("student", pupil), ("teacher", master)):
+        if not isinstance(network, IAT | IATStudent):
+            raise ValueError(f"the {role} has no stages: {type(network).__name__}; distil it with `distill`")
+    weights = schedule or ProgressiveWeights(EARLY_WEIGHTS, LATE_WEIGHTS)
+    dark, truth = load_fixed_pairs(pairs, data_dir, size, limit, config.seed)
+    device = make_fabric(config.device, config.precision).device
+    master.to(device)
+    answers = ask_in_stages(master, dark, device)
+    train, held = split_scenes(truth, validation_fraction, config.seed)
+    objective = StagesObjective(weights, LevelLosses(distance), side, noise_gain)
+    columns = (dark, truth, *answers, noise_levels(dark))
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        scores, near = [], []
+        for rows in held.split(4):
+            seen = dark[rows].to(device).float() / 255
+            enhanced = model(seen)[0].cpu()
+            taught = compose(seen.cpu(), *(answer[rows].float() for answer in answers))[0]
+            wanted = truth[rows].float() / 255
+            scores += [capped_psnr(have, want) for have, want in zip(enhanced, wanted, strict=True)]
+            near += [capped_psnr(have, want) for have, want in zip(enhanced, taught, strict=True)]
+        return {"validation_psnr": sum(scores) / len(scores), "fidelity": sum(near) / len(near)}
+
+    data: Dataset[Any] = TensorDataset(*(column[train] for column in columns))
+    return fit(
+        pupil,
+        objective,
+        data,
+        validate,
+        "validation_psnr",
+        config,
+        output_dir,
+        description="distilling in stages",
+        identity={
+            "student": repr(pupil.config),
+            "teacher": digest(*master.state_dict().values()),
+            "schedule": repr(weights),
+            "distance": distance,
+            "side": side,
+            "noise_gain": noise_gain,
+            "photos": digest(dark, truth),
+        },
+    )
