@@ -164,6 +164,11 @@ def test_multi_region_refuses_falling_thresholds_and_flat_widths(arguments):
         ("zero-dce", {"spatial": 8, "exposure": 1.75, "colour": 1, "smoothness": 7}),
         ("multi-region", {"multi-region exposure": 7, "smoothness": 200}),
         ("global", {"spatial": 1, "global exposure": 10, "colour": 5, "smoothness": 1600}),
+        ("zero-dce-global", {"spatial": 1, "global exposure": 10, "colour": 5, "smoothness": 200}),
+        (
+            "zero-dce-absolute",
+            {"spatial": 8, "absolute exposure": 1.75, "squared colour": 1, "absolute smoothness": 7},
+        ),
         ({"saturation": 0.5, "colour": 2.0}, {"saturation": 0.5, "colour": 2.0}),
     ],
 )
@@ -178,6 +183,9 @@ def test_objective_weighs_its_terms_as_published(objective, weights):
         "smoothness": IlluminationSmoothnessLoss()(curve_map),
         "saturation": SaturationLoss()(enhanced),
         "multi-region exposure": MultiRegionExposureLoss()(enhanced, original),
+        "absolute exposure": ExposureControlLoss(absolute=True)(enhanced),
+        "squared colour": ColourConstancyLoss(squared=True)(enhanced),
+        "absolute smoothness": IlluminationSmoothnessLoss(absolute=True)(curve_map),
     }
     terms = ZeroReferenceLoss(objective)(enhanced, curve_map, original)
     assert list(terms) == list(weights)
@@ -198,6 +206,16 @@ def test_global_exposure_leaves_light_and_shadow_alone():
     loss = GlobalExposureLoss(0.6)
     assert loss(uneven, flat).item() == pytest.approx(0, abs=1e-9)
     assert ExposureControlLoss(0.6, patch=4)(uneven) > 0.05
+
+
+def test_a_re_implementations_terms_are_absolute_or_squared_differences():
+    photo = torch.full((1, 3, 16, 16), 0.5)
+    photo[:, 0], photo[:, 1] = 0.3, 0.4
+    assert ExposureControlLoss(0.6, absolute=True)(photo).item() == pytest.approx(0.2, abs=1e-6)
+    assert ColourConstancyLoss(squared=True)(photo).item() == pytest.approx(0.1**2 + 0.2**2 + 0.1**2, abs=1e-6)
+    ramp = torch.linspace(0, 1.5, 16).expand(2, 24, 16, 16)  # steps of 0.1 along each of 24 channels
+    assert IlluminationSmoothnessLoss(absolute=True)(ramp).item() == pytest.approx(3 * 0.1, rel=1e-4)
+    assert IlluminationSmoothnessLoss()(ramp).item() == pytest.approx(2 * 24 * 0.1**2, rel=1e-4)
 
 
 def test_objective_takes_an_exposure_target():

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 import torch
 
 from kdlib.data import sample_crops
+from kdlib.data.images import read_photo, to_array
 from kdlib.losses import LayerFeatures
 from kdlib.models import create_model
-from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, distill, make_recipe, pretrain
+from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, distill, make_recipe, pretrain, train_pairs
 from kdlib.training import loop as loop_module
 from kdlib.training.distill import DistillationObjective, cache_teacher
 from kdlib.training.initialise import initialise_from_data
 from kdlib.training.loop import make_schedule
 from kdlib.training.pretrain import augment, fresh_model, split
+from kdlib.training.preview import preview_of, write_preview
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 
@@ -333,6 +336,16 @@ def test_photos_stay_in_32_bits_under_mixed_precision(photos):
     assert set(seen) == {(torch.float32, torch.float32)}
 
 
+@pytest.mark.parametrize("objective", ["zero-dce", "zero-dce-absolute", "zero-dce-global"])
+def test_zero_dce_trains_by_the_same_call_and_follows_the_exposure_target(photos, objective):
+    settings = {"photos": photos, "objective": objective, "epochs": 3, "learning_rate": 0.003, "clip_norm": 1.0}
+    low, high = (pretrain("zero-dce", exposure_target=target, **settings, **QUICK).model for target in (0.4, 0.7))
+    assert low.e_conv7.weight.shape[0] == 24
+    with torch.no_grad():
+        small = photos.float() / 255
+        assert low(small)[0].mean() < high(small)[0].mean()
+
+
 def test_the_same_seed_gives_the_same_student_and_another_seed_another(teacher, photos):
     first, second, third = (
         weights_of(distill("nano-161", teacher, photos=photos, epochs=1, seed=seed, **QUICK).model)
@@ -423,6 +436,86 @@ def test_plateau_halves_the_rate_when_nothing_improves():
         schedule.step(0.0)
     assert not every_batch
     assert optimiser.param_groups[0]["lr"] == 0.5
+
+
+# Previews
+
+
+def preview_files(folder):
+    return sorted(path.name for path in (folder / "previews").iterdir())
+
+
+def test_previews_are_written_every_so_many_epochs_and_after_the_last(photos, tmp_path):
+    settings = {"photos": photos, "output_dir": tmp_path, **QUICK}
+    pretrain("nano-161", epochs=5, preview_every=2, **settings)
+    assert preview_files(tmp_path) == ["epoch_0002.png", "epoch_0004.png", "epoch_0005.png"]
+    sheet = read_photo(tmp_path / "previews" / "epoch_0005.png")
+    assert sheet.shape == (2 * 100 + 4, 4 * 100 + 4, 3)  # input and output of four held-out photos, each 96×96
+    assert not list(tmp_path.rglob(".*.part"))
+
+
+def test_no_previews_unless_asked_for(photos, tmp_path):
+    pretrain("nano-161", photos=photos, output_dir=tmp_path, epochs=1, **QUICK)
+    assert not (tmp_path / "previews").exists()
+
+
+def test_a_preview_shows_the_models_answer_between_input_and_target():
+    dark, wanted = torch.full((3, 3, 32, 32), 51, dtype=torch.uint8), torch.full((3, 3, 32, 32), 0.8)
+    model = create_model("nano-161")
+    sheet = preview_of(dark, wanted)(model)
+    answer = model(dark.float() / 255)[0][0]
+    assert sheet.shape == (3 * 100 + 4, 3 * 100 + 4, 3)
+    assert (sheet[:4] == 255).all()
+    assert (sheet[4:100, 4:100] == 51).all()
+    assert (sheet[104:200:3, 4:100:3] == to_array(answer)).all()
+    assert (sheet[204:300, 4:100] == 204).all()
+
+
+def test_a_preview_shows_at_most_eight_photos_spread_over_the_held_out_ones():
+    photos = torch.arange(40, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 96, 96)
+    sheet = preview_of(photos)(create_model("nano-161"))
+    assert sheet.shape[1] == 8 * 100 + 4
+    assert sheet[50, 50::100, 0].tolist() == [0, 5, 10, 15, 20, 25, 30, 35]
+
+
+def test_distilling_and_training_on_pairs_show_what_was_wanted(teacher, photos, tmp_path):
+    settings = {"photos": photos, "epochs": 1, "preview_every": 1, **QUICK}
+    distill("nano-161", teacher, output_dir=tmp_path / "taught", **settings)
+    assert read_photo(tmp_path / "taught" / "previews" / "epoch_0001.png").shape[0] == 3 * 100 + 4
+    bright = sample_crops(40, 32, seed=1, darkened=False)
+    train_pairs("nano-161", output_dir=tmp_path / "paired", **{**settings, "photos": bright})
+    assert read_photo(tmp_path / "paired" / "previews" / "epoch_0001.png").shape[0] == 3 * 100 + 4
+
+
+def test_previews_change_nothing_and_a_run_goes_on_with_others(photos, tmp_path):
+    settings = {"photos": photos, "epochs": 3, **QUICK}
+    plain = pretrain("nano-161", **settings)
+    shown = pretrain("nano-161", output_dir=tmp_path, preview_every=1, **settings)
+    assert torch.equal(weights_of(plain.model), weights_of(shown.model))
+    again = pretrain("nano-161", output_dir=tmp_path, preview_every=2, resume=True, **settings)
+    assert torch.equal(weights_of(again.model), weights_of(shown.model))
+
+
+def test_a_failed_preview_leaves_the_earlier_one_and_no_part(tmp_path):
+    model = create_model("nano-161")
+    path = write_preview(lambda _: np.zeros((8, 8, 3), np.uint8), model, tmp_path, 7)
+    assert path == tmp_path / "previews" / "epoch_0007.png"
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="H×W×3 uint8"):
+        write_preview(lambda _: np.zeros((8, 8), np.uint8), model, tmp_path, 7)
+    assert path.read_bytes() == before
+    assert preview_files(tmp_path) == ["epoch_0007.png"]
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True])
+def test_a_preview_every_that_is_no_count_is_refused(value):
+    with pytest.raises(ValueError, match="preview_every is a whole number from 0 up"):
+        LoopConfig(preview_every=value)
+
+
+def test_previews_without_a_folder_are_refused(photos):
+    with pytest.raises(ValueError, match="preview_every=1 needs an output_dir"):
+        pretrain("nano-161", photos=photos, epochs=1, preview_every=1, **QUICK)
 
 
 # Pieces

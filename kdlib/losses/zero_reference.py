@@ -50,20 +50,22 @@ class SpatialConsistencyLoss(nn.Module):
 class ExposureControlLoss(nn.Module):
     """The brightness of each patch comes close to a target: L = 1/M · Σ (Yₖ − E)² (Zero-DCE, eq. 5).
 
-    The paper writes |Y − E|, the published code squares it; the square is used here.
+    The paper writes |Y − E|, as does a re-implementation (``absolute``); the published code squares it.
 
     Args:
         target: the target E, in [0, 1].
         patch: side of a patch in pixels.
+        absolute: the paper's form.
     """
 
-    def __init__(self, target: float = 0.6, patch: int = 16) -> None:
+    def __init__(self, target: float = 0.6, patch: int = 16, absolute: bool = False) -> None:
         super().__init__()
-        self.target, self.patch = target, patch
+        self.target, self.patch, self.absolute = target, patch, absolute
 
     def forward(self, enhanced: Tensor) -> Tensor:
         """Take an image, B×3×H×W."""
-        return (patch_means(enhanced, self.patch) - self.target).square().mean()
+        distance = patch_means(enhanced, self.patch) - self.target
+        return (distance.abs() if self.absolute else distance.square()).mean()
 
 
 class GlobalExposureLoss(nn.Module):
@@ -93,13 +95,20 @@ class ColourConstancyLoss(nn.Module):
     L = √(Σ (Jᵖ − J^q)⁴) over the pairs (R, G), (R, B), (G, B) of channel means, averaged over the batch: the form of
     the published code, to which the published weight of 5 belongs (Zero-DCE, eq. 6, has Σ (Jᵖ − J^q)²). The root's
     gradient at zero, infinite when written naively, is taken as zero: a grey image is not pulled anywhere.
+
+    Args:
+        squared: the paper's form instead, as a re-implementation has it.
     """
+
+    def __init__(self, squared: bool = False) -> None:
+        super().__init__()
+        self.squared = squared
 
     def forward(self, enhanced: Tensor) -> Tensor:
         """Take an image, B×3×H×W."""
         red, green, blue = enhanced.mean(dim=(2, 3)).unbind(dim=1)
         squares = torch.stack([red - green, red - blue, green - blue], dim=1).square()
-        return torch.linalg.vector_norm(squares, dim=1).mean()
+        return squares.sum(dim=1).mean() if self.squared else torch.linalg.vector_norm(squares, dim=1).mean()
 
 
 class IlluminationSmoothnessLoss(nn.Module):
@@ -107,16 +116,23 @@ class IlluminationSmoothnessLoss(nn.Module):
 
     L = 2 · Σ_c (mean (∇ₓA)² + mean (∇ᵧA)²), the means over pixels, the sum over channels: the published code's
     normalisation, to which its weights (1600 for Zero-DCE++) belong.
+
+    Args:
+        absolute: a re-implementation's L = Σ_c (mean |∇ₓA| + mean |∇ᵧA|) / (C / 3) instead.
     """
+
+    def __init__(self, absolute: bool = False) -> None:
+        super().__init__()
+        self.absolute = absolute
 
     def forward(self, curve_map: Tensor) -> Tensor:
         """Take a curve map, B×C×H×W."""
-        batch = curve_map.shape[0]
+        batch, channels = curve_map.shape[:2]
         loss = curve_map.new_zeros(())
         for dim in (-1, -2):
-            steps = curve_map.diff(dim=dim).square()
-            pixels = max(1, steps.shape[-1] * steps.shape[-2])
-            loss = loss + 2 * steps.sum() / (pixels * batch)
+            steps = curve_map.diff(dim=dim)
+            pixels = max(1, steps.shape[-1] * steps.shape[-2]) * batch
+            loss = loss + (steps.abs().sum() * 3 / channels if self.absolute else 2 * steps.square().sum()) / pixels
         return loss
 
 
@@ -216,18 +232,32 @@ class MultiRegionExposureLoss(nn.Module):
 ZERO_DCE_PP_WEIGHTS = {"spatial": 1.0, "exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
 # From a re-implementation whose terms have other magnitudes: with the formulas here its smoothness counts far less.
 ZERO_DCE_WEIGHTS = {"spatial": 8.0, "exposure": 1.75, "colour": 1.0, "smoothness": 7.0}
+# The same weights on that re-implementation's own terms.
+ZERO_DCE_ABSOLUTE_WEIGHTS = {
+    "spatial": 8.0,
+    "absolute exposure": 1.75,
+    "squared colour": 1.0,
+    "absolute smoothness": 7.0,
+}
 # The two-stage distillation code weighs its stage 1 so.
 MULTI_REGION_WEIGHTS = {"multi-region exposure": 7.0, "smoothness": 200.0}
 
 # Own: the published weights, with exposure asked of the photo instead of its patches.
 GLOBAL_WEIGHTS = {"spatial": 1.0, "global exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
+# Smoothness sums over channels: with a map for each of 8 iterations the published weight is an eighth.
+ZERO_DCE_GLOBAL_WEIGHTS = {**GLOBAL_WEIGHTS, "smoothness": 200.0}
 
-TERMS = ("spatial", "exposure", "global exposure", "colour", "smoothness", "saturation", "multi-region exposure")
+TERMS = (
+    *("spatial", "exposure", "global exposure", "colour", "smoothness", "saturation", "multi-region exposure"),
+    *("absolute exposure", "squared colour", "absolute smoothness"),
+)
 OBJECTIVES: dict[str, dict[str, float]] = {
     "zero-dce++": ZERO_DCE_PP_WEIGHTS,
     "zero-dce": ZERO_DCE_WEIGHTS,
     "multi-region": MULTI_REGION_WEIGHTS,
     "global": GLOBAL_WEIGHTS,
+    "zero-dce-global": ZERO_DCE_GLOBAL_WEIGHTS,
+    "zero-dce-absolute": ZERO_DCE_ABSOLUTE_WEIGHTS,
 }
 
 
@@ -236,8 +266,10 @@ class ZeroReferenceLoss(nn.Module):
 
     Args:
         objective: ``"zero-dce++"`` (weights 1, 10, 5, 1600), ``"zero-dce"`` (8, 1.75, 1, 7), ``"multi-region"``
-            (multi-region exposure 7, smoothness 200) or ``"global"`` (spatial 1, global exposure 10, colour 5,
-            smoothness 1600), or a mapping of term names to weights. A term of weight 0 is not computed.
+            (multi-region exposure 7, smoothness 200), ``"global"`` (spatial 1, global exposure 10, colour 5,
+            smoothness 1600), ``"zero-dce-global"`` (the same with smoothness 200) or ``"zero-dce-absolute"`` (8, 1.75,
+            1, 7 with absolute exposure, squared colour, absolute smoothness), or a mapping of term names to weights. A
+            term of weight 0 is not computed.
         exposure_target: the target E of the exposure control loss, or of the global one.
 
     Raises:
@@ -263,6 +295,9 @@ class ZeroReferenceLoss(nn.Module):
         self.smoothness = IlluminationSmoothnessLoss()
         self.saturation = SaturationLoss()
         self.multi_region = MultiRegionExposureLoss()
+        self.absolute_exposure = ExposureControlLoss(exposure_target, absolute=True)
+        self.squared_colour = ColourConstancyLoss(squared=True)
+        self.absolute_smoothness = IlluminationSmoothnessLoss(absolute=True)
 
     def forward(self, enhanced: Tensor, curve_map: Tensor, original: Tensor) -> dict[str, Tensor]:
         """Compute the weighted terms by name, in the order of ``weights``; their sum is the loss.
@@ -279,5 +314,8 @@ class ZeroReferenceLoss(nn.Module):
             "smoothness": lambda: self.smoothness(curve_map),
             "saturation": lambda: self.saturation(enhanced),
             "multi-region exposure": lambda: self.multi_region(enhanced, original),
+            "absolute exposure": lambda: self.absolute_exposure(enhanced),
+            "squared colour": lambda: self.squared_colour(enhanced),
+            "absolute smoothness": lambda: self.absolute_smoothness(curve_map),
         }
         return {term: weight * compute[term]() for term, weight in self.weights.items() if weight}

@@ -29,6 +29,7 @@ from kdlib.losses.zero_reference import MULTI_REGION_WEIGHTS, ZERO_DCE_PP_WEIGHT
 from kdlib.models import ZeroDCE, apply_curve
 from kdlib.training.loop import LoopConfig, Run, fit, make_fabric
 from kdlib.training.pretrain import AUGMENTATIONS, at_scale, augment, digest, fresh_model, pretrain, split
+from kdlib.training.preview import preview_of
 from kdlib.weights import resolve_model
 
 # Beyond this much memory the teacher's curve maps are not kept: it runs again for every batch.
@@ -247,7 +248,7 @@ def distill(
         student: a name, or a model, which is trained in place.
         teacher: a shipped name, the path of a weights file, or a model.
         data_dir: a folder of photos, or None for the embedded ones.
-        output_dir: gets ``history.csv`` and checkpoints (of stage 1 in ``stage1/``); None writes nothing.
+        output_dir: gets ``history.csv``, checkpoints and previews (of stage 1 in ``stage1/``); None writes nothing.
         photos: N×3×S×S uint8 instead of ``data_dir``.
         recipe: ``one-stage``, ``two-stage`` or a :class:`Recipe`.
         augmentation: with ``none`` the teacher runs once per photo and is cached; ``gamma`` and ``darken`` vary the
@@ -342,4 +343,5 @@ def distill(
             output_dir,
             description="distilling",
             identity=identity,
+            preview=preview_of(photos[held], torch.cat(taught)),
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +18,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from kdlib.files import replacing
+from kdlib.training.checkpoint import load_checkpoint, save_checkpoint, write_history
+from kdlib.training.preview import Preview, write_preview
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SCHEDULES = ("one-cycle", "cosine", "step", "plateau", "constant")
@@ -41,18 +41,17 @@ class LoopConfig:
         weight_decay: L2 penalty (decoupled with ``adamw``).
         optimiser: ``adam`` or ``adamw``.
         schedule: ``one-cycle`` and ``cosine`` move with every batch; ``step`` divides by ten after each third of the
-            epochs;
-            ``plateau`` halves when five epochs have brought no better score; ``constant``.
+            epochs; ``plateau`` halves when five epochs have brought no better score; ``constant``.
         clip_norm: largest norm of the gradient; 0 turns clipping off.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
         averaged: the result is that average instead of the weights themselves; it needs ``ema_decay`` above 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true`` or
-            ``bf16-mixed``.
+        precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true`` or ``bf16-mixed``.
         seed: of the weights, the order of the photos and every augmentation.
         resume: continue from ``last.ckpt`` in the output folder, if there is one.
         progress: show a progress bar.
         report_every: also print a line after every so many epochs (and the last); 0 prints none.
+        preview_every: write a picture of held-out photos after every so many epochs (and the last); 0 writes none.
     """
 
     epochs: int = 24
@@ -70,9 +69,10 @@ class LoopConfig:
     resume: bool = False
     progress: bool = True
     report_every: int = 0
+    preview_every: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("report_every", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("report_every", 0), ("preview_every", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} is a whole number from {least} up, not {value!r}")
@@ -95,7 +95,12 @@ class LoopConfig:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a run to be continued."""
-        return {k: v for k, v in asdict(self).items() if k not in {"device", "resume", "progress", "report_every"}}
+        free = {"device", "resume", "progress", "report_every", "preview_every"}
+        return {k: v for k, v in asdict(self).items() if k not in free}
+
+    def due(self, every: int, epoch: int) -> bool:
+        """Whether something done every so many epochs (0: never), and after the last, is due after this one."""
+        return every > 0 and (epoch % every == 0 or epoch == self.epochs)
 
 
 @dataclass
@@ -174,6 +179,7 @@ def fit(
     output_dir: str | Path | None = None,
     description: str = "training",
     identity: Mapping[str, Any] | None = None,
+    preview: Preview | None = None,
 ) -> Run:
     """Train a model.
 
@@ -184,9 +190,11 @@ def fit(
         validate: scores of the model in evaluation mode, called after every epoch.
         monitor: the score of ``validate`` to select the best epoch by; higher is better.
         config: see :class:`LoopConfig`.
-        output_dir: gets ``history.csv``, ``last.ckpt`` and ``best.ckpt`` after every epoch; None writes nothing.
+        output_dir: gets ``history.csv``, ``last.ckpt`` and ``best.ckpt`` after every epoch, and ``previews/``; None
+            writes nothing.
         description: shown before the progress bar.
         identity: what else must be equal, besides the configuration, for a run to be continued; plain values.
+        preview: what to show of the model in evaluation mode, H×W×3 uint8, every ``config.preview_every`` epochs.
 
     Raises:
         NonFiniteLossError: ten batches in a row had a loss or gradient that was NaN or infinite.
@@ -194,6 +202,8 @@ def fit(
     """
     if config.resume and output_dir is None:
         raise ValueError("resume=True needs the output_dir of the run that is to go on")
+    if config.preview_every and (output_dir is None or preview is None):
+        raise ValueError(f"preview_every={config.preview_every} needs an output_dir, and photos to show: set it to 0")
     same = {**config.identity(), **(identity or {})}
     fabric = make_fabric(config.device, config.precision)
     seed_everything(config.seed, verbose=False)
@@ -305,12 +315,16 @@ def fit(
             best_state = {name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()}
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
+            if preview and config.due(
+                config.preview_every, epoch + 1
+            ):  # before the checkpoint, or a resumed run lacks it
+                write_preview(preview, candidate, folder, epoch + 1)
             write_history(folder / "history.csv", run.history)
-            _save(checkpoint(), folder / "last.ckpt")
+            save_checkpoint(checkpoint(), folder / "last.ckpt")
             if run.best_epoch == epoch + 1:
-                _save({"model": best_state, "epoch": epoch + 1}, folder / "best.ckpt")
+                save_checkpoint({"model": best_state, "epoch": epoch + 1}, folder / "best.ckpt")
         bar.set_postfix(_brief({**means, **scores}, run))
-        if config.report_every and ((epoch + 1) % config.report_every == 0 or epoch + 1 == config.epochs):
+        if config.due(config.report_every, epoch + 1):
             shown = ", ".join(f"{name} {value}" for name, value in _brief({**means, **scores}, run).items())
             print(f"{description}, epoch {epoch + 1} of {config.epochs}: {shown}", flush=True)
     bar.close()
@@ -330,37 +344,3 @@ def _diagnosis(terms: Mapping[str, Tensor], epoch: int) -> str:
         f"the loss or its gradient was not finite in {BAD_BATCHES_IN_A_ROW} batches in a row, in epoch {epoch + 1} "
         f"({values}). Lower the learning rate, or use precision='32-true'"
     )
-
-
-def load_checkpoint(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Read ``last.ckpt``, tensors and plain values only.
-
-    Raises:
-        ValueError: it belongs to a run with other settings; the message names them.
-    """
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for damaged files
-        raise ValueError(f"{path} is damaged ({type(error).__name__}); start afresh with resume=False") from None
-    differing = [f"{k} {saved['config'].get(k)!r} → {v!r}" for k, v in wanted.items() if saved["config"].get(k) != v]
-    if differing:
-        raise ValueError(
-            f"{path} belongs to a run with other settings ({', '.join(differing)}); "
-            "continue with the same ones, use another folder, or start afresh with resume=False"
-        )
-    return saved
-
-
-def write_history(path: Path, history: Iterable[Mapping[str, float]]) -> None:
-    """Write the history as CSV, a row for each epoch; an existing file is replaced at once."""
-    rows = list(history)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _save(content: Mapping[str, Any], path: Path) -> None:
-    with replacing(path) as partial:
-        torch.save(content, partial)

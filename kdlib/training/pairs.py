@@ -18,6 +18,7 @@ from kdlib.models import GlanceNet, Model, create_model
 from kdlib.models.glance import noise_of
 from kdlib.training.loop import LoopConfig, Run, fit
 from kdlib.training.pretrain import at_scale, digest, fresh_model
+from kdlib.training.preview import preview_of
 
 SOURCES = ("self-made", "real")
 # From daylight to a hundredth of the light; one photo in four stays as it is, so that daylight is left alone.
@@ -231,8 +232,9 @@ def train_pairs(
 
         columns = TensorDataset(*(column[train] for column in data))
         return fit(
-            model, objective, columns, validate, "validation_psnr", config, folder, description=name, identity=identity
-        )
+            model, objective, columns, validate, "validation_psnr", config, folder, description=name, identity=identity,
+            preview=preview_of(dark, truth),
+        )  # fmt: skip
 
     folder = Path(output_dir) if output_dir is not None else None
     with at_scale(1, *([] if isinstance(model, GlanceNet) else [model])):

@@ -18,6 +18,7 @@ from kdlib.losses.zero_reference import ZeroReferenceLoss
 from kdlib.models import ZeroDCE, create_model
 from kdlib.training.initialise import initialise_from_data
 from kdlib.training.loop import LoopConfig, Run, fit
+from kdlib.training.preview import preview_of
 
 GAMMA_RANGE = (0.5, 1.5)
 AUGMENTATIONS = ("none", "gamma", "darken")
@@ -122,9 +123,10 @@ def pretrain(
     Args:
         model: a name, or a model, which is trained in place.
         data_dir: a folder of photos, or None for the embedded ones.
-        output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
+        output_dir: gets ``history.csv``, checkpoints and previews; None writes nothing.
         photos: N×3×S×S uint8 instead of ``data_dir``.
-        objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, ``global``, or loss weights by term.
+        objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, ``zero-dce-absolute``, ``global``,
+            ``zero-dce-global``, or loss weights by term.
         exposure_target: the target E of the exposure control loss (patch by patch or global), where the objective has
             one.
         augmentation: ``gamma``, ``darken`` or ``none``; see :func:`augment`.
@@ -175,6 +177,7 @@ def pretrain(
                 "augmentation": augmentation,
                 "photos": digest(photos),
             },
+            preview=preview_of(photos[held]),
         )
 
 

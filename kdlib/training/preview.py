@@ -1,0 +1,65 @@
+"""Evaluation pictures of a run: what a model makes of a few held-out photos, epoch after epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdlib.data.images import to_array, write_photo
+
+Preview = Callable[[nn.Module], np.ndarray]
+
+MOST_PHOTOS = 8
+# Training photos may be stamps; each is shown at least this large, pixels repeated.
+LEAST_SIDE = 96
+GAP = 4
+
+
+def contact_sheet(rows: Sequence[Tensor]) -> np.ndarray:
+    """Photos in a grid on white: H×W×3 uint8, row by row.
+
+    Args:
+        rows: each N×3×S×S in [0, 1], of one shape.
+    """
+    times = max(1, -(-LEAST_SIDE // rows[0].shape[-1]))
+    height, width = (side * times + GAP for side in rows[0].shape[-2:])
+    sheet = np.full((len(rows) * height + GAP, len(rows[0]) * width + GAP, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, photo in enumerate(row):
+            shown = to_array(photo.float()).repeat(times, axis=0).repeat(times, axis=1)
+            top, left = i * height + GAP, j * width + GAP
+            sheet[top : top + height - GAP, left : left + width - GAP] = shown
+    return sheet
+
+
+def preview_of(photos: Tensor, wanted: Tensor | None = None) -> Preview:
+    """A preview for :func:`~kdlib.training.loop.fit`: the same held-out photos every time, at most eight.
+
+    Its rows are the input, the model's output and, if there is one, what the output should be.
+
+    Args:
+        photos: N×3×S×S, uint8 or in [0, 1].
+        wanted: their targets, or a teacher's answers, alike.
+    """
+    every = max(1, len(photos) // MOST_PHOTOS)
+    given, *target = (
+        some[::every][:MOST_PHOTOS].float() / (1 if some.is_floating_point() else 255)
+        for some in (photos, wanted)
+        if some is not None
+    )
+
+    @torch.no_grad()
+    def preview(model: nn.Module) -> np.ndarray:
+        enhanced: Tensor = model(given.to(next(model.parameters()).device))[0]
+        return contact_sheet([given, enhanced.cpu(), *target])
+
+    return preview
+
+
+def write_preview(preview: Preview, model: nn.Module, output_dir: Path, epoch: int) -> Path:
+    """Write ``previews/epoch_0010.png`` (for epoch 10); an existing file is replaced at once."""
+    return write_photo(output_dir / "previews" / f"epoch_{epoch:04d}.png", preview(model))
