@@ -35,7 +35,8 @@ class OutputAlignmentLoss(nn.Module):
     """Mean squared error of the enhanced image, plus ``map_weight`` times that of the curve map.
 
     These are hard targets: a regression has no class probabilities to soften, so there is no temperature. Maps are
-    compared as the total curve divided by the teacher's iterations, which for equal iterations is the map itself.
+    compared as the total curve divided by the teacher's iterations, which for equal iterations is the map itself. Of a
+    teacher without a map, one that is no curve network, the image alone is compared.
 
     Args:
         map_weight: weight of the curve map's error (0.1 in the published students).
@@ -47,8 +48,10 @@ class OutputAlignmentLoss(nn.Module):
         self.map_weight = map_weight
         self.student_iterations, self.teacher_iterations = student_iterations, teacher_iterations
 
-    def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor | None]) -> Tensor:
         """Compare two outputs of the same spatial size."""
+        if teacher[1] is None:
+            return F.mse_loss(student[0], teacher[0])
         student_curve = total_curve(student[1], self.student_iterations) / self.teacher_iterations
         teacher_curve = total_curve(teacher[1], self.teacher_iterations) / self.teacher_iterations
         return F.mse_loss(student[0], teacher[0]) + self.map_weight * F.mse_loss(student_curve, teacher_curve)

@@ -1,7 +1,7 @@
 """Distillation on several levels: a network that reaches its photo in stages can be taught each of them.
 
-The levels of IAT and its student (:mod:`kdlib.models.stages`): two maps, the local image that they make, a colour matrix,
-a gamma, and the final image; beside them the ground truth. Each is a named term of its own.
+The levels of IAT and its student (:mod:`kdlib.models.stages`): two maps, the local image that they make, a colour
+matrix, a gamma, and the final image; beside them the ground truth. Each is a named term of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -130,24 +129,26 @@ class ProgressiveWeights:
         else:
             way = (progress - self.warm_up) / (self.late_from - self.warm_up)
         levels = [level for level in LEVELS if level in self.early or level in self.late]
-        return {
-            level: (1 - way) * self.early.get(level, 0.0) + way * self.late.get(level, 0.0) for level in levels
-        }
+        return {level: (1 - way) * self.early.get(level, 0.0) + way * self.late.get(level, 0.0) for level in levels}
 
     def phase(self, progress: float) -> str:
         """``warm-up``, ``ramp`` or ``late``."""
         return "warm-up" if progress < self.warm_up else "late" if progress >= self.late_from else "ramp"
 
     def __repr__(self) -> str:
-        return (
-            f"ProgressiveWeights({self.early}, {self.late}, warm_up={self.warm_up:g}, late_from={self.late_from:g})"
-        )
+        return f"ProgressiveWeights({self.early}, {self.late}, warm_up={self.warm_up:g}, late_from={self.late_from:g})"
 
 
-# What the recipe for the convolutional student of IAT starts and ends with. Early, the stages show the way, each of them;
-# late, what counts is the photo.
+# Where the recipe for the convolutional student of IAT starts and ends: first the stages show the way, each of them; in
+# the end the photo is what counts.
 EARLY_WEIGHTS = {
-    **{"truth": 0.5, "truth ssim": 0.1, "image": 1.0},
-    **{"multiply": 0.05, "add": 1.0, "local": 1.0, "colour": 0.5, "gamma": 0.5},
+    "truth": 0.5,
+    "truth ssim": 0.1,
+    "image": 1.0,
+    "multiply": 0.05,
+    "add": 1.0,
+    "local": 1.0,
+    "colour": 0.5,
+    "gamma": 0.5,
 }
 LATE_WEIGHTS = {"truth": 1.0, "truth ssim": 0.2, "image": 0.5, "local": 0.1, "colour": 0.1, "gamma": 0.1}

@@ -110,12 +110,16 @@ def make_recipe(recipe: str | Recipe = "one-stage", **overrides: Any) -> Recipe:
         raise ValueError(f"recipe: {error}") from None
 
 
-def matching_layers(student: ZeroDCE, teacher: ZeroDCE) -> tuple[tuple[str, str], ...]:
+def matching_layers(student: ZeroDCE, teacher: nn.Module) -> tuple[tuple[str, str], ...]:
     """(student layer, teacher layer) pairs for feature matching, from early to deep.
 
     Raises:
-        ValueError: no published pairs for these depths.
+        ValueError: no published pairs for these depths, or a teacher of another family.
     """
+    if not isinstance(teacher, ZeroDCE):
+        raise ValueError(
+            f"the layers of {type(teacher).__name__} match none of a curve network: use beta=0 and contrastive=0"
+        )
     if student.depth == teacher.depth == 7:
         return SAME_DEPTH_LAYERS
     if (student.depth, teacher.depth) == (3, 7):
@@ -126,15 +130,19 @@ def matching_layers(student: ZeroDCE, teacher: ZeroDCE) -> tuple[tuple[str, str]
 
 
 class DistillationObjective:
-    """The distillation loss of a batch: (photos uint8,) or, with a cached teacher, (photos, curve map, features…)."""
+    """The distillation loss of a batch: (photos uint8,) or, with a cached teacher, (photos, its answer, features…).
 
-    def __init__(self, student: ZeroDCE, teacher: ZeroDCE, recipe: Recipe, augmentation: str) -> None:
+    A curve network's answer is its map, from which the photo follows; any other teacher's is the enhanced photo.
+    """
+
+    def __init__(self, student: ZeroDCE, teacher: nn.Module, recipe: Recipe, augmentation: str) -> None:
         self.student, self.teacher, self.recipe, self.augmentation = student, teacher, recipe, augmentation
         self.with_features = recipe.beta > 0 or recipe.contrastive > 0
         pairs = matching_layers(student, teacher) if self.with_features else ()
         self.student_layers = [s for s, _ in pairs]
         self.teacher_layers = [t for _, t in pairs]
-        self.align = OutputAlignmentLoss(recipe.map_weight, student.iterations, teacher.iterations)
+        iterations = teacher.iterations if isinstance(teacher, ZeroDCE) else student.iterations
+        self.align = OutputAlignmentLoss(recipe.map_weight, student.iterations, iterations)
         self.match = FeatureMatchingLoss(pairs) if recipe.beta else None
         self.contrast = ContrastiveLoss(pairs) if recipe.contrastive else None
         self.ssim = SSIMLoss() if recipe.ssim else None
@@ -151,10 +159,17 @@ class DistillationObjective:
 
     @torch.no_grad()
     def ask_teacher(self, photos: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The teacher's curve map and attention maps for photos B×3×H×W in [0, 1]."""
+        """The teacher's answer and attention maps for photos B×3×H×W in [0, 1]."""
         with LayerFeatures(self.teacher, self.teacher_layers) as tap:
-            curve_map = self.teacher.curve_map(photos)
-            return curve_map, attention_maps(tap.features, FEATURE_SIZE)
+            teacher = self.teacher
+            answer = teacher.curve_map(photos) if isinstance(teacher, ZeroDCE) else teacher(photos)[0]
+            return answer, attention_maps(tap.features, FEATURE_SIZE)
+
+    def taught(self, photos: Tensor, answer: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The enhanced photos and, of a curve network, the map that an answer stands for."""
+        if isinstance(self.teacher, ZeroDCE):
+            return apply_curve(photos, answer, self.teacher.iterations), answer
+        return answer, None
 
     def __call__(
         self, model: nn.Module, batch: tuple[Tensor, ...], average: nn.Module | None, generator: torch.Generator
@@ -165,10 +180,10 @@ class DistillationObjective:
             photos = augment(photos, self.augmentation, generator)
         photos = photos.contiguous(memory_format=torch.channels_last)
         if len(batch) == 1:
-            teacher_map, teacher_features = self.ask_teacher(photos)
+            answer, teacher_features = self.ask_teacher(photos)
         else:
-            teacher_map, teacher_features = batch[1], dict(zip(self.teacher_layers, batch[2:], strict=True))
-        teacher_enhanced = apply_curve(photos, teacher_map, self.teacher.iterations)
+            answer, teacher_features = batch[1], dict(zip(self.teacher_layers, batch[2:], strict=True))
+        teacher_enhanced, teacher_map = self.taught(photos, answer)
 
         with LayerFeatures(self.student, self.student_layers) as tap:
             enhanced, curve_map = model(photos)
@@ -213,18 +228,18 @@ def cache_teacher(objective: DistillationObjective, photos: Tensor, device: torc
     for start in range(0, len(photos), step):
         batch = photos[start : start + step]
         small = (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
-        curve_map, features = objective.ask_teacher(small)
-        answers = (curve_map, *(features[layer] for layer in objective.teacher_layers))
+        answer, features = objective.ask_teacher(small)
+        answers = (answer, *(features[layer] for layer in objective.teacher_layers))
         if not kept:
-            kept = [torch.empty(len(photos), *answer.shape[1:]) for answer in answers]
-        for column, answer in zip(kept, answers, strict=True):
-            column[start : start + step] = answer
+            kept = [torch.empty(len(photos), *part.shape[1:]) for part in answers]
+        for column, part in zip(kept, answers, strict=True):
+            column[start : start + step] = part
     return TensorDataset(photos, *kept)
 
 
 def distill(
     student: str | ZeroDCE = "student-565",
-    teacher: str | Path | ZeroDCE = "zero-dce++",
+    teacher: str | Path | nn.Module = "zero-dce++",
     data_dir: str | Path | None = None,
     output_dir: str | Path | None = None,
     *,
@@ -232,6 +247,7 @@ def distill(
     recipe: str | Recipe = "one-stage",
     augmentation: str = "none",
     size: int = 64,
+    network_side: int | None = None,
     limit: int | None = None,
     validation_fraction: float = 0.1,
     epochs: int = 24,
@@ -246,7 +262,8 @@ def distill(
 
     Args:
         student: a name, or a model, which is trained in place.
-        teacher: a shipped name, the path of a weights file, or a model.
+        teacher: a shipped name, the path of a weights file, or a model, of any family. One that is no curve network is
+            followed by its photos alone.
         data_dir: a folder of photos, or None for the embedded ones.
         output_dir: gets ``history.csv``, checkpoints and previews (of stage 1 in ``stage1/``); None writes nothing.
         photos: N×3×S×S uint8 instead of ``data_dir``.
@@ -254,7 +271,9 @@ def distill(
         augmentation: with ``none`` the teacher runs once per photo and is cached; ``gamma`` and ``darken`` vary the
             photos, and the
             teacher runs for every batch.
-        size: side of the training images, which both networks see at full resolution.
+        size: side of the training images, which both networks see at full resolution, but for ``network_side``.
+        network_side: of a student given by name: it sees a copy of at most this many pixels a side, in training and
+            ever after; 0 sets no limit, None takes the teacher's own.
         limit: use at most so many photos.
         validation_fraction: share of the photos kept back; the epoch with the highest fidelity on them wins.
         alpha, beta, perceptual, pretrain_epochs: replace the recipe's own.
@@ -277,8 +296,6 @@ def distill(
     )
     torch.manual_seed(config.seed)
     master = resolve_model(teacher)
-    if not isinstance(master, ZeroDCE):
-        raise ValueError(f"the teacher is no curve network: {type(master).__name__}")
     master = copy.deepcopy(master).eval().requires_grad_(False)  # the caller's stays as it is
     master.to(memory_format=torch.channels_last)
     if photos is None:
@@ -286,8 +303,9 @@ def distill(
     requested = augmentation
     if augmentation == "darken-once":
         photos, augmentation = darken_once(photos, config.seed), "none"
-    # The student sees what its teacher sees.
-    pupil = fresh_model(student, photos, master.network_side)
+    if network_side is None:  # the student sees what its teacher sees
+        network_side = master.network_side if isinstance(master, ZeroDCE) else 0
+    pupil = fresh_model(student, photos, network_side)
     objective = DistillationObjective(pupil, master, chosen, augmentation)
     if chosen.pretrain_epochs:
         stage1 = {name: settings[name] for name in settings if name not in {"resume"}}
@@ -304,7 +322,8 @@ def distill(
     device = make_fabric(config.device, config.precision).device
     objective.to(device)
     train, held = split(len(photos), validation_fraction, config.seed)
-    channels = 3 if master.shared_map else 3 * master.iterations
+    curves = [network for network in (pupil, master) if isinstance(network, ZeroDCE)]
+    channels = 3 * master.iterations if isinstance(master, ZeroDCE) and not master.shared_map else 3
     cached = augmentation == "none" and photos[:, :1].numel() * channels * 4 <= CACHE_LIMIT
     task = ZeroReferenceLoss(chosen.task)
 
@@ -312,7 +331,7 @@ def distill(
         for batch in photos[held].split(8):
             yield (batch.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
 
-    with torch.no_grad(), at_scale(1, master):
+    with torch.no_grad(), at_scale(1, *curves):
         taught = [master(small)[0].cpu() for small in held_out()]
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -331,7 +350,7 @@ def distill(
         "augmentation": requested,
         "photos": digest(photos),
     }
-    with at_scale(1, pupil, master):
+    with at_scale(1, *curves):
         data = cache_teacher(objective, photos[train], device) if cached else TensorDataset(photos[train])
         return fit(
             pupil,

@@ -21,6 +21,7 @@ from kdlib.noise import measure_noise
 from kdlib.training.loop import LoopConfig, Run, fit, make_fabric
 from kdlib.training.pairs import VALIDATION_DARKENING, load_training_set
 from kdlib.training.pretrain import digest
+from kdlib.training.preview import preview_of
 from kdlib.weights import resolve_model
 
 # A third of the batches show whole photos, because colour and gamma belong to those.
@@ -100,7 +101,7 @@ def ask_in_stages(teacher: nn.Module, dark: Tensor, device: torch.device) -> tup
 def load_fixed_pairs(
     source: str, data_dir: str | Path | None, size: int, limit: int | None, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Dark photos and truth, N×3×S×S uint8: pairs that a teacher can answer once, so self-made ones are darkened once."""
+    """Dark photos and truth, N×3×S×S uint8. The teacher answers once for each, so self-made pairs are darkened once."""
     *dark, truth = load_training_set(source, data_dir, size, limit, seed)
     if dark:
         return dark[0], truth
@@ -208,4 +209,6 @@ def distill_stages(
             "noise_gain": noise_gain,
             "photos": digest(dark, truth),
         },
+        preview=preview_of(dark[held], truth[held]),
+        advance=objective.advance,
     )

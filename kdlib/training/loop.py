@@ -180,6 +180,7 @@ def fit(
     description: str = "training",
     identity: Mapping[str, Any] | None = None,
     preview: Preview | None = None,
+    advance: Callable[[float], None] | None = None,
 ) -> Run:
     """Train a model.
 
@@ -195,6 +196,7 @@ def fit(
         description: shown before the progress bar.
         identity: what else must be equal, besides the configuration, for a run to be continued; plain values.
         preview: what to show of the model in evaluation mode, H×W×3 uint8, every ``config.preview_every`` epochs.
+        advance: called before every epoch with the share of the training that is done, from 0 to less than 1.
 
     Raises:
         NonFiniteLossError: ten batches in a row had a loss or gradient that was NaN or infinite.
@@ -262,6 +264,8 @@ def fit(
         # Seeding by epoch makes a resumed run repeat the draws of one that was never interrupted.
         order.manual_seed(config.seed * 100_003 + epoch)
         noise.manual_seed(config.seed * 100_003 + epoch)
+        if advance:
+            advance(epoch / config.epochs)
         started = time.perf_counter()
         wrapped.train()
         sums: dict[str, float] = {}

@@ -14,7 +14,7 @@ from kdlib.data.degrade import Darkening, darken
 from kdlib.data.pairs import load_pairs, split_scenes, well_exposed
 from kdlib.data.samples import sample_crops
 from kdlib.losses import IlluminationSmoothnessLoss, SSIMLoss
-from kdlib.models import GlanceNet, Model, create_model
+from kdlib.models import GlanceNet, ZeroDCE, create_model
 from kdlib.models.glance import noise_of
 from kdlib.training.loop import LoopConfig, Run, fit
 from kdlib.training.pretrain import at_scale, digest, fresh_model
@@ -161,7 +161,7 @@ def targets(photos: Tensor) -> tuple[Tensor]:
 
 
 def train_pairs(
-    model: str | Model = "glance-650",
+    model: str | ZeroDCE | GlanceNet = "glance-650",
     data_dir: str | Path | None = None,
     output_dir: str | Path | None = None,
     *,
@@ -207,9 +207,9 @@ def train_pairs(
     torch.manual_seed(config.seed)
     source = PairSource(pairs)
     data = load_training_set(pairs, data_dir, size, limit, config.seed) if photos is None else targets(photos)
-    if isinstance(model, str) and (network := create_model(model)) and isinstance(network, GlanceNet):
+    if isinstance(model, str) and isinstance(network := create_model(model), GlanceNet):
         model = network
-    if not isinstance(model, GlanceNet):
+    if isinstance(model, str | ZeroDCE):
         dark = source((data[-1][:: max(1, len(data[-1]) // 64)],), torch.Generator().manual_seed(config.seed))[0]
         model = fresh_model(model, dark.mul(255).byte(), network_side)
 
