@@ -1,6 +1,7 @@
 import contextlib
 import io
 import os
+import shutil
 import warnings
 
 import numpy as np
@@ -27,7 +28,9 @@ from kdlib.data import (
     to_tensor,
     write_photo,
 )
+from kdlib.data.datasets import is_pair_folder, training_folder
 from kdlib.data.degrade import linear_to_srgb, srgb_to_linear
+from kdlib.data.pairs import load_pairs
 
 LEFT, RIGHT = (200, 40, 90), (10, 120, 60)
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -384,6 +387,55 @@ def test_folder_without_pairs_says_what_it_needs(tmp_path):
     (tmp_path / "low").mkdir()
     with pytest.raises(ValueError, match="holds no pairs: it needs the subfolders low and high"):
         find_pairs(tmp_path)
+
+
+def lol_v2(folder, names=("00001", "00002"), low="Low", normal="Normal"):
+    """Pairs of one colour each, laid out and named as LOL-v2's are; the truth is twice as bright."""
+    for part, level in (("Train", 40), ("Test", 60)):
+        for number, name in enumerate(names):
+            write_photo(folder / part / low / f"low{name}.png", flat(level + 10 * number))
+            write_photo(folder / part / normal / f"normal{name}.png", flat(2 * (level + 10 * number)))
+    return folder
+
+
+@pytest.mark.parametrize("folders", [("Low", "Normal"), ("low", "normal"), ("LOW", "high")])
+@pytest.mark.parametrize("where", ["Real_captured/Train", "Real_captured", ""])
+def test_pairs_of_lol_v2_are_found_from_every_folder_above_them(tmp_path, where, folders):
+    train = lol_v2(tmp_path / "Real_captured", low=folders[0], normal=folders[1]) / "Train"
+    pairs = find_pairs(tmp_path / where)
+    assert [name for name, _, _ in pairs] == ["00001", "00002"]
+    assert {path.parent.parent for _, *paths in pairs for path in paths} == {train}
+    assert is_pair_folder(tmp_path / where)
+    assert training_folder(tmp_path / where) == train / folders[0]
+    for _, dark, truth in pairs:
+        assert np.array_equal(2 * read_photo(dark), read_photo(truth))
+
+
+def test_training_takes_train_and_evaluation_test(tmp_path):
+    folder = lol_v2(tmp_path)
+    assert load_photos(folder, size=16).photos.unique().tolist() == [40, 50]
+    dark, truth = load_pairs(folder, size=16)
+    assert (dark.unique().tolist(), truth.unique().tolist()) == ([40, 50], [80, 100])
+    assert [name for name, _, _ in evaluation_pairs(folder)] == ["00001", "00002"]
+    assert [round(float(dark.mean()) * 255) for _, dark, _ in evaluation_pairs(folder)] == [60, 70]
+    assert [round(float(photo.mean()) * 255) for _, photo in dark_photos(folder)] == [60, 70]
+    assert [round(float(dark.mean()) * 255) for _, dark, _ in evaluation_pairs(folder / "Train")] == [40, 50]
+
+
+def test_names_that_begin_like_their_folder_and_agree_stay_as_they_are(tmp_path):
+    for path in ("low/lowland.png", "high/lowland.png", "low/1.png", "high/1.png"):
+        write_photo(tmp_path / path, NOISE)
+    assert [name for name, _, _ in find_pairs(tmp_path)] == ["1", "lowland"]
+
+
+def test_a_missing_partner_in_lol_v2_is_named_and_so_is_a_missing_part(tmp_path):
+    folder = lol_v2(tmp_path)
+    (folder / "Train" / "Normal" / "normal00002.png").unlink()
+    with pytest.raises(ValueError, match="1 photos have no partner of the same name: 00002"):
+        find_pairs(folder)
+    shutil.rmtree(folder / "Test")
+    with pytest.raises(ValueError, match=r"holds no pairs.*Low and Normal, as in LOL-v2.*those in Test"):
+        list(evaluation_pairs(folder))
 
 
 def test_evaluation_pairs_come_at_full_size(tmp_path):

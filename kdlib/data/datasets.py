@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,10 @@ from torch import Tensor
 from kdlib.data.images import PhotoError, list_photos, open_photo, read_photo, to_tensor
 from kdlib.data.samples import HELD_OUT, sample_crops, sample_pairs
 
-PAIR_FOLDERS = ("low", "high")
+# What the two folders of pairs are called, in lower or upper case: dark photos, and the truth (LOL-v2 says Normal).
+DARK_FOLDER, TRUTH_FOLDERS = "low", ("high", "normal")
+LOL_V2 = "real_captured"
+PREFIX = re.compile(r"^(low|high|normal)[_-]?(?=.)", re.IGNORECASE)
 # Beyond this size decoded photos live in a temporary file that the system pages in, not in memory.
 MEMORY_LIMIT = 2 * 1024**3
 
@@ -45,10 +49,36 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BOX, box=(left, top, left + side, top + side), reducing_gap=3.0)
 
 
-def training_folder(folder: str | Path) -> Path:
-    """Where the dark photos of a data set lie: its ``low/`` if it holds pairs, else the folder itself."""
+def _subfolder(folder: Path, *names: str) -> Path | None:
+    """The first of some subfolders that is there, whatever the case of its letters."""
+    found = {path.name.casefold(): path for path in sorted(folder.glob("*/"), reverse=True)}
+    return next((found[name] for name in names if name in found), None)
+
+
+def pair_folders(folder: str | Path, part: str = "train") -> tuple[Path, Path] | None:
+    """The folders of a data set's dark photos and of their truth, or None if it holds no pairs.
+
+    Args:
+        folder: holds ``low/`` and ``high/`` (or ``Low/`` and ``Normal/``); or ``Train/`` and ``Test/`` with such
+            folders, as LOL-v2's ``Real_captured`` does; or that.
+        part: ``train`` or ``test``, where a data set has both.
+    """
     folder = Path(folder).expanduser()
-    return folder / PAIR_FOLDERS[0] if is_pair_folder(folder) else folder
+    dark, truth = _subfolder(folder, DARK_FOLDER), _subfolder(folder, *TRUTH_FOLDERS)
+    if dark and truth:
+        return dark, truth
+    inner = _subfolder(folder, part) or _subfolder(folder, LOL_V2)
+    return pair_folders(inner, part) if inner else None
+
+
+def training_folder(folder: str | Path, part: str = "train") -> Path:
+    """Where the dark photos of a data set lie: its ``low/`` if it holds pairs, else the folder itself.
+
+    Args:
+        folder, part: see :func:`pair_folders`.
+    """
+    found = pair_folders(folder, part)
+    return found[0] if found else Path(folder).expanduser()
 
 
 def load_photos(
@@ -115,12 +145,18 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
 
 
 def is_pair_folder(folder: str | Path) -> bool:
-    """Whether a folder holds pairs: subfolders ``low`` and ``high``."""
-    return all((Path(folder).expanduser() / part).is_dir() for part in PAIR_FOLDERS)
+    """Whether a folder holds pairs, see :func:`pair_folders`."""
+    return pair_folders(folder) is not None
 
 
-def find_pairs(folder: str | Path) -> list[tuple[str, Path, Path]]:
-    """The pairs of a folder with ``low/`` and ``high/``, matched by file name without extension.
+def find_pairs(folder: str | Path, part: str = "train") -> list[tuple[str, Path, Path]]:
+    """The pairs of a data set, matched by file name without extension.
+
+    Where these differ, names may begin with low, high or normal: LOL-v2's ``low00001.png`` and ``normal00001.png`` are
+    the pair ``00001``.
+
+    Args:
+        folder, part: see :func:`pair_folders`.
 
     Returns:
         (name, dark photo, ground truth), sorted by name.
@@ -128,21 +164,32 @@ def find_pairs(folder: str | Path) -> list[tuple[str, Path, Path]]:
     Raises:
         ValueError: the subfolders are missing, or some photos have no partner.
     """
-    folder = Path(folder).expanduser()
-    if not is_pair_folder(folder):
-        raise ValueError(f"{folder} holds no pairs: it needs the subfolders {' and '.join(PAIR_FOLDERS)}")
-    low: dict[str, Path] = {}
-    high: dict[str, Path] = {}
-    for part, named in zip(PAIR_FOLDERS, (low, high), strict=True):
-        for path in list_photos(folder / part):
-            name = path.relative_to(folder / part).with_suffix("").as_posix()
-            if name in named:
-                raise ValueError(f"{folder / part} holds two photos named {name}: {named[name].name} and {path.name}")
-            named[name] = path
-    alone = sorted(low.keys() ^ high.keys())
-    if alone:
+    folders = pair_folders(folder, part)
+    if folders is None:
+        raise ValueError(
+            f"{folder} holds no pairs: it needs the subfolders low and high (or Low and Normal, as in LOL-v2; "
+            f"of a data set with Train and Test, those in {part.title()})"
+        )
+    low, high = (_by_name(where) for where in folders)
+    if low.keys() != high.keys():
+        without = tuple(_by_name(where, without_prefix=True) for where in folders)
+        if len(without[0].keys() ^ without[1].keys()) < len(low.keys() ^ high.keys()):
+            low, high = without
+    if alone := sorted(low.keys() ^ high.keys()):
         raise ValueError(f"{folder}: {len(alone)} photos have no partner of the same name: {', '.join(alone[:5])}")
     return [(name, low[name], high[name]) for name in sorted(low)]
+
+
+def _by_name(folder: Path, *, without_prefix: bool = False) -> dict[str, Path]:
+    """The photos of a folder by name without extension, and if need be without what it begins with."""
+    named: dict[str, Path] = {}
+    for path in list_photos(folder):
+        stem = PREFIX.sub("", path.stem) if without_prefix else path.stem
+        name = path.relative_to(folder).with_name(stem).as_posix()
+        if name in named:
+            raise ValueError(f"{folder} holds two photos named {name}: {named[name].name} and {path.name}")
+        named[name] = path
+    return named
 
 
 def evaluation_pairs(
@@ -151,7 +198,8 @@ def evaluation_pairs(
     """Dark photos with ground truth, one at a time at full size.
 
     Args:
-        data_dir: a folder with ``low/`` and ``high/``, or None for the embedded photos darkened by ``stops``.
+        data_dir: a folder with ``low/`` and ``high/`` (of LOL-v2 its test pairs are taken), or None for the embedded
+            photos darkened by ``stops``.
 
     Yields:
         (name, dark, truth), the photos 3×H×W in [0, 1].
@@ -165,7 +213,7 @@ def evaluation_pairs(
         for name, (dark, truth) in sample_pairs(stops, seed).items():
             yield name, dark, truth
         return
-    for name, low, high in find_pairs(data_dir):
+    for name, low, high in find_pairs(data_dir, "test"):
         try:
             dark, truth = to_tensor(read_photo(low)), to_tensor(read_photo(high))
         except PhotoError as error:
@@ -195,7 +243,7 @@ def dark_photos(folders: Sequence[str | Path] = (), *, seed: int = 0) -> Iterato
                     yield f"{name}, {stops} stops down", dark
         return
     for folder in folders:
-        for path in list_photos(training_folder(folder)):
+        for path in list_photos(training_folder(folder, "test")):
             try:
                 yield str(path), to_tensor(read_photo(path))
             except PhotoError as error:
