@@ -1,7 +1,8 @@
-"""Scores against ground truth, fidelity of a student to its teacher, and what a method does to curves and daylight."""
+"""Scores against ground truth, fidelity to a teacher, what a method does to curves and daylight, and what it costs."""
 
 from kdlib.evaluation.behaviour import daylight_change, daylight_photos, fixed_curve_psnr
 from kdlib.evaluation.classical import classical_methods
+from kdlib.evaluation.cost import milliseconds, multiply_adds
 from kdlib.evaluation.metrics import fidelity, gt_mean, lpips, lpips_available, psnr, quantise, ssim
 from kdlib.evaluation.report import compare, markdown_table, over_seeds, score
 from kdlib.files import write_json
@@ -17,6 +18,8 @@ __all__ = [
     "lpips",
     "lpips_available",
     "markdown_table",
+    "milliseconds",
+    "multiply_adds",
     "over_seeds",
     "psnr",
     "quantise",

@@ -1,0 +1,76 @@
+"""Multiply-adds against sums by hand, and times as rows."""
+
+import pytest
+import torch
+from torch import nn
+
+from kdlib.evaluation import cost, milliseconds, multiply_adds
+from kdlib.models import create_model
+
+
+def test_multiply_adds_of_layers_by_hand():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2, groups=8))
+    assert multiply_adds(model, 10, 12) == 10 * 12 * (8 * 3 * 9 + 8 * 25)
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
+    assert multiply_adds(pooled, 10, 12) == 21
+
+
+def test_zero_dce_uses_every_weight_once_for_each_pixel():
+    model = create_model("zero-dce")
+    weights = sum(p.numel() for p in model.parameters() if p.ndim == 4)
+    assert multiply_adds(model, 7, 9) == 63 * weights
+
+
+@pytest.mark.parametrize(("name", "giga"), [("iat", 6.00), ("iat-student", 4.83)])
+def test_multiply_adds_of_iat_and_its_student(name, giga):
+    assert multiply_adds(create_model(name), 400, 600) / 1e9 == pytest.approx(giga, abs=0.005)
+
+
+def test_counting_computes_nothing_and_leaves_the_network_alone():
+    model = create_model("iat-student").train()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    assert multiply_adds(model, 20_000, 30_000) > 2400 * multiply_adds(model, 400, 600)
+    assert model.training
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+def test_folding_leaves_the_count_and_networks_that_look_at_values_can_be_counted():
+    student = create_model("iat-student")
+    assert multiply_adds(student.folded(), 40, 60) == multiply_adds(student, 40, 60)
+    assert multiply_adds(create_model("glance-650"), 64, 64) > 0
+
+
+def test_times_come_as_rows_and_are_compared_with_the_first(monkeypatch):
+    monkeypatch.setattr(
+        cost,
+        "measure",
+        lambda runs, repeats: {name: [(k + 1) * ms / 1000 for ms in (1, 2, 3, 4, 50)] for k, name in enumerate(runs)},
+    )
+    rows = milliseconds({"a": nn.Conv2d(3, 1, 1), "b": nn.Conv2d(3, 2, 1)}, [(8, 4), (4, 4)], repeats=5)
+    assert [(row["method"], row["width"], row["height"]) for row in rows] == [
+        ("a", 8, 4), ("b", 8, 4), ("a", 4, 4), ("b", 4, 4),
+    ]  # fmt: skip
+    assert [row["ms"] for row in rows[:2]] == [3, 6]
+    assert [row["times_faster"] for row in rows[:2]] == [1, 0.5]
+    assert rows[1]["parameters"] == 8
+    assert rows[0]["ms_quartiles"] == [2, 4]
+
+
+def test_each_network_runs_on_a_photo_of_the_size():
+    seen = []
+
+    class Net(nn.Module):
+        def forward(self, photo):
+            seen.append(tuple(photo.shape))
+            assert not self.training
+            return photo
+
+    [row] = milliseconds({"net": Net().train()}, [(9, 5)], repeats=2)
+    assert set(seen) == {(1, 3, 5, 9)}
+    assert row["times_faster"] == 1
+
+
+@pytest.mark.parametrize("arguments", [{"repeats": 0}, {"threads": 0}, {"models": {}}])
+def test_nothing_to_time_is_refused(arguments):
+    with pytest.raises(ValueError, match="at least one"):
+        milliseconds(**{"models": {"a": nn.Identity()}, "sizes": [(4, 4)], **arguments})
