@@ -109,7 +109,7 @@ class ProgressiveWeights:
         late_from: share after which the last phase begins.
 
     Raises:
-        ValueError: unknown levels, weights or shares out of range.
+        ValueError: unknown levels, weights or shares out of range, or weights that are all 0.
     """
 
     def __init__(
@@ -118,6 +118,8 @@ class ProgressiveWeights:
         if not 0 <= warm_up <= late_from <= 1:
             raise ValueError(f"0 ≤ warm_up ≤ late_from ≤ 1, not {warm_up} and {late_from}")
         self.early, self.late = check_levels(early), check_levels(late)
+        if not any(self.early.values()) or not any(self.late.values()):
+            raise ValueError("early and late weights each need a level above 0: without one there is no loss")
         self.warm_up, self.late_from = warm_up, late_from
 
     def __call__(self, progress: float) -> dict[str, float]:
@@ -136,7 +138,7 @@ class ProgressiveWeights:
         return "warm-up" if progress < self.warm_up else "late" if progress >= self.late_from else "ramp"
 
     def __repr__(self) -> str:
-        return f"ProgressiveWeights({self.early}, {self.late}, warm_up={self.warm_up:g}, late_from={self.late_from:g})"
+        return f"ProgressiveWeights({self.early}, {self.late}, warm_up={self.warm_up!r}, late_from={self.late_from!r})"
 
 
 # Where the recipe for the convolutional student of IAT starts and ends: first the stages show the way, each of them; in

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, TensorDataset
 from kdlib.data.degrade import darken
 from kdlib.data.pairs import split_scenes
 from kdlib.evaluation.metrics import capped_psnr
-from kdlib.losses.levels import EARLY_WEIGHTS, LATE_WEIGHTS, LevelLosses, ProgressiveWeights
+from kdlib.losses.levels import EARLY_WEIGHTS, LATE_WEIGHTS, TO_TRUTH, LevelLosses, ProgressiveWeights
 from kdlib.models import IAT, IATStudent, create_model
 from kdlib.models.stages import Stages, compose
 from kdlib.noise import measure_noise
@@ -56,10 +56,14 @@ class StagesObjective:
 
     Attributes:
         weights: by level, as they are now; the schedule moves them on.
+        centred: whether the teacher is, see :class:`~kdlib.models.iat.IAT`.
     """
 
-    def __init__(self, schedule: ProgressiveWeights, losses: LevelLosses, side: int, noise_gain: float) -> None:
+    def __init__(
+        self, schedule: ProgressiveWeights, losses: LevelLosses, side: int, noise_gain: float, *, centred: bool = False
+    ) -> None:
         self.schedule, self.losses, self.side, self.noise_gain = schedule, losses, side, noise_gain
+        self.centred = centred
         self.weights = schedule(0.0)
 
     def advance(self, progress: float) -> None:
@@ -72,7 +76,8 @@ class StagesObjective:
         dark, truth, multiply, add, colour, gamma, noise = batch
         columns = torch.cat([dark.float() / 255, truth.float() / 255, multiply.float(), add.float()], dim=1)
         seen, truth, multiply, add = random_window(columns, self.side, generator).split(3, dim=1)
-        taught = compose(seen, multiply, add, colour, gamma)
+        with torch.autocast(seen.device.type, enabled=False):  # or the targets would be rounded to half precision
+            taught = recompose(self.centred, seen, multiply, add, colour, gamma)
         if self.noise_gain > 1:
             # Averaging pixels took noise away that photos at full size have; deviations add in squares.
             gain = 1 + (self.noise_gain - 1) * torch.rand(len(seen), generator=generator, device=seen.device)
@@ -81,6 +86,11 @@ class StagesObjective:
             seen = (seen + deviation * draw).clamp(0, 1)
         answer = model(seen.contiguous(memory_format=torch.channels_last))
         return self.losses(self.weights, answer, taught, truth)
+
+
+def recompose(centred: bool, photos: Tensor, *answers: Tensor) -> tuple[Tensor, Stages]:
+    """What a teacher's answers (of :func:`ask_in_stages`, or windows of them) make of the photos they belong to."""
+    return compose(2 * photos - 1 if centred else photos, *answers)
 
 
 @torch.no_grad()
@@ -115,9 +125,18 @@ def noise_levels(photos: Tensor) -> Tensor:
     return torch.tensor([measure_noise(photo.permute(1, 2, 0).contiguous().numpy()) / 255 for photo in photos])
 
 
+def recipe(*, with_teacher: bool = True) -> ProgressiveWeights:
+    """The weights that :func:`distill_stages` uses unless told otherwise."""
+    ends = [
+        {level: weight for level, weight in end.items() if with_teacher or level in TO_TRUTH}
+        for end in (EARLY_WEIGHTS, LATE_WEIGHTS)
+    ]
+    return ProgressiveWeights(*ends)
+
+
 def distill_stages(
     student: str | IATStudent = "iat-student",
-    teacher: str | Path | IAT | IATStudent = "iat",
+    teacher: str | Path | IAT | IATStudent | None = "iat",
     data_dir: str | Path | None = None,
     output_dir: str | Path | None = None,
     *,
@@ -139,11 +158,13 @@ def distill_stages(
 
     Args:
         student: a name, or a model, which is trained in place.
-        teacher: a shipped name, the path of a weights file, or a model.
+        teacher: a shipped name, the path of a weights file, or a model. None for none: the truth alone teaches, as it
+            would a teacher.
         data_dir: a folder of pairs; None for the embedded photos, darkened by ourselves.
         output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
         pairs: ``real``, or ``self-made`` of well-exposed photos that are darkened once.
-        schedule: weights of the levels while training goes on.
+        schedule: weights of the levels while training goes on; None for the recipe's, without a teacher those of it
+            that compare with the truth.
         distance: ``l1``, ``smooth-l1`` or ``mse``; see :class:`~kdlib.losses.levels.LevelLosses`.
         size: side of the photos in memory.
         side: of the windows that are trained on, at most ``size``.
@@ -154,7 +175,7 @@ def distill_stages(
         epochs, ema_decay, settings: see :class:`~kdlib.training.loop.LoopConfig`; the average of the weights is kept.
 
     Returns:
-        The run; its history has ``validation_psnr`` (to the truth) and ``fidelity`` (to the teacher), in dB.
+        The run; its history has ``validation_psnr`` (to the truth) and, with a teacher, ``fidelity`` to it, in dB.
 
     Raises:
         ValueError: unknown names, values out of range, or networks without stages; the message says which.
@@ -166,17 +187,27 @@ def distill_stages(
         raise ValueError(f"noise_gain is from 1 (no noise is added) to 10, not {noise_gain}")
     torch.manual_seed(config.seed)
     pupil = create_model(student) if isinstance(student, str) else student
-    master = copy.deepcopy(resolve_model(teacher)).eval().requires_grad_(False)
+    # Without a teacher nobody asks for its answers; the student's own fill their place.
+    master = copy.deepcopy(pupil if teacher is None else resolve_model(teacher)).eval().requires_grad_(False)
     for role, network in (("student", pupil), ("teacher", master)):
         if not isinstance(network, IAT | IATStudent):
             raise ValueError(f"the {role} has no stages: {type(network).__name__}; distil it with `distill`")
-    weights = schedule or ProgressiveWeights(EARLY_WEIGHTS, LATE_WEIGHTS)
+    assert isinstance(master, IAT | IATStudent)
+    weights = schedule or recipe(with_teacher=teacher is not None)
+    levels = {level for side_of in (weights.early, weights.late) for level, weight in side_of.items() if weight}
+    if teacher is None and not levels <= set(TO_TRUTH):
+        raise ValueError(f"without a teacher there is no {min(levels - set(TO_TRUTH))!r}; use {', '.join(TO_TRUTH)}")
+    if pupil.centred != master.centred and levels & {"multiply", "add"}:
+        raise ValueError(
+            f"the student has centred={pupil.centred} and its teacher centred={master.centred}: their multiply and add "
+            "maps mean different things. Make a student that sees photos as its teacher does, or leave these levels out"
+        )
     dark, truth = load_fixed_pairs(pairs, data_dir, size, limit, config.seed)
     device = make_fabric(config.device, config.precision).device
     master.to(device)
     answers = ask_in_stages(master, dark, device)
     train, held = split_scenes(truth, validation_fraction, config.seed)
-    objective = StagesObjective(weights, LevelLosses(distance), side, noise_gain)
+    objective = StagesObjective(weights, LevelLosses(distance), side, noise_gain, centred=master.centred)
     columns = (dark, truth, *answers, noise_levels(dark))
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -184,11 +215,12 @@ def distill_stages(
         for rows in held.split(4):
             seen = dark[rows].to(device).float() / 255
             enhanced = model(seen)[0].cpu()
-            taught = compose(seen.cpu(), *(answer[rows].float() for answer in answers))[0]
+            taught = recompose(master.centred, seen.cpu(), *(answer[rows].float() for answer in answers))[0]
             wanted = truth[rows].float() / 255
             scores += [capped_psnr(have, want) for have, want in zip(enhanced, wanted, strict=True)]
             near += [capped_psnr(have, want) for have, want in zip(enhanced, taught, strict=True)]
-        return {"validation_psnr": sum(scores) / len(scores), "fidelity": sum(near) / len(near)}
+        fidelity = {} if teacher is None else {"fidelity": sum(near) / len(near)}
+        return {"validation_psnr": sum(scores) / len(scores), **fidelity}
 
     data: Dataset[Any] = TensorDataset(*(column[train] for column in columns))
     return fit(
@@ -202,7 +234,7 @@ def distill_stages(
         description="distilling in stages",
         identity={
             "student": repr(pupil.config),
-            "teacher": digest(*master.state_dict().values()),
+            "teacher": None if teacher is None else digest(*master.state_dict().values()),
             "schedule": repr(weights),
             "distance": distance,
             "side": side,

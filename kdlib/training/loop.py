@@ -262,6 +262,7 @@ def fit(
     )
     for epoch in range(len(run.history), config.epochs):
         # Seeding by epoch makes a resumed run repeat the draws of one that was never interrupted.
+        torch.manual_seed(config.seed * 100_003 + epoch)  # of what a network draws itself: stochastic depth
         order.manual_seed(config.seed * 100_003 + epoch)
         noise.manual_seed(config.seed * 100_003 + epoch)
         if advance:

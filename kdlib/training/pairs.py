@@ -42,13 +42,18 @@ def log_error(enhanced: Tensor, truth: Tensor) -> Tensor:
     return 0.1 * torch.log((enhanced - truth).square().mean(dim=(1, 2, 3)) + 1e-3).mean()
 
 
+def check_source(source: str) -> str:
+    """The source of pairs itself, if it is one of ``SOURCES``; else a ValueError."""
+    if source not in SOURCES:
+        raise ValueError(f"pairs {source!r} is unknown; choose from {', '.join(SOURCES)}")
+    return source
+
+
 class PairSource:
     """Turns a batch of the training set into dark photos and targets, B×3×S×S in [0, 1]."""
 
     def __init__(self, source: str) -> None:
-        if source not in SOURCES:
-            raise ValueError(f"pairs {source!r} is unknown; choose from {', '.join(SOURCES)}")
-        self.source = source
+        self.source = check_source(source)
 
     def __call__(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """``batch`` is (truth,) or (dark, truth), each B×3×S×S uint8."""
@@ -132,8 +137,9 @@ def load_training_set(
     """(truth,) of self-made or (dark, truth) of real pairs, each N×3×S×S uint8.
 
     Raises:
-        ValueError: no well-exposed photo in the folder, or no real pairs.
+        ValueError: unknown source, no well-exposed photo in the folder, or no real pairs.
     """
+    check_source(source)
     if source == "real":
         if data_dir is None:
             raise ValueError("real pairs come from a folder with low/ and high/: give data_dir, or use self-made pairs")
