@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from kdlib.data import sample_crops
 from kdlib.data.images import read_photo, to_array
 from kdlib.losses import LayerFeatures
-from kdlib.models import create_model
+from kdlib.models import IAT, create_model
 from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, distill, make_recipe, pretrain, train_pairs
 from kdlib.training import loop as loop_module
 from kdlib.training.distill import DistillationObjective, cache_teacher
@@ -142,6 +143,85 @@ def test_a_teacher_with_one_map_for_each_iteration_can_teach(photos):
     master = fresh_model("zero-dce", photos)
     run = distill("student-565", master, photos=photos, epochs=1, recipe="one-stage", **QUICK)
     assert torch.isfinite(weights_of(run.model)).all()
+
+
+# A teacher that is no curve network
+
+
+@pytest.fixture
+def iat():
+    """A small IAT with random weights that brightens, more or less from photo to photo."""
+    torch.manual_seed(0)
+    model = IAT(width=4, global_width=8)
+    with torch.no_grad():
+        model.local_net.mul_end[0].bias.fill_(2.0)
+        model.local_net.mul_end[0].weight.normal_(std=0.1)
+        model.global_net.gamma_base.fill_(0.6)
+    return model.eval()
+
+
+def test_a_teacher_of_another_family_is_followed_by_its_photos(iat, photos, tmp_path):
+    before = weights_of(iat).clone()
+    settings = {"photos": photos, "alpha": 1.0, "beta": 0.0, "output_dir": tmp_path, "learning_rate": 0.01}
+    run = distill("student-565", iat, epochs=10, **settings, **QUICK)
+    assert run.best_score > run.history[0]["fidelity"] + 3
+    assert run.history[0].keys() & {"alignment", "features", "task"} == {"alignment"}
+    assert torch.equal(weights_of(iat), before)
+    # Fidelity, and the loss, are those of the teacher's photos.
+    _, held = split(len(photos), 0.1, 0)
+    small, run.model.scale_factor = photos[held].float() / 255, 1
+    with torch.no_grad():
+        error = (run.model(small)[0] - iat(small)[0]).square().mean(dim=(1, 2, 3))
+    assert float((-10 * error.log10()).mean()) == pytest.approx(run.best_score, abs=0.05)
+
+
+def test_a_cached_teacher_of_another_family_gives_the_same_terms(iat, photos):
+    student = fresh_model("student-565", photos)
+    student.scale_factor = 1
+    objective = DistillationObjective(student, iat, Recipe(alpha=1.0, beta=0.0, ssim=0.5), "none")
+    cached = cache_teacher(objective, photos[:4], torch.device("cpu"))
+    batch = tuple(torch.stack(column) for column in zip(*(cached[i] for i in range(4)), strict=True))
+    assert [column.shape for column in batch] == [(4, 3, 32, 32)] * 2
+    live = objective(student, (photos[:4],), None, torch.Generator())
+    kept = objective(student, batch, None, torch.Generator())
+    assert live.keys() == kept.keys() == {"alignment", "ssim"}
+    with torch.no_grad():
+        by_hand = 100 * (student(photos[:4] / 255)[0] - iat(photos[:4] / 255)[0]).square().mean()
+    assert live["alignment"].item() == pytest.approx(by_hand.item(), rel=1e-4)
+    for term, value in live.items():
+        assert kept[term].item() == pytest.approx(value.item(), rel=1e-4), term
+
+
+def test_cached_or_not_a_run_loses_the_same(iat, photos, monkeypatch):
+    settings = {"photos": photos, "alpha": 1.0, "beta": 0.0, "epochs": 2, **QUICK}
+    first = distill("student-565", iat, **settings)
+    monkeypatch.setattr(sys.modules[DistillationObjective.__module__], "CACHE_LIMIT", 0)
+    second = distill("student-565", iat, **settings)
+    for one, other in zip(first.history, second.history, strict=True):
+        assert one["alignment"] == pytest.approx(other["alignment"], rel=1e-3)
+
+
+@pytest.mark.parametrize("asked", [{}, {"beta": 0.2}, {"beta": 0.0, "recipe": "two-stage"}])
+def test_features_of_a_teacher_of_another_family_cannot_be_matched(iat, photos, asked):
+    with pytest.raises(
+        ValueError, match="the layers of IAT match none of a curve network: use beta=0 and contrastive=0"
+    ):
+        distill("student-565", iat, photos=photos, epochs=1, **asked, **QUICK)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(None, 0), (0, 0), (16, 16)])
+def test_the_student_of_another_family_sees_as_much_as_it_is_told(iat, photos, side, expected):
+    settings = {"photos": photos, "alpha": 1.0, "beta": 0.0, "epochs": 1, "network_side": side, **QUICK}
+    run = distill("student-565", iat, **settings)
+    assert run.model.network_side == expected
+    assert run.model.config["network_side"] == expected
+
+
+def test_a_curve_student_sees_what_its_curve_teacher_sees_unless_told_otherwise(teacher, photos):
+    teacher.network_side = 16
+    for side, expected in ((None, 16), (8, 8), (0, 0)):
+        run = distill("nano-161", teacher, photos=photos, epochs=1, network_side=side, **QUICK)
+        assert run.model.network_side == expected
 
 
 # Distilling and pretraining
