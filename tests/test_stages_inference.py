@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from kdlib import Enhancer
+from kdlib import Enhancer, catalogue
 from kdlib.cli import app
 from kdlib.data.images import read_photo
 from kdlib.evaluation import benchmark as speed
@@ -165,6 +165,15 @@ def test_weights_file_gives_what_its_model_gives(name, without, suffix, tmp_path
     photo = dark((20, 31))
     for given in (path, str(path)):
         assert close(Enhancer(given, device="cpu")(photo), by_the_model(model, photo))
+
+
+@pytest.mark.parametrize("name", ["iat", "iat-student"])
+def test_shipped_model_is_found_by_its_name(name, tmp_path, monkeypatch):
+    model, photo = vivid(name), dark((15, 20))
+    path = save_model(model, tmp_path / "model.safetensors")
+    entry = catalogue.CatalogueEntry(name, path, catalogue.sha256_of(path), "", "")
+    monkeypatch.setattr(catalogue, "catalogue", lambda: {name: entry})
+    assert close(Enhancer(name, device="cpu")(photo), by_the_model(model, photo))
 
 
 @pytest.mark.parametrize("name", ["iat_lol_v1_official", "iat_student_peer"])

@@ -15,7 +15,9 @@ from kdlib.inference.torch_engine import TOP, InTorch, small_copy
 from kdlib.models import IAT, IATStudent
 from kdlib.models.stages import apply_colour_and_gamma
 
-_TILE = 256  # pixels a side, of which a network keeps up to 200 float32 copies
+# Pixels a side: large enough that few are computed twice, small enough that what a network keeps of them stays near the
+# processor. Half as many, or twice, took longer.
+_TILE = 256
 
 
 class Decision(NamedTuple):
