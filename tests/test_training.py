@@ -336,7 +336,7 @@ def test_photos_stay_in_32_bits_under_mixed_precision(photos):
     assert set(seen) == {(torch.float32, torch.float32)}
 
 
-@pytest.mark.parametrize("objective", ["zero-dce", "zero-dce-absolute", "zero-dce-global"])
+@pytest.mark.parametrize("objective", ["zero-dce", "zero-dce-absolute", "zero-dce-official"])
 def test_zero_dce_trains_by_the_same_call_and_follows_the_exposure_target(photos, objective):
     settings = {"photos": photos, "objective": objective, "epochs": 3, "learning_rate": 0.003, "clip_norm": 1.0}
     low, high = (pretrain("zero-dce", exposure_target=target, **settings, **QUICK).model for target in (0.4, 0.7))

@@ -246,7 +246,6 @@ MULTI_REGION_WEIGHTS = {"multi-region exposure": 7.0, "smoothness": 200.0}
 
 # Own: the published weights, with exposure asked of the photo instead of its patches.
 GLOBAL_WEIGHTS = {"spatial": 1.0, "global exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
-ZERO_DCE_GLOBAL_WEIGHTS = {**GLOBAL_WEIGHTS, "smoothness": 200.0}
 
 TERMS = (
     *("spatial", "exposure", "global exposure", "colour", "smoothness", "saturation", "multi-region exposure"),
@@ -258,7 +257,6 @@ OBJECTIVES: dict[str, dict[str, float]] = {
     "multi-region": MULTI_REGION_WEIGHTS,
     "global": GLOBAL_WEIGHTS,
     "zero-dce-official": ZERO_DCE_OFFICIAL_WEIGHTS,
-    "zero-dce-global": ZERO_DCE_GLOBAL_WEIGHTS,
     "zero-dce-absolute": ZERO_DCE_ABSOLUTE_WEIGHTS,
 }
 
@@ -269,8 +267,8 @@ class ZeroReferenceLoss(nn.Module):
     Args:
         objective: a name (weights of spatial, exposure, colour, smoothness), or a mapping of term names to weights. A
             term of weight 0 is not computed. ``"zero-dce++"`` (1, 10, 5, 1600), ``"zero-dce-official"`` (1, 10, 5,
-            200), ``"global"`` and ``"zero-dce-global"`` (the same two with global exposure), ``"zero-dce"`` (8, 1.75,
-            1, 7), ``"zero-dce-absolute"`` (the same with absolute exposure, squared colour, absolute smoothness),
+            200), ``"global"`` (1, 10, 5, 1600 with global exposure), ``"zero-dce"`` (8, 1.75, 1, 7),
+            ``"zero-dce-absolute"`` (the same with absolute exposure, squared colour, absolute smoothness),
             ``"multi-region"`` (multi-region exposure 7, smoothness 200).
         exposure_target: the target E of the exposure control loss, or of the global one.
 

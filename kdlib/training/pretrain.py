@@ -126,7 +126,7 @@ def pretrain(
         output_dir: gets ``history.csv``, checkpoints and previews; None writes nothing.
         photos: N×3×S×S uint8 instead of ``data_dir``.
         objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, ``zero-dce-absolute``,
-            ``zero-dce-official``, ``global``, ``zero-dce-global``, or loss weights by term.
+            ``zero-dce-official``, ``global``, or loss weights by term.
         exposure_target: the target E of the exposure control loss (patch by patch or global), where the objective has
             one.
         augmentation: ``gamma``, ``darken`` or ``none``; see :func:`augment`.
