@@ -16,6 +16,7 @@ from kdlib.training.distill import DistillationObjective, cache_teacher
 from kdlib.training.initialise import initialise_from_data
 from kdlib.training.loop import make_schedule
 from kdlib.training.pretrain import augment, fresh_model, split
+from kdlib.weights import save_model
 from kdlib.training.preview import preview_of, write_preview
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
@@ -142,6 +143,18 @@ def test_a_teacher_with_one_map_for_each_iteration_can_teach(photos):
     master = fresh_model("zero-dce", photos)
     run = distill("student-565", master, photos=photos, epochs=1, recipe="one-stage", **QUICK)
     assert torch.isfinite(weights_of(run.model)).all()
+
+
+def test_a_weights_file_of_zero_dce_teaches_the_smaller_student(photos, tmp_path):
+    torch.manual_seed(0)
+    master = fresh_model("zero-dce", photos, network_side=32)
+    with torch.no_grad():
+        master.e_conv7.bias.sub_(0.3)
+    file = save_model(master, tmp_path / "zero-dce.safetensors")
+    run = distill("student-565", file, photos=photos, epochs=8, learning_rate=0.01, **QUICK)
+    assert run.model.shared_map
+    assert run.model.network_side == 32
+    assert run.best_score > run.history[0]["fidelity"] + 2
 
 
 # Distilling and pretraining
