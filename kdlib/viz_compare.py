@@ -65,7 +65,7 @@ def comparison_pages(
     for photo_name, photo in photos:
         versions = {"input": _reduced(photo)}
         versions |= {f"gamma {exponent:g}": gamma(exponent)(versions["input"]) for exponent in exponents}
-        rows.append((Path(photo_name).stem, {**versions, name: _reduced(method(photo))}))
+        rows.append((Path(photo_name).name, {**versions, name: _reduced(method(photo))}))
     if not rows:
         raise ValueError("no photos to compare on")
     pages = []

@@ -23,7 +23,7 @@ def test_every_photo_gets_a_row_and_few_photos_a_page():
     pages = comparison_pages(photos(5), lambda photo: photo**0.2, per_page=2)
     assert [len(page.axes) for page in pages] == [10, 10, 5]
     assert [ax.get_title() for ax in pages[0].axes[:5]] == ["input", "gamma 0.3", "gamma 0.4", "gamma 0.5", "ours"]
-    assert pages[2].axes[0].get_ylabel() == "photo 4"
+    assert pages[2].axes[0].get_ylabel() == "photo 4.png"
     assert not plt.get_fignums()
 
 
@@ -33,6 +33,11 @@ def test_each_column_shows_what_its_title_says():
     expected = [photo, photo**0.5, 1 - photo]
     for image, wanted in zip(images_of(page), expected, strict=True):
         assert np.array_equal(image, wanted.mul(255).round().byte().permute(1, 2, 0).numpy())
+
+
+def test_a_name_with_a_dot_is_shown_in_full():
+    [page] = comparison_pages([("coffee, 1.5 stops down", torch.zeros(3, 8, 8))], lambda p: p)
+    assert page.axes[0].get_ylabel() == "coffee, 1.5 stops down"
 
 
 def test_two_photos_of_one_name_both_show():

@@ -16,8 +16,8 @@ from kdlib.training.distill import DistillationObjective, cache_teacher
 from kdlib.training.initialise import initialise_from_data
 from kdlib.training.loop import make_schedule
 from kdlib.training.pretrain import augment, fresh_model, split
-from kdlib.weights import save_model
 from kdlib.training.preview import preview_of, write_preview
+from kdlib.weights import save_model
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 
