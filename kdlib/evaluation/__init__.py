@@ -1,6 +1,6 @@
 """Scores against ground truth, fidelity of a student to its teacher, and what a method does to curves and daylight."""
 
-from kdlib.evaluation.behaviour import daylight_change, daylight_photos, fixed_curve_psnr
+from kdlib.evaluation.behaviour import daylight_change, daylight_photos, fixed_curve_psnr, shared_map_psnr
 from kdlib.evaluation.classical import classical_methods
 from kdlib.evaluation.metrics import fidelity, gt_mean, lpips, lpips_available, psnr, quantise, ssim
 from kdlib.evaluation.report import compare, markdown_table, over_seeds, score
@@ -21,6 +21,7 @@ __all__ = [
     "psnr",
     "quantise",
     "score",
+    "shared_map_psnr",
     "ssim",
     "write_json",
 ]
