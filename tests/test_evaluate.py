@@ -339,3 +339,19 @@ def test_models_are_labelled_apart():
         "other/b/x.pth, 1/4": "other/b/x.pth",
         "nano-161, 1/4": "nano-161",
     }
+
+
+def test_equal_maps_lose_nothing_by_sharing_and_different_ones_do():
+    model = create_model("zero-dce")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        photos = [("grey", torch.full((3, 8, 8), 0.4))]
+        model.e_conv7.bias.fill_(-0.3)
+        assert behaviour.shared_map_psnr(model, photos) > 90
+        model.e_conv7.bias[:12], model.e_conv7.bias[12:] = 0.6, -1.2
+        assert behaviour.shared_map_psnr(model, photos) < 40
+    with pytest.raises(ValueError, match="one map for all iterations already"):
+        behaviour.shared_map_psnr(create_model("zero-dce++"), photos)
+    with pytest.raises(ValueError, match="no photos"):
+        behaviour.shared_map_psnr(model, [])

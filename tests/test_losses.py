@@ -164,7 +164,7 @@ def test_multi_region_refuses_falling_thresholds_and_flat_widths(arguments):
         ("zero-dce", {"spatial": 8, "exposure": 1.75, "colour": 1, "smoothness": 7}),
         ("multi-region", {"multi-region exposure": 7, "smoothness": 200}),
         ("global", {"spatial": 1, "global exposure": 10, "colour": 5, "smoothness": 1600}),
-        ("zero-dce-global", {"spatial": 1, "global exposure": 10, "colour": 5, "smoothness": 200}),
+        ("zero-dce-official", {"spatial": 1, "exposure": 10, "colour": 5, "smoothness": 200}),
         (
             "zero-dce-absolute",
             {"spatial": 8, "absolute exposure": 1.75, "squared colour": 1, "absolute smoothness": 7},

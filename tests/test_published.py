@@ -1,9 +1,12 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torchvision.models import squeezenet1_1
 
 from kdlib.data import evaluation_pairs
-from kdlib.evaluation import report
+from kdlib.evaluation import report, shared_map_psnr
 from kdlib.evaluation.metrics import lpips, lpips_available
 from kdlib.losses import PerceptualLoss
 from kdlib.models import count_parameters
@@ -91,6 +94,15 @@ def test_published_network_scores_as_stated(file, overrides, psnr, ssim, pairs, 
 )
 def test_published_variant_scores_as_measured(file, overrides, psnr, pairs, published):
     assert report.score(report.as_method(published(file, **overrides)), pairs)["psnr"] == pytest.approx(psnr, abs=DB)
+
+
+@pytest.mark.parametrize("file", ["zero_dce_official", "zero_dce_bsun"])
+def test_published_eight_maps_are_one_as_stored(file, pairs, published):
+    stored = json.loads((Path(__file__).parents[1] / "results" / "zero_dce_maps.json").read_text(encoding="utf-8"))
+    [row] = [row for row in stored["rows"] if row["method"] == file]
+    photos = [(name, dark) for name, dark, _ in pairs[:3]]
+    assert shared_map_psnr(published(file), photos) == pytest.approx(row["first_three"], abs=0.2)
+    assert row["shared_map"] > 40
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from kdlib.data.datasets import find_pairs, square
@@ -95,6 +97,11 @@ def split_scenes(photos: Tensor, fraction: float, seed: int) -> tuple[Tensor, Te
     return order[~is_held], order[is_held]
 
 
+def as_batch(images: Sequence[Image.Image]) -> Tensor:
+    """RGB images of one size as N×3×H×W uint8."""
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
+
+
 def load_pairs(data_dir: str | Path, *, size: int = 128, limit: int | None = None) -> tuple[Tensor, Tensor]:
     """Load real pairs into memory.
 
@@ -117,25 +124,25 @@ def load_pairs(data_dir: str | Path, *, size: int = 128, limit: int | None = Non
     if limit is not None and limit < len(pairs):
         pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
 
-    def decode(pair: tuple[str, Path, Path]) -> np.ndarray | str:
+    def decode(pair: tuple[str, Path, Path]) -> Tensor | str:
         name, *paths = pair
         try:
-            return np.stack([np.asarray(square(open_photo(path), size)) for path in paths])
+            photos = [open_photo(path) for path in paths]
+            # At one size whatever the training's, so that the same pairs are kept at all.
+            dark, truth = brightness_order(as_batch([square(photo, 64) for photo in photos]))
+            if (alike := float(dark @ truth)) < MISALIGNED:
+                return f"{name}: its photos are misaligned (correlation {alike:.2f})"
+            return as_batch([square(photo, size) for photo in photos])
         except PhotoError as error:
             return f"{name}: {error}"
 
     kept: list[Tensor] = []
     with ThreadPoolExecutor() as pool:
-        for (name, *_), result in zip(pairs, pool.map(decode, pairs), strict=True):
-            skipped = result if isinstance(result, str) else ""
-            if not isinstance(result, str):
-                photos = torch.from_numpy(result).permute(0, 3, 1, 2)
-                dark, truth = brightness_order(photos)
-                if (alike := float(dark @ truth)) >= MISALIGNED:
-                    kept.append(photos)
-                    continue
-                skipped = f"{name}: its photos are misaligned (correlation {alike:.2f})"
-            warnings.warn(f"skipped the pair {skipped}", stacklevel=2)
+        for result in pool.map(decode, pairs):
+            if isinstance(result, str):
+                warnings.warn(f"skipped the pair {result}", stacklevel=2)
+            else:
+                kept.append(result)
     if not kept:
         raise ValueError(f"none of the {len(pairs)} pairs in {data_dir} can be used")
     dark, truth = torch.stack(kept).unbind(dim=1)

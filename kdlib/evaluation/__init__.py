@@ -1,6 +1,6 @@
 """Scores against ground truth, fidelity to a teacher, what a method does to curves and daylight, and what it costs."""
 
-from kdlib.evaluation.behaviour import daylight_change, daylight_photos, fixed_curve_psnr
+from kdlib.evaluation.behaviour import daylight_change, daylight_photos, fixed_curve_psnr, shared_map_psnr
 from kdlib.evaluation.classical import classical_methods
 from kdlib.evaluation.cost import milliseconds, multiply_adds
 from kdlib.evaluation.metrics import fidelity, gt_mean, lpips, lpips_available, psnr, quantise, ssim
@@ -24,6 +24,7 @@ __all__ = [
     "psnr",
     "quantise",
     "score",
+    "shared_map_psnr",
     "ssim",
     "write_json",
 ]

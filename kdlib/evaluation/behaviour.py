@@ -1,6 +1,6 @@
 """What a method does, apart from how near it comes to a ground truth.
 
-Two questions that no score answers. *Is it more than a fixed curve?* A network that lifts every photo alike could be
+Questions that no score answers. *Is it more than a fixed curve?* A network that lifts every photo alike could be
 replaced by a table of 3×256 numbers. *Does it leave daylight alone?* A method for dark photos meets bright ones too.
 """
 
@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kdlib.data.images import to_array, to_tensor
 from kdlib.data.samples import sample_photos
 from kdlib.evaluation.classical import Method
-from kdlib.evaluation.metrics import FIDELITY_CAP
+from kdlib.evaluation.metrics import FIDELITY_CAP, capped_psnr
+from kdlib.models import ZeroDCE, apply_curve
 
 # Well-exposed photos among the embedded ones: a mean brightness in the middle third, 1/3 to 2/3, which nobody would
 # want brightened or darkened. That leaves out the rocket, taken at dusk (0.26). Of the stereo pair, the left photo: the
@@ -122,3 +124,28 @@ def daylight_change(method: Method, photos: Iterable[tuple[str, Tensor]] | None 
     if not changes:
         raise ValueError("no photos to measure the change of daylight on")
     return {"daylight": sum(changes) / len(changes), "daylight_worst": max(changes)}
+
+
+@torch.no_grad()
+def shared_map_psnr(model: ZeroDCE, photos: Iterable[tuple[str, Tensor]]) -> float:
+    """How well one map for all iterations would replace the map for each: mean PSNR in dB, 100 at most a photo.
+
+    The one map is the mean of the network's maps; nothing is trained for it.
+
+    Args:
+        model: with a map for each iteration.
+        photos: (name, 3×H×W in [0, 1]).
+
+    Raises:
+        ValueError: a network with one map, or no photos.
+    """
+    if model.shared_map:
+        raise ValueError("this network has one map for all iterations already")
+    scores = []
+    for _, photo in photos:
+        enhanced, curve_map = model(photo[None])
+        mean = torch.stack(curve_map.split(3, dim=1)).mean(dim=0)
+        scores.append(capped_psnr(apply_curve(photo[None], mean, model.iterations)[0], enhanced[0]))
+    if not scores:
+        raise ValueError("no photos to compare the maps on")
+    return sum(scores) / len(scores)

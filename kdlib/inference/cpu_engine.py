@@ -17,17 +17,19 @@ from kdlib.inference.network import SeparableNetwork, small_copy
 
 if TYPE_CHECKING:
     from kdlib.inference.glance import GlanceNetwork
-    from kdlib.models import GlanceNet, ZeroDCE
+    from kdlib.models import Model, ZeroDCE
 
 
 # Of the architecture in a weights file. Where there are others, :func:`kdlib.load_model` says what is wrong.
 _ARGUMENTS = {"width", "depth", "iterations", "separable", "shared_map", "skips", "scale_factor", "curve_activation"}
 _NEWER = {"network_side": 0}  # absent in older files
+_IN_TORCH = {"iat", "iat-student"}
 _GLANCE_ARGUMENTS = {"width", "hidden", "side"}
 
 
-def cpu_engine(model: str | Path | ZeroDCE | GlanceNet) -> Engine:
-    """The engine for a model's family, from a file without PyTorch where that is possible."""
+def cpu_engine(model: str | Path | Model) -> Engine:
+    """The engine for a model's family, from a file without PyTorch where that is possible; IAT and its student run
+    in PyTorch."""
     engine = _open_without_torch(model) if isinstance(model, str | Path) else None
     if engine is not None:
         return engine
@@ -35,6 +37,12 @@ def cpu_engine(model: str | Path | ZeroDCE | GlanceNet) -> Engine:
 
     loaded: Any = resolve_model(model)
     config = loaded.config
+    if config.get("family") in _IN_TORCH:
+        import torch
+
+        from kdlib.inference.torch_engine import torch_engine
+
+        return torch_engine(loaded, torch.device("cpu"))
     if "family" not in config and not loaded.separable:
         return CpuCurves(_in_torch(loaded), loaded.iterations, loaded.scale_factor, loaded.network_side)
     return _from_arrays({key: tensor.numpy(force=True) for key, tensor in loaded.state_dict().items()}, config)
@@ -46,7 +54,11 @@ class _Cpu:
     backend = "numba"
 
     def own(self, maps: np.ndarray) -> np.ndarray:
-        """Maps as this engine takes them."""
+        """See :class:`~kdlib.inference.families.Engine`."""
+        return maps
+
+    def as_array(self, maps: np.ndarray) -> np.ndarray:
+        """See :class:`~kdlib.inference.families.Engine`."""
         return maps
 
 

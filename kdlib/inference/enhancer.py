@@ -17,47 +17,48 @@ from kdlib.inference.threads import available_threads
 
 if TYPE_CHECKING:
     from kdlib.inference.families import Engine
-    from kdlib.models import GlanceNet, ZeroDCE
+    from kdlib.models import Model
 
 Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the result is of the same type
 
 
-# Samples in a photo; for fewer, handing rows to other threads takes longer than enhancing them.
-_WORTH_THREADS = 200_000
-
-
 class Enhancer:
-    """Brightens photos with a curve network.
+    """Brightens photos with a curve network, or with IAT or its student.
 
-    The network sees a small, area-averaged copy of the photo; its curve map is then applied to the full photo in one
-    pass, the map stretched bilinearly (with aligned corners) on the way. Thread-safe.
+    A curve network sees a small, area-averaged copy of the photo; its curve map is then applied to the full photo in
+    one pass, the map stretched bilinearly (with aligned corners) on the way. IAT and its student convolve at full
+    resolution, part by part, in PyTorch; a photo larger than ``max_network_side`` is shrunk for what they decide about
+    the whole of it, colour matrix and gamma. Thread-safe.
 
     Args:
         model: name of a shipped model, path of a weights file, or a model.
         strength: 0 does not brighten (and with ``denoise=0`` leaves the photo as it is, bit for bit); 1 is what the
             network proposes; up to 2 goes further. It multiplies the curve map, which stays in its range; of
-            GlanceNet's, gamma − 1 and the logarithm of white's brightness.
+            GlanceNet's, gamma − 1 and the logarithm of white's brightness; of IAT and its student, the difference to
+            the photo, and the result is cut off at black and white.
         denoise: 0 to 2; smooths the noise that brightening lifts, edges kept. 0 leaves it, 1 is right for most photos,
             2 also takes single specks and some texture. None is the model's own: 1 for GlanceNet, which was trained
-            with its smoothing, 0 for the Zero-DCE family, for which it runs on the CPU.
+            with its smoothing, 0 for the Zero-DCE family, for which it runs on the CPU. IAT and its student have none.
         max_network_side: the small copy has at most this many pixels a side, which bounds the network's time and
-            memory. Networks that see 1/12 of the photo reach 1024 with a side of 12,288.
+            memory. Networks that see 1/12 of the photo reach 1024 with a side of 12,288; IAT and its student, which
+            see it whole, with one of 1024.
         device: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         threads: how many cores one photo may use; all by default.
 
     Attributes:
         backend: what runs the fused pass: ``"numba"`` (CPU), ``"triton"`` (CUDA), or ``"torch"``, the plain form, on
-            other devices and where numba or Triton is missing.
+            other devices and where numba or Triton is missing; always, for IAT and its student.
 
     Raises:
         FileNotFoundError: no such weights file.
-        ValueError: a value out of range, an unknown name or device, or a damaged file.
+        ValueError: a value out of range, an unknown name or device, a damaged file, or ``denoise`` above 0 for a
+            network that has none.
         TypeError: ``model`` is neither name, path nor curve network.
     """
 
     def __init__(
         self,
-        model: str | Path | ZeroDCE | GlanceNet = "glance-650",
+        model: str | Path | Model = "glance-650",
         *,
         strength: float = 1.0,
         denoise: float | None = None,
@@ -76,7 +77,9 @@ class Enhancer:
         self.threads = threads or available_threads()
         self._engine = _engine(model, device)
         self.backend: str = self._engine.backend
-        self.denoise = float(self._engine.denoise if denoise is None else denoise)
+        if self._engine.denoise is None and denoise:
+            raise ValueError(f"this network has no denoising, which {denoise:g} asks for; leave it out, or give 0")
+        self.denoise = float((self._engine.denoise or 0) if denoise is None else denoise)
 
     def __call__(self, image: Photo, out: Photo | None = None) -> Photo:
         """Enhance a photo or a batch of photos of one size.
@@ -100,7 +103,9 @@ class Enhancer:
 
         Returns:
             h×w×3 in [-1, 1]; h×w×(3·iterations) for networks with a map for each iteration; h×w×7 for GlanceNet:
-            logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1). Raises as a call does.
+            logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1); 1×1×10 for IAT and its
+            student: colour matrix, row by row (9), gamma (1), for their local maps belong to the photo alone, and
+            :meth:`apply` computes them. Raises as a call does.
         """
         array = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
         kinds.check(array)
@@ -108,7 +113,7 @@ class Enhancer:
             raise ValueError("estimate takes one photo at a time, not a batch")
         array = kinds.plain(self._reachable(array))
         maps = self._estimate(array.reshape(*array.shape[:2], -1))
-        return np.moveaxis(kinds.on_host(maps), 0, -1)
+        return np.moveaxis(self._engine.as_array(maps), 0, -1)
 
     def apply(self, image: Photo, curve_map: np.ndarray, out: Photo | None = None) -> Photo:
         """Enhance one photo with a given curve map (as :meth:`estimate` gives it, any h×w) instead of its own: the map
@@ -164,7 +169,7 @@ class Enhancer:
 
     def _threads(self, photo: Any) -> int:
         height, width, channels = photo.shape
-        return self.threads if height * width * channels >= _WORTH_THREADS else 1
+        return self.threads if height * width * channels >= self._engine.worth_threads else 1
 
     def _apply(self, photo: Any, maps: Any, target: Any) -> None:
         self._engine.apply(
@@ -172,9 +177,9 @@ class Enhancer:
         )
 
 
-def _engine(model: str | Path | ZeroDCE | GlanceNet, device: str) -> Engine:
+def _engine(model: str | Path | Model, device: str) -> Engine:
     """The engine for a device. PyTorch is asked about CUDA only where a driver could be."""
-    if not isinstance(model, str | Path) and not hasattr(model, "estimate_curve"):
+    if not (isinstance(model, str | Path) or hasattr(model, "estimate_curve") or hasattr(model, "local_stage")):
         raise TypeError(f"model is a name, a path or a curve network, not {type(model).__name__}")
     device = str(device)
     kind = device.partition(":")[0]

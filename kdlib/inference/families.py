@@ -16,24 +16,31 @@ _MOST_GAIN = 20.0
 BLACK = 0.5 / 255  # kdlib.models.glance.BLACK
 # Of gamma − 1; kdlib.models.glance.GAMMA_RANGE
 GAMMA_LIMITS = (-0.9, 1.0)
+# For fewer samples, handing rows to other threads takes longer than the fused pass.
+_WORTH_THREADS = 200_000
 
 
 class Engine(Protocol):
-    """A network on a device, as an Enhancer uses it. Maps are K×h×w, arrays or tensors of the engine's own.
+    """A network on a device, as an Enhancer uses it. Maps are whatever the engine likes to keep them in.
 
     Attributes:
         backend: what runs the fused pass.
-        denoise: how much smoothing suits the network's own photos.
+        denoise: how much smoothing suits the network's own photos; None where there is no smoothing.
+        worth_threads: samples in a photo, for fewer of which one thread is faster than several.
     """
 
     backend: str
-    denoise: float
+    denoise: float | None
+    worth_threads: int
 
     def check_map(self, curve_map: Any) -> None:
         """Raise ValueError unless this (h×w×K) is a curve map for the network."""
 
     def own(self, maps: np.ndarray) -> Any:
-        """Maps as this engine takes them."""
+        """Maps as this engine takes them, of K×h×w."""
+
+    def as_array(self, maps: Any) -> np.ndarray:
+        """The same maps as K×h×w, float32."""
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Any:
         """The network's maps of a photo (H×W×C), of which it sees a copy with at most ``limit`` pixels a side."""
@@ -45,7 +52,8 @@ class Engine(Protocol):
 class CurveFamily:
     """Zero-DCE and its students: the iterated curve, then smoothing, if any."""
 
-    denoise = 0.0
+    denoise: float | None = 0.0
+    worth_threads = _WORTH_THREADS
 
     def __init__(self, iterations: int, scale_factor: int, network_side: int) -> None:
         self.iterations, self.scale_factor, self.network_side = iterations, scale_factor, network_side
@@ -57,8 +65,7 @@ class CurveFamily:
         """
         longest = max(height, width)
         own = max(self.scale_factor, math.ceil(longest / self.network_side) if self.network_side else 1)
-        shrink = max(own, longest / limit)
-        return max(1, math.ceil(height / shrink - 1e-9)), max(1, math.ceil(width / shrink - 1e-9))
+        return _shrunk(height, width, max(own, longest / limit))
 
     def check_map(self, curve_map: Any) -> None:
         """Raise ValueError unless h×w×3 or h×w×(3·iterations) in [-1, 1]."""
@@ -77,7 +84,8 @@ class CurveFamily:
 class GlanceFamily:
     """GlanceNet: smoothing, then a power curve."""
 
-    denoise = 1.0
+    denoise: float | None = 1.0
+    worth_threads = _WORTH_THREADS
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -111,6 +119,33 @@ class GlanceFamily:
             gamma = (gamma * strength).clip(*GAMMA_LIMITS)
             gain = white * strength - _log_white(gamma) if strength else 0 * gain
         return gain.clip(-_MOST_GAIN, _MOST_GAIN), gamma, maps[6] * denoise
+
+
+class StagesFamily:
+    """IAT and its student: local maps at full resolution, then a colour matrix and a power for the whole photo.
+
+    The curve map is what holds for the whole photo alone, 1×1×10. The local maps belong to the very photo: no other
+    frame can use them, and of a shrunken copy they would be blurred.
+    """
+
+    denoise: float | None = None
+    worth_threads = 0  # convolutions at full resolution
+
+    def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
+        """Height and width of the copy that colour matrix and gamma are estimated from, in the photo's proportions."""
+        return _shrunk(height, width, max(1, max(height, width) / limit))
+
+    def check_map(self, curve_map: Any) -> None:
+        """Raise ValueError unless 1×1×10, finite: colour matrix, row by row, and gamma."""
+        if curve_map.shape != (1, 1, 10):
+            raise ValueError(f"a curve map of this network has shape 1×1×10, not {'×'.join(map(str, curve_map.shape))}")
+        if not np.isfinite(np.asarray(curve_map)).all():
+            raise ValueError("the curve map has values that are NaN or infinite")
+
+
+def _shrunk(height: int, width: int, shrink: float) -> tuple[int, int]:
+    """Height and width divided by ``shrink`` and rounded up, but for rounding errors."""
+    return max(1, math.ceil(height / shrink - 1e-9)), max(1, math.ceil(width / shrink - 1e-9))
 
 
 def _log_white(gamma: Any) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kdlib.inference import kinds
 from kdlib.inference.families import CurveFamily, Engine, GlanceFamily
-from kdlib.models import GlanceNet, ZeroDCE, apply_curve
+from kdlib.models import GlanceNet, Model, ZeroDCE, apply_curve
 from kdlib.noise import measure_noise
 
 TOP = {torch.uint8: 255, torch.uint16: 65535, torch.float32: 1}
@@ -86,24 +86,34 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
             out[first:last, :, colours:] = photo[first:last, :, colours:]
 
 
-def torch_engine(model: ZeroDCE | GlanceNet, device: torch.device) -> Engine:
+def torch_engine(model: Model, device: torch.device) -> Engine:
     """The engine for a model's family."""
-    return TorchGlance(model, device) if isinstance(model, GlanceNet) else TorchCurves(model, device)
+    if isinstance(model, GlanceNet):
+        return TorchGlance(model, device)
+    if isinstance(model, ZeroDCE):
+        return TorchCurves(model, device)
+    from kdlib.inference.stages import TorchStages
+
+    return TorchStages(model, device)
 
 
-class _Torch:
+class InTorch:
     """What engines in PyTorch share."""
 
     backend = "torch"
 
-    def __init__(self, model: ZeroDCE | GlanceNet, device: torch.device) -> None:
+    def __init__(self, model: Model, device: torch.device) -> None:
         # A copy: the model may be in training, on another device, and in another precision.
         self.model: Any = copy.deepcopy(model).to(device).float().eval()
         self.device = device
 
-    def own(self, maps: np.ndarray) -> Tensor:
-        """Maps as this engine takes them."""
+    def own(self, maps: np.ndarray) -> Any:
+        """See :class:`~kdlib.inference.families.Engine`."""
         return torch.from_numpy(np.array(maps, order="C")).to(self.device)
+
+    def as_array(self, maps: Any) -> np.ndarray:
+        """See :class:`~kdlib.inference.families.Engine`."""
+        return kinds.on_host(maps)
 
     def on_device(self, photo: Any) -> Tensor:
         """An array or tensor as a tensor on the device."""
@@ -122,7 +132,7 @@ class _Torch:
             given.copy_(target)
 
 
-class TorchCurves(_Torch, CurveFamily):
+class TorchCurves(InTorch, CurveFamily):
     """The Zero-DCE family.
 
     Attributes:
@@ -130,7 +140,7 @@ class TorchCurves(_Torch, CurveFamily):
     """
 
     def __init__(self, model: ZeroDCE, device: torch.device) -> None:
-        _Torch.__init__(self, model, device)
+        InTorch.__init__(self, model, device)
         CurveFamily.__init__(self, model.iterations, model.scale_factor, model.network_side)
         self._small_copy, self._apply_curve_map = small_copy, apply_curve_map
         if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
@@ -159,11 +169,11 @@ class TorchCurves(_Torch, CurveFamily):
                 out.copy_(torch.from_numpy(enhanced))
 
 
-class TorchGlance(_Torch, GlanceFamily):
+class TorchGlance(InTorch, GlanceFamily):
     """GlanceNet, by the model's own operations, on strips of the photo."""
 
     def __init__(self, model: GlanceNet, device: torch.device) -> None:
-        _Torch.__init__(self, model, device)
+        InTorch.__init__(self, model, device)
         GlanceFamily.__init__(self, model.side)
         self._reach = 2 ** len(model.smoothing.log_tolerance) - 1
 

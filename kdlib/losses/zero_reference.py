@@ -230,6 +230,8 @@ class MultiRegionExposureLoss(nn.Module):
 
 # Published weights of (spatial consistency, exposure control, colour constancy, illumination smoothness).
 ZERO_DCE_PP_WEIGHTS = {"spatial": 1.0, "exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
+# Zero-DCE's own: smoothness sums over channels, and a map for each of 8 iterations pays 8 times.
+ZERO_DCE_OFFICIAL_WEIGHTS = {**ZERO_DCE_PP_WEIGHTS, "smoothness": 200.0}
 # From a re-implementation whose terms have other magnitudes: with the formulas here its smoothness counts far less.
 ZERO_DCE_WEIGHTS = {"spatial": 8.0, "exposure": 1.75, "colour": 1.0, "smoothness": 7.0}
 # The same weights on that re-implementation's own terms.
@@ -244,8 +246,6 @@ MULTI_REGION_WEIGHTS = {"multi-region exposure": 7.0, "smoothness": 200.0}
 
 # Own: the published weights, with exposure asked of the photo instead of its patches.
 GLOBAL_WEIGHTS = {"spatial": 1.0, "global exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
-# Smoothness sums over channels: with a map for each of 8 iterations the published weight is an eighth.
-ZERO_DCE_GLOBAL_WEIGHTS = {**GLOBAL_WEIGHTS, "smoothness": 200.0}
 
 TERMS = (
     *("spatial", "exposure", "global exposure", "colour", "smoothness", "saturation", "multi-region exposure"),
@@ -256,7 +256,7 @@ OBJECTIVES: dict[str, dict[str, float]] = {
     "zero-dce": ZERO_DCE_WEIGHTS,
     "multi-region": MULTI_REGION_WEIGHTS,
     "global": GLOBAL_WEIGHTS,
-    "zero-dce-global": ZERO_DCE_GLOBAL_WEIGHTS,
+    "zero-dce-official": ZERO_DCE_OFFICIAL_WEIGHTS,
     "zero-dce-absolute": ZERO_DCE_ABSOLUTE_WEIGHTS,
 }
 
@@ -265,11 +265,11 @@ class ZeroReferenceLoss(nn.Module):
     """A weighted sum of the losses above, returned term by term.
 
     Args:
-        objective: ``"zero-dce++"`` (weights 1, 10, 5, 1600), ``"zero-dce"`` (8, 1.75, 1, 7), ``"multi-region"``
-            (multi-region exposure 7, smoothness 200), ``"global"`` (spatial 1, global exposure 10, colour 5,
-            smoothness 1600), ``"zero-dce-global"`` (the same with smoothness 200) or ``"zero-dce-absolute"`` (8, 1.75,
-            1, 7 with absolute exposure, squared colour, absolute smoothness), or a mapping of term names to weights. A
-            term of weight 0 is not computed.
+        objective: a name (weights of spatial, exposure, colour, smoothness), or a mapping of term names to weights. A
+            term of weight 0 is not computed. ``"zero-dce++"`` (1, 10, 5, 1600), ``"zero-dce-official"`` (1, 10, 5,
+            200), ``"global"`` (1, 10, 5, 1600 with global exposure), ``"zero-dce"`` (8, 1.75, 1, 7),
+            ``"zero-dce-absolute"`` (the same with absolute exposure, squared colour, absolute smoothness),
+            ``"multi-region"`` (multi-region exposure 7, smoothness 200).
         exposure_target: the target E of the exposure control loss, or of the global one.
 
     Raises:

@@ -252,7 +252,28 @@ class IAT(nn.Module):
             ValueError: wrong rank, channel count or dtype.
         """
         check_photos(image)
-        seen = 2 * image - 1 if self.centred else image
+        seen = self._seen(image)
         multiply, add = self.local_net(seen)
-        gamma, colour = self.global_net(seen)
-        return compose(seen, multiply, add, guard_colour(colour) if self.guarded else colour, gamma)
+        colour, gamma, _ = self.decide(image)
+        return compose(seen, multiply, add, colour, gamma)
+
+    @property
+    def reach(self) -> int:
+        """How many pixels around one the local branch looks at: a part of a photo, cut out with so many more on each
+        side, gets the maps that the whole photo has there."""
+        return 2 + 3 * len(self.local_net.mul_blocks)
+
+    def local_stage(self, image: Tensor) -> Tensor:
+        """``local`` of :class:`~kdlib.models.stages.Stages` alone, without the global branch."""
+        seen = self._seen(image)
+        multiply, add = self.local_net(seen)
+        return multiply * seen + add
+
+    def decide(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``colour`` and ``gamma`` of :class:`~kdlib.models.stages.Stages`, and ``local`` where those take it to be
+        computed anyway; here they do not, and it is None."""
+        gamma, colour = self.global_net(self._seen(image))
+        return guard_colour(colour) if self.guarded else colour, gamma, None
+
+    def _seen(self, image: Tensor) -> Tensor:
+        return 2 * image - 1 if self.centred else image

@@ -141,14 +141,40 @@ class IATStudent(nn.Module):
             ValueError: wrong rank, channel count or dtype.
         """
         check_photos(image)
-        seen = 2 * image - 1 if self.centred else image
+        seen = self._seen(image)
+        return compose(seen, *self._maps(seen))
+
+    @property
+    def reach(self) -> int:
+        """See :attr:`kdlib.models.iat.IAT.reach`."""
+        return 2 + 2 * self.blocks
+
+    def local_stage(self, image: Tensor) -> Tensor:
+        """See :meth:`kdlib.models.iat.IAT.local_stage`."""
+        seen = self._seen(image)
+        _, for_multiply, for_add = self._features(seen)
+        return self.mul_end(for_multiply) * seen + self.add_end(for_add)
+
+    def decide(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See :meth:`kdlib.models.iat.IAT.decide`; the student's global head looks at what the local branches have
+        found, so that ``local`` comes with it."""
+        seen = self._seen(image)
+        multiply, add, colour, gamma = self._maps(seen)
+        return colour, gamma, multiply * seen + add
+
+    def _seen(self, image: Tensor) -> Tensor:
+        return 2 * image - 1 if self.centred else image
+
+    def _features(self, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shared = F.leaky_relu(self.shared_conv1(seen), 0.2)
-        for_multiply = self.mul_blocks(shared) + shared
-        for_add = self.add_blocks(shared) + shared
+        return shared, self.mul_blocks(shared) + shared, self.add_blocks(shared) + shared
+
+    def _maps(self, seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Multiply map, add map, colour matrix as applied, gamma."""
+        shared, for_multiply, for_add = self._features(seen)
         features = self.global_refine(torch.cat([shared, for_multiply, for_add], dim=1))
         colour = self.color_head(features).view(-1, 3, 3) + self.identity
-        return compose(
-            seen,
+        return (
             self.mul_end(for_multiply),
             self.add_end(for_add),
             guard_colour(colour) if self.guarded else colour,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +124,33 @@ class SmoothingObjective:
         }
 
 
-def fix_curve(model: GlanceNet) -> None:
-    """Leave only the smoothing trainable: the filter's tolerances, and the output that scales them photo by photo."""
+@contextmanager
+def fixed_curve(model: GlanceNet) -> Iterator[None]:
+    """Within the block only the smoothing is trainable: the filter's tolerances, and the output that scales them photo
+    by photo."""
     model.requires_grad_(False)
     model.smoothing.requires_grad_(True)
     model.globals.requires_grad_(True)
-    for parameter in model.globals.parameters():
+    hooks = [
         parameter.register_hook(lambda gradient: torch.cat([torch.zeros_like(gradient[:6]), gradient[6:]]))
+        for parameter in model.globals.parameters()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.requires_grad_(True)
 
 
 def load_training_set(
-    source: str, data_dir: str | Path | None, size: int, limit: int | None, seed: int
+    source: str, data_dir: str | Path | None, size: int, limit: int | None, seed: int, *, judged_at: int | None = None
 ) -> tuple[Tensor, ...]:
     """(truth,) of self-made or (dark, truth) of real pairs, each N×3×S×S uint8.
+
+    Args:
+        judged_at: side in pixels at which photos are judged to be well exposed, ``size`` unless given. Sets of several
+            sizes hold the same photos only if they were judged at one.
 
     Raises:
         ValueError: unknown source, no well-exposed photo in the folder, or no real pairs.
@@ -144,20 +160,26 @@ def load_training_set(
         if data_dir is None:
             raise ValueError("real pairs come from a folder with low/ and high/: give data_dir, or use self-made pairs")
         return load_pairs(data_dir, size=size, limit=limit)
-    if data_dir is None:
-        photos = sample_crops(limit or 1024, size, seed, darkened=False)
-    else:
-        photos = load_photos(data_dir, size=size, limit=limit, seed=seed).photos
-    return targets(photos)
+
+    def photos_of(side: int) -> Tensor:
+        if data_dir is None:
+            return sample_crops(limit or 1024, side, seed, darkened=False)
+        return load_photos(data_dir, size=side, limit=limit, seed=seed).photos
+
+    photos = photos_of(size)
+    return targets(photos, photos if judged_at in (None, size) else photos_of(judged_at))
 
 
-def targets(photos: Tensor) -> tuple[Tensor]:
+def targets(photos: Tensor, judged: Tensor | None = None) -> tuple[Tensor]:
     """The well-exposed of N×3×S×S uint8 photos, as the one column of a set of self-made pairs.
+
+    Args:
+        judged: the same photos at the size at which they are judged, if that is another.
 
     Raises:
         ValueError: fewer than two are.
     """
-    chosen = photos[well_exposed(photos)]
+    chosen = photos[well_exposed(photos if judged is None else judged)]
     if len(chosen) < 2:
         raise ValueError(
             f"{len(chosen)} of {len(photos)} photos are well exposed (mean brightness 0.25 to 0.65, hardly anything "
@@ -219,8 +241,9 @@ def train_pairs(
         dark = source((data[-1][:: max(1, len(data[-1]) // 64)],), torch.Generator().manual_seed(config.seed))[0]
         model = fresh_model(model, dark.mul(255).byte(), network_side)
 
+    train, held = split_scenes(data[-1], validation_fraction, config.seed)  # for both parts, whatever their size
+
     def part(objective: Any, data: tuple[Tensor, ...], config: LoopConfig, folder: Path | None, name: str) -> Run:
-        train, held = split_scenes(data[-1], validation_fraction, config.seed)
         generator = torch.Generator().manual_seed(config.seed)
         truth = data[-1][held].float() / 255
         dark = (
@@ -247,12 +270,12 @@ def train_pairs(
         run = part(CurveObjective(source, smoothness), data, config, folder, "curve")
     if not isinstance(model, GlanceNet) or smoothing_epochs == 0:
         return run
-    fix_curve(model)
-    larger = load_training_set(pairs, data_dir, 2 * size, limit, config.seed)
+    larger = load_training_set(pairs, data_dir, 2 * size, limit, config.seed, judged_at=size)
     second = LoopConfig(
         epochs=smoothing_epochs, ema_decay=ema_decay, averaged=True, **{**settings, "weight_decay": 0.0}
     )
-    smoothed = part(SmoothingObjective(source), larger, second, folder / "smoothing" if folder else None, "smoothing")
-    model.requires_grad_(True)
+    folder = folder / "smoothing" if folder else None
+    with fixed_curve(model):
+        smoothed = part(SmoothingObjective(source), larger, second, folder, "smoothing")
     smoothed.seconds += run.seconds
     return smoothed

@@ -125,8 +125,8 @@ def pretrain(
         data_dir: a folder of photos, or None for the embedded ones.
         output_dir: gets ``history.csv``, checkpoints and previews; None writes nothing.
         photos: N×3×S×S uint8 instead of ``data_dir``.
-        objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, ``zero-dce-absolute``, ``global``,
-            ``zero-dce-global``, or loss weights by term.
+        objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, ``zero-dce-absolute``,
+            ``zero-dce-official``, ``global``, or loss weights by term.
         exposure_target: the target E of the exposure control loss (patch by patch or global), where the objective has
             one.
         augmentation: ``gamma``, ``darken`` or ``none``; see :func:`augment`.
