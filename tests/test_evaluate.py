@@ -252,6 +252,18 @@ def test_models_named_as_one_method_are_one_row(evaluate, seeds, pairs):
     assert "category" not in rows["input"]
 
 
+def test_each_row_tells_the_command_that_made_it_and_nothing_of_the_machine(evaluate, seeds, tmp_path):
+    first = evaluate(seeds[0], "--category", "zero-reference")
+    command = "kdlib evaluate seed0/student.safetensors --data {0}/pairs --category zero-reference --out {0}/scores.json"
+    assert {row["command"] for row in first.values()} == {command.format(tmp_path.name)}
+    both = evaluate(*seeds[1:], "--as", "ours", "--append", "--denoise", "0.5")
+    assert both["student"]["command"] == command.format(tmp_path.name)
+    assert "seed1/student.safetensors seed2/student.safetensors" in both["ours"]["command"]
+    assert "--as ours" in both["ours"]["command"]
+    assert both["ours"]["command"].endswith("--append")
+    assert str(tmp_path.parent) not in json.dumps(both)
+
+
 def test_seeds_are_denoised_as_one_method_too(evaluate, seeds):
     rows = evaluate(*seeds[:2], "--as", "ours", "--denoise", "1")
     assert [*rows][len(classical_methods()) :] == ["ours", "ours, Gaussian of sigma 1", "ours, denoise 1"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,6 +22,25 @@ def progress_bar() -> Progress:
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True)
+
+
+def shown_command(context: typer.Context) -> str:
+    """The command that is running, with every argument that is not the default; of paths their last two parts, so that
+    results tell nothing of the machine."""
+
+    def brief(value: object) -> str:
+        text = str(value)
+        return "/".join(Path(text).parts[-2:]) if isinstance(value, Path) or "/" in text else text
+
+    words = [f"kdlib {context.info_name}"]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if value is None or value == parameter.default or value in ((), [], "", False):
+            continue
+        option = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += option if one is True else [*option, brief(one)]
+    return " ".join([words[0], *(shlex.quote(word) for word in words[1:])])
 
 
 def fail(message: str) -> typer.Exit:

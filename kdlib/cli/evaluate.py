@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdlib.cli._output import console, fail
+from kdlib.cli._output import console, fail, shown_command
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,6 +83,7 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     models: Annotated[list[str] | None, typer.Argument(help="Names or weights files; default: all shipped.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with low/ and high/; default: embedded photos.")] = None,
     together: Annotated[
@@ -175,6 +176,7 @@ def evaluate(
         raise fail(str(error)) from None
     print_tables(rows)
     if out is not None:
-        rows = list({row["method"]: row for row in [*earlier, *rows]}.values())
+        command = shown_command(context)  # of each row: an appended file has several
+        rows = list({row["method"]: row for row in [*earlier, *({**row, "command": command} for row in rows)]}.values())
         write_json(out, {"command": "kdlib evaluate", "data": name_of_data, "rows": rows})
         console.print(f"written to {out}")
