@@ -57,10 +57,12 @@ def apply_colour_and_gamma(image: Tensor, colour: Tensor, gamma: Tensor) -> Tens
     Returns:
         B×3×H×W in (0, 1].
     """
-    mixed = (colour @ image.flatten(2)).view_as(image)
-    # Half precision has no 1e-8.
-    base = mixed.to(torch.promote_types(mixed.dtype, torch.float32)).clamp(BLACK, 1)
-    return base.pow(gamma.clamp(*GAMMA_RANGE)[:, :, None, None]).to(mixed.dtype)
+    # Half precision has no 1e-8, and under autocast the photo itself would be rounded to eight bits of mantissa.
+    work = torch.promote_types(image.dtype, torch.float32)
+    with torch.autocast(image.device.type, enabled=False):
+        mixed = (colour.to(work) @ image.to(work).flatten(2)).view_as(image)
+        power = gamma.to(work).clamp(*GAMMA_RANGE)[:, :, None, None]
+        return mixed.clamp(BLACK, 1).pow(power).to(image.dtype)
 
 
 def compose(seen: Tensor, multiply: Tensor, add: Tensor, colour: Tensor, gamma: Tensor) -> tuple[Tensor, Stages]:

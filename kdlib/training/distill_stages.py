@@ -121,8 +121,12 @@ def load_fixed_pairs(
 
 
 def noise_levels(photos: Tensor) -> Tensor:
-    """The noise that was measured in each of the photos (N×3×S×S uint8): N standard deviations in [0, 1]."""
-    return torch.tensor([measure_noise(photo.permute(1, 2, 0).contiguous().numpy()) / 255 for photo in photos])
+    """The noise that was measured in each of the photos (N×3×S×S uint8): N standard deviations of a channel, in [0, 1].
+
+    What is measured is luminance, (R + 2G + B) / 4, where noise that is independent in the channels averages out.
+    """
+    luminance = [measure_noise(photo.permute(1, 2, 0).contiguous().numpy()) / 255 for photo in photos]
+    return torch.tensor(luminance) * (4 / 6**0.5)
 
 
 def recipe(*, with_teacher: bool = True) -> ProgressiveWeights:
