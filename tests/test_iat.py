@@ -205,7 +205,6 @@ def test_a_negative_colour_matrix_is_what_turns_a_photo_black(guarded):
         assert not learns  # nor can training undo it
 
 
-@torch.no_grad()
 def test_mixed_precision_does_not_round_the_photo():
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     colour, gamma = torch.eye(3)[None], torch.ones(1, 1)
@@ -215,6 +214,7 @@ def test_mixed_precision_does_not_round_the_photo():
     assert (shown - image.clamp_min(1e-8)).abs().max() < 1e-6
 
 
+@torch.no_grad()
 def test_iat_can_be_guarded_too():
     for guarded in (False, True):
         model = create_model("iat", guarded=guarded)
