@@ -254,7 +254,8 @@ def test_models_named_as_one_method_are_one_row(evaluate, seeds, pairs):
 
 def test_each_row_tells_the_command_that_made_it_and_nothing_of_the_machine(evaluate, seeds, tmp_path):
     first = evaluate(seeds[0], "--category", "zero-reference")
-    command = "kdlib evaluate seed0/student.safetensors --data {0}/pairs --category zero-reference --out {0}/scores.json"
+    command = "kdlib evaluate seed0/student.safetensors --data {0}/pairs --category zero-reference "
+    command += "--out {0}/scores.json"
     assert {row["command"] for row in first.values()} == {command.format(tmp_path.name)}
     both = evaluate(*seeds[1:], "--as", "ours", "--append", "--denoise", "0.5")
     assert both["student"]["command"] == command.format(tmp_path.name)
