@@ -1,4 +1,4 @@
-"""Figures about curves, their slopes, context and noise: what notebook 08 looks at."""
+"""Figures about curves, their slopes, context and noise: what notebook 11 looks at."""
 
 from __future__ import annotations
 

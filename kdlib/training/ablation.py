@@ -30,10 +30,11 @@ from kdlib.files import write_json
 from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE, apply_curve
-from kdlib.training.distill import Recipe, darken_once, distill, make_recipe
+from kdlib.training.distill import darken_once, distill
 from kdlib.training.loop import LoopConfig, make_fabric
 from kdlib.training.pairs import targets, train_pairs
 from kdlib.training.pretrain import at_scale, digest, pretrain
+from kdlib.training.recipes import Recipe, make_recipe
 from kdlib.weights import load_model
 
 # What others are compared with: by this teacher, for longer, by one that learned from pairs, with the smaller student.

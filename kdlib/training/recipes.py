@@ -1,0 +1,82 @@
+"""How the terms of the distillation loss are weighed, and the two published ways to do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kdlib.losses.zero_reference import MULTI_REGION_WEIGHTS, ZERO_DCE_PP_WEIGHTS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the terms of the distillation loss are weighed.
+
+    total = α · distillation + β · features + (1 − α − β) · task + contrastive, where
+    distillation = alignment + ssim · SSIM loss + perceptual · perceptual loss.
+
+    Attributes:
+        alpha, beta: α and β, each in [0, 1] and together at most 1.
+        alignment: factor on the output alignment loss, which is of the order of 10⁻³ where the task loss is of order 1.
+        map_weight: of the curve map's error within output alignment.
+        ssim, perceptual: weights of these terms within the distillation term; 0 leaves them out.
+        contrastive: weight of the contrastive term; 0 leaves it out.
+        task: weights of the zero-reference losses that make up the task term.
+        pretrain_epochs: epochs of stage 1 before the teacher comes in.
+    """
+
+    alpha: float = 0.7
+    beta: float = 0.2
+    alignment: float = 100.0
+    map_weight: float = 0.1
+    ssim: float = 0.0
+    perceptual: float = 0.0
+    contrastive: float = 0.0
+    task: Mapping[str, float] = field(default_factory=lambda: ZERO_DCE_PP_WEIGHTS)
+    pretrain_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+                raise ValueError(f"{name} is a number in [0, 1], not {value!r}")
+        if self.alpha + self.beta > 1 + 1e-9:
+            raise ValueError(
+                f"alpha + beta must not exceed 1, because 1 − alpha − beta is the task loss's share; "
+                f"{self.alpha} + {self.beta} = {self.alpha + self.beta:g}"
+            )
+        for name in ("alignment", "map_weight", "ssim", "perceptual", "contrastive"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is a number from 0 up, not {value!r}")
+        if not isinstance(self.pretrain_epochs, int) or self.pretrain_epochs < 0:
+            raise ValueError(f"pretrain_epochs is a whole number from 0 up, not {self.pretrain_epochs!r}")
+
+
+RECIPES = {
+    "one-stage": Recipe(),
+    "two-stage": Recipe(
+        alpha=0.35,
+        beta=0.1,
+        contrastive=0.05,
+        task={**MULTI_REGION_WEIGHTS, "spatial": 1.5, "colour": 1.2, "saturation": 0.3},
+        pretrain_epochs=40,
+    ),
+}
+
+
+def make_recipe(recipe: str | Recipe = "one-stage", **overrides: Any) -> Recipe:
+    """A recipe by name, with single fields replaced (None keeps the recipe's own).
+
+    Raises:
+        ValueError: unknown name or field, or a value out of range.
+    """
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(f"unknown recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+        recipe = RECIPES[recipe]
+    try:
+        return replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
+    except TypeError as error:
+        raise ValueError(f"recipe: {error}") from None
