@@ -10,6 +10,7 @@ Batch norm costs nothing at inference: :meth:`IATStudent.folded` moves it into t
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
@@ -42,11 +43,10 @@ class ResidualBlock(nn.Module):
 class IATStudent(nn.Module):
     """The student: the same :class:`~kdlib.models.stages.Stages` as its teacher's, by convolutions alone.
 
-    Its gamma is a sigmoid, in (0, 1): it brightens, and cannot darken by gamma. No step asks for a size: convolutions
-    pad with zeros, and features are pooled to 64×64 whatever the photo's size.
+    No step asks for a size: convolutions pad with zeros, and features are pooled to 64×64 whatever the photo's size.
 
-    Training starts near the identity: multiply ≈ 1, add ≈ 0, gamma 0.95, and the identity for a colour matrix. The
-    published code starts from PyTorch's random weights, with gamma near 0.5.
+    Training starts near the identity: multiply ≈ 1, add ≈ 0, gamma 1 (0.95 where it cannot reach 1), and the identity
+    for a colour matrix. The published code starts from PyTorch's random weights, with gamma near 0.5.
 
     Args:
         width: channels of the local branches.
@@ -56,6 +56,8 @@ class IATStudent(nn.Module):
             map of 1 is no identity.
         guarded: :func:`~kdlib.models.stages.guard_colour`; without, as published, the colour matrix may turn a photo
             black.
+        most_gamma: gamma is a sigmoid times this. The published 1 can brighten but not darken by gamma, and so cannot
+            repeat its teacher, which does both.
         folded: without batch norm, see :meth:`folded`.
     """
 
@@ -69,13 +71,17 @@ class IATStudent(nn.Module):
         *,
         centred: bool = False,
         guarded: bool = True,
+        most_gamma: float = 2.0,
         folded: bool = False,
     ) -> None:
         super().__init__()
         if min(width, global_width, blocks) < 1:
             raise ValueError(f"width, global_width and blocks are at least 1, not {width}, {global_width} and {blocks}")
         self.width, self.global_width, self.blocks = width, global_width, blocks
+        if not 0 < most_gamma < math.inf:
+            raise ValueError(f"most_gamma is a positive number, not {most_gamma}")
         self.centred, self.guarded, self.is_folded = centred, guarded, folded
+        self.most_gamma = float(most_gamma)
         self.shared_conv1 = nn.Conv2d(3, width, 3, padding=1)
         self.mul_blocks = nn.Sequential(*(ResidualBlock(width, folded) for _ in range(blocks)))
         self.add_blocks = nn.Sequential(*(ResidualBlock(width, folded) for _ in range(blocks)))
@@ -96,14 +102,15 @@ class IATStudent(nn.Module):
         self.gamma_head = nn.Sequential(gamma, nn.Sigmoid())
         self.register_buffer("identity", torch.eye(3))
         start_at_identity(self.mul_end, self.add_end)
-        for head, value in ((gamma, 3.0), (self.color_head, 0.0)):
+        share = min(0.95, 1 / most_gamma)
+        for head, value in ((gamma, math.log(share / (1 - share))), (self.color_head, 0.0)):
             nn.init.zeros_(head.weight)
             nn.init.constant_(head.bias, value)
 
     @property
-    def config(self) -> dict[str, int | str]:
+    def config(self) -> dict[str, float | str]:
         """The arguments that rebuild this architecture, and its family."""
-        names = ("width", "global_width", "blocks", "centred", "guarded")
+        names = ("width", "global_width", "blocks", "centred", "guarded", "most_gamma")
         arguments = {name: getattr(self, name) for name in names}
         return {"family": "iat-student", **arguments, "folded": self.is_folded}
 
@@ -178,5 +185,5 @@ class IATStudent(nn.Module):
             self.mul_end(for_multiply),
             self.add_end(for_add),
             guard_colour(colour) if self.guarded else colour,
-            self.gamma_head(features),
+            self.most_gamma * self.gamma_head(features),
         )

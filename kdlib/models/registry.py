@@ -149,6 +149,7 @@ def _infer_iat(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         "blocks": len({key.split(".")[1] for key in state_dict if key.startswith("mul_blocks.")}),
         "centred": True,
         "guarded": False,
+        "most_gamma": 1.0,
         "folded": "global_refine.2.weight" not in state_dict,
     }
 
