@@ -259,6 +259,9 @@ def test_each_row_tells_the_command_that_made_it_and_nothing_of_the_machine(eval
     assert {row["command"] for row in first.values()} == {command.format(tmp_path.name)}
     both = evaluate(*seeds[1:], "--as", "ours", "--append", "--denoise", "0.5")
     assert both["student"]["command"] == command.format(tmp_path.name)
+    # What needs no training is not scored a second time.
+    assert both["gamma 0.3"] == first["gamma 0.3"]
+    assert list(both)[: len(first)] == list(first)
     assert "seed1/student.safetensors seed2/student.safetensors" in both["ours"]["command"]
     assert "--as ours" in both["ours"]["command"]
     assert both["ours"]["command"].endswith("--append")

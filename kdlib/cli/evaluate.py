@@ -103,11 +103,15 @@ def evaluate(
     ] = None,
     time: Annotated[bool, typer.Option(help="Also measure milliseconds at 1920×1080, through the Enhancer.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the scores to this JSON file.")] = None,
-    append: Annotated[bool, typer.Option(help="Keep the rows of other methods that the file already has.")] = False,
+    append: Annotated[
+        bool,
+        typer.Option(help="Keep the file's rows of other methods; gamma and CLAHE are not scored again."),
+    ] = False,
 ) -> None:
     """Score models against ground truth, beside gamma curves and CLAHE."""
     from kdlib.catalogue import catalogue
     from kdlib.data.datasets import dark_photos, evaluation_pairs
+    from kdlib.evaluation.classical import classical_methods
     from kdlib.evaluation.leaderboard import check_category
     from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity
     from kdlib.evaluation.report import compare, measure_method, over_seeds
@@ -157,7 +161,10 @@ def evaluate(
             return found
 
         with console.status("scoring …"):
-            rows = compare({}, pairs, adaptivity=adaptivity)
+            # What needs no training scores the same every time: an appended file has it already.
+            known = {row["method"] for row in earlier}
+            classical = {name: method for name, method in classical_methods().items() if name not in known}
+            rows = compare({}, pairs, classical, adaptivity=adaptivity)
             measured = [measure(label) for label in loaded]
             if together:
                 for variant in measured[0]:
@@ -168,7 +175,10 @@ def evaluate(
                 # Seeds of one method take the same time.
                 shown = {together: next(iter(loaded.values()))} if together else loaded
                 threads = available_threads()
-                times = milliseconds_1080p(timed_methods(shown, amounts, threads), threads=threads)
+                wanted = {row["method"] for row in rows}
+                methods = timed_methods(shown, amounts, threads)
+                methods = {name: method for name, method in methods.items() if name in wanted}
+                times = milliseconds_1080p(methods, threads=threads)
                 for row in rows:
                     if row["method"] in times:
                         row |= {"ms_1080p": times[row["method"]], "threads": threads}
