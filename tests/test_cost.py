@@ -1,11 +1,16 @@
 """Multiply-adds against sums by hand, and times as rows."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from kdlib.cli import app
 from kdlib.evaluation import cost, milliseconds, multiply_adds
 from kdlib.models import create_model
+from kdlib.weights import save_model
 
 
 def test_multiply_adds_of_layers_by_hand():
@@ -74,3 +79,24 @@ def test_each_network_runs_on_a_photo_of_the_size():
 def test_nothing_to_time_is_refused(arguments):
     with pytest.raises(ValueError, match="at least one"):
         milliseconds(**{"models": {"a": nn.Identity()}, "sizes": [(4, 4)], **arguments})
+
+
+def test_the_command_writes_a_row_for_each_network_and_size(tmp_path):
+    torch.manual_seed(0)
+    student = save_model(create_model("iat-student", width=4, global_width=4), tmp_path / "student.safetensors")
+    out = tmp_path / "cost.json"
+    arguments = ["cost", "student-565", str(student), "--fold", "--size", "24x16", "--size", "40x8", "--repeats", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--threads", "1", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    content = json.loads(out.read_text(encoding="utf-8"))
+    names = ["student-565", "student", "student, folded"]
+    assert [(row["method"], row["width"], row["height"]) for row in content["rows"]] == [
+        (name, *size) for size in ((24, 16), (40, 8)) for name in names
+    ]
+    plain, folded = content["rows"][1:3]
+    assert plain["multiply_adds"] == folded["multiply_adds"] > 0
+    assert plain["parameters"] > folded["parameters"]
+    assert content["command"].startswith("kdlib cost student-565 ")
+    refused = CliRunner().invoke(app, ["cost", "student-565", "--size", "big"])
+    assert refused.exit_code == 1
+    assert "size 'big' is unknown" in " ".join(refused.output.split())

@@ -7,6 +7,7 @@ import typer
 
 from kdlib.cli import weights
 from kdlib.cli.benchmark import benchmark
+from kdlib.cli.cost import cost
 from kdlib.cli.enhance import enhance
 from kdlib.cli.evaluate import evaluate
 from kdlib.cli.report import report
@@ -19,4 +20,5 @@ app.command()(camera)
 app.command()(evaluate)
 app.command()(report)
 app.command()(benchmark)
+app.command()(cost)
 app.add_typer(weights.app, name="weights")

@@ -152,7 +152,7 @@ def benchmark(
     """
     if repeats < 1 or threads < 1:
         raise ValueError(f"repeats and threads are at least 1, not {repeats} and {threads}")
-    shapes = {size: _shape(size) for size in sizes}
+    shapes = {size: parse_size(size) for size in sizes}
     loaded = load_model(model)
     if isinstance(loaded, IAT | IATStudent):
         for size, (width, height) in shapes.items():
@@ -250,7 +250,12 @@ def speed_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shape(size: str) -> tuple[int, int]:
+def parse_size(size: str) -> tuple[int, int]:
+    """Width and height of a size in ``SIZES`` or of ``WIDTHxHEIGHT``.
+
+    Raises:
+        ValueError: neither of them.
+    """
     if size in SIZES:
         return SIZES[size]
     width, _, height = size.replace("×", "x").partition("x")

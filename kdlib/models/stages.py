@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -59,7 +60,8 @@ def apply_colour_and_gamma(image: Tensor, colour: Tensor, gamma: Tensor) -> Tens
     """
     # Half precision has no 1e-8, and under autocast the photo itself would be rounded to eight bits of mantissa.
     work = torch.promote_types(image.dtype, torch.float32)
-    with torch.autocast(image.device.type, enabled=False):
+    kind = image.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         mixed = (colour.to(work) @ image.to(work).flatten(2)).view_as(image)
         power = gamma.to(work).clamp(*GAMMA_RANGE)[:, :, None, None]
         return mixed.clamp(BLACK, 1).pow(power).to(image.dtype)

@@ -1,0 +1,58 @@
+"""``kdlib cost``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdlib.cli._output import console, fail, shown_command
+
+COLUMNS = {
+    "method": ("network", "s"),
+    "at": ("photo", "s"),
+    "parameters": ("parameters", ",d"),
+    "giga": ("multiply-adds, G", ".2f"),
+    "ms": ("ms", ",.1f"),
+    "times_faster": ("times as fast", ".2f"),
+}
+
+
+def cost(
+    context: typer.Context,
+    models: Annotated[list[str], typer.Argument(help="Names or weights files; the others are beside the first.")],
+    size: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT; repeatable. Default: 600x400.")] = None,
+    fold: Annotated[bool, typer.Option(help="Also time networks with their batch norm folded.")] = False,
+    repeats: Annotated[int, typer.Option(help="Measured runs of each network; the median counts.")] = 9,
+    threads: Annotated[int, typer.Option(help="Threads for PyTorch.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+) -> None:
+    """What networks cost, as PyTorch runs them: parameters, multiply-adds, and time, measured in turns."""
+    from rich.markdown import Markdown
+
+    from kdlib.cli.evaluate import label_models
+    from kdlib.evaluation.benchmark import parse_size
+    from kdlib.evaluation.cost import milliseconds, multiply_adds
+    from kdlib.evaluation.report import markdown_table
+    from kdlib.files import write_json
+    from kdlib.models import IATStudent
+    from kdlib.weights import load_model
+
+    try:
+        sizes = [parse_size(text) for text in size or ["600x400"]]
+        networks = {label: load_model(name) for label, name in label_models(models).items()}
+        if fold:
+            students = {label: model for label, model in networks.items() if isinstance(model, IATStudent)}
+            networks |= {f"{label}, folded": model.folded() for label, model in students.items()}
+        with console.status("timing …"):
+            rows = milliseconds(networks, sizes, repeats=repeats, threads=threads)
+            for row in rows:
+                row["multiply_adds"] = multiply_adds(networks[row["method"]], row["height"], row["width"])
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+    shown = [{**row, "at": f"{row['width']}×{row['height']}", "giga": row["multiply_adds"] / 1e9} for row in rows]
+    console.print(Markdown(markdown_table(shown, COLUMNS)))
+    if out is not None:
+        write_json(out, {"command": shown_command(context), "threads": threads, "rows": rows})
+        console.print(f"written to {out}")
