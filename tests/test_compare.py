@@ -20,6 +20,7 @@ def images_of(page):
 
 
 def test_every_photo_gets_a_row_and_few_photos_a_page():
+    plt.close("all")  # what other tests have left open
     pages = comparison_pages(photos(5), lambda photo: photo**0.2, per_page=2)
     assert [len(page.axes) for page in pages] == [10, 10, 5]
     assert [ax.get_title() for ax in pages[0].axes[:5]] == ["input", "gamma 0.3", "gamma 0.4", "gamma 0.5", "ours"]
