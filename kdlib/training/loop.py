@@ -320,9 +320,8 @@ def fit(
             best_state = {name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()}
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
-            if preview and config.due(
-                config.preview_every, epoch + 1
-            ):  # before the checkpoint, or a resumed run lacks it
+            # Before the checkpoint: a run that is stopped between the two and goes on would lack the picture.
+            if preview and config.due(config.preview_every, epoch + 1):
                 write_preview(preview, candidate, folder, epoch + 1)
             write_history(folder / "history.csv", run.history)
             save_checkpoint(checkpoint(), folder / "last.ckpt")
