@@ -17,6 +17,7 @@ from kdlib.training.distill_stages import (
     distill_stages,
     load_fixed_pairs,
     random_window,
+    recipe,
     recompose,
 )
 
@@ -129,6 +130,8 @@ def test_an_interrupted_run_continues_to_the_same_bits(student, pairs_dir, tmp_p
         {"distance": "mse"},
         {"side": 16},
         {"noise_gain": 1.5},
+        {"whole": 0.9},
+        {"asked_at": (48, 32)},
         {"schedule": ProgressiveWeights({"truth": 1}, {"truth": 1})},
         {"teacher": None},
     ],
@@ -175,6 +178,8 @@ def test_a_network_without_stages_is_refused(role):
         ({"side": 8}, "side is from 16 up to size, 32, not 8"),
         ({"side": 40}, "side is from 16 up to size, 32, not 40"),
         ({"noise_gain": 0.5}, "noise_gain is from 1"),
+        ({"whole": 1.5}, "whole is a share from 0 to 1, not 1.5"),
+        ({"asked_at": (600, 8)}, "asked_at is a width and a height from 16 up, not 600x8"),
         ({"distance": "l3"}, "choose from l1, smooth-l1, mse"),
         ({"pairs": "fake"}, "fake"),
         ({"pairs": "real"}, "data_dir"),
@@ -207,7 +212,7 @@ def test_everything_that_belongs_to_a_photo_gets_the_same_window_flip_and_turn()
     generator = torch.Generator().manual_seed(0)
     corners = set()
     for _ in range(60):
-        groups = random_window(markers(), 16, generator).chunk(4, dim=1)
+        groups = random_window(markers(), 16, 1 / 3, generator).chunk(4, dim=1)
         assert groups[0].shape == (2, 3, 16, 16)
         assert all(torch.equal(groups[0], group) for group in groups[1:])
         window = groups[0][0]
@@ -218,21 +223,22 @@ def test_everything_that_belongs_to_a_photo_gets_the_same_window_flip_and_turn()
     assert len(corners) == 8  # four turns, each flipped or not
 
 
-def test_windows_differ_in_place_and_size_and_a_third_shows_the_whole_photo():
+@pytest.mark.parametrize("whole", [0, 1 / 3, 0.8])
+def test_windows_differ_in_place_and_size_and_a_share_shows_the_whole_photo(whole):
     generator = torch.Generator().manual_seed(1)
     spans, middles = [], []
     for _ in range(300):
-        row = random_window(markers(1), 16, generator)[0, 0]
+        row = random_window(markers(1), 16, whole, generator)[0, 0]
         spans.append(float(row.max() - row.min()))
         middles.append(float(row.mean()))
     spans = torch.tensor(spans)
     assert spans.min() < 0.55  # hardly more than half of the photo
-    assert (spans > 0.93).float().mean() == pytest.approx(1 / 3 + 2 / 3 * 2 / 17, abs=0.08)
-    assert torch.tensor(middles).std() > 0.05
+    assert (spans > 0.93).float().mean() == pytest.approx(whole + (1 - whole) * 2 / 17, abs=0.08)
+    assert torch.tensor(middles).std() > 0.05 or whole > 0.5
 
 
 def test_a_window_of_the_photos_own_side_is_the_photo_turned():
-    window = random_window(markers(1, 16), 16, torch.Generator().manual_seed(0))
+    window = random_window(markers(1, 16), 16, 0.5, torch.Generator().manual_seed(0))
     assert window[0, 0].sort().values.unique().equal(markers(1, 16)[0, 0].unique())
 
 
@@ -246,7 +252,7 @@ def see_batch(noise_gain, dark, truth, answers, noise, seed=0, side=32, **argume
             return {}
 
     schedule = ProgressiveWeights({"truth": 1}, {"truth": 1})
-    objective = StagesObjective(schedule, Catch(), side, noise_gain, **arguments)
+    objective = StagesObjective(schedule, Catch(), side, whole=0.5, noise_gain=noise_gain, **arguments)
     generator = torch.Generator().manual_seed(seed)
     objective(lambda photo: (photo, None), (dark, truth, *answers, noise), None, generator)
     return caught
@@ -271,6 +277,36 @@ def test_the_teachers_answers_stay_those_of_the_photo(centred):
         )
         direct = recompose(centred, caught["seen"], *caught["stages"][:2], *answers[2:])[0]
         torch.testing.assert_close(caught["taught"], direct)
+
+
+def test_a_teacher_that_is_asked_at_another_size_answers_as_it_does_there():
+    teacher = small_teacher()
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, 3, 4, 4, generator=generator)
+    dark = F.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(0, 1).mul(80).byte()
+    asked = ask_in_stages(teacher, dark, torch.device("cpu"), asked_at=(96, 64))
+    assert [answer.shape[2:] for answer in asked[:2]] == [(32, 32)] * 2
+    with torch.no_grad():
+        large = F.interpolate(dark.float() / 255, size=(64, 96), mode="bicubic", antialias=True).clamp(0, 1)
+        enhanced, stages = teacher(large)
+    torch.testing.assert_close(asked[2], stages.colour)
+    torch.testing.assert_close(asked[3], stages.gamma)
+    recomposed = recompose(False, dark.float() / 255, *(answer.float() for answer in asked))[0]
+    small = F.interpolate(enhanced, size=(32, 32), mode="bicubic", antialias=True)
+    assert (recomposed - small).abs().mean() < 0.01
+    as_they_are = ask_in_stages(teacher, dark, torch.device("cpu"))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(as_they_are, ask_in_stages(teacher, dark, torch.device("cpu"), (32, 32)), strict=True)
+    )
+    assert not torch.equal(as_they_are[0], asked[0])
+
+
+def test_the_truth_can_weigh_less_than_the_teacher():
+    full, less = recipe(), recipe(truth=0.25)
+    for end in ("early", "late"):
+        for level, weight in getattr(full, end).items():
+            assert getattr(less, end)[level] == weight * (0.25 if level.startswith("truth") else 1)
 
 
 def flat_batch(count, side=32):

@@ -13,9 +13,9 @@ from kdlib.losses import LayerFeatures
 from kdlib.models import IAT, create_model
 from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, distill, make_recipe, pretrain, train_pairs
 from kdlib.training import loop as loop_module
+from kdlib.training.config import centralise_gradients, make_schedule
 from kdlib.training.distill import DistillationObjective, cache_teacher
 from kdlib.training.initialise import initialise_from_data
-from kdlib.training.loop import make_schedule
 from kdlib.training.pretrain import augment, fresh_model, split
 from kdlib.training.preview import preview_of, write_preview
 from kdlib.weights import save_model
@@ -427,6 +427,97 @@ def test_photos_stay_in_32_bits_under_mixed_precision(photos):
     config = LoopConfig(**{**QUICK, "epochs": 1, "precision": "bf16-mixed"})
     loop_module.fit(create_model("nano-161"), objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s", config)
     assert set(seen) == {(torch.float32, torch.float32)}
+
+
+def test_centralised_gradients_have_mean_zero_for_each_output_and_biases_stay():
+    layer = torch.nn.Conv2d(3, 4, 3)
+    layer(torch.rand(2, 3, 8, 8)).square().mean().backward()
+    before, bias = layer.weight.grad.clone(), layer.bias.grad.clone()
+    centralise_gradients(layer.parameters())
+    torch.testing.assert_close(layer.weight.grad, before - before.mean(dim=(1, 2, 3), keepdim=True))
+    assert before.mean(dim=(1, 2, 3)).abs().min() > 1e-4
+    assert layer.weight.grad.mean(dim=(1, 2, 3)).abs().max() < 1e-7
+    assert torch.equal(layer.bias.grad, bias)
+
+
+def test_training_can_centralise_its_gradients(teacher, photos):
+    settings = {"photos": photos, "epochs": 2, "optimiser": "adam", **QUICK}
+    plain, centralised = (distill("nano-161", teacher, centralise=value, **settings).model for value in (False, True))
+    assert not torch.equal(weights_of(plain), weights_of(centralised))
+
+
+def test_half_precision_is_refused_where_there_is_no_cuda(photos):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="'16-mixed' needs a CUDA device, this is 'cpu'"):
+        pretrain("nano-161", photos=photos, precision="16-mixed", **QUICK)
+
+
+def half_on_cpu(monkeypatch):
+    """Fabric's half precision with its scaler, which it only offers for CUDA, on the CPU, which PyTorch can do."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    fabrics = []
+
+    def make(device, precision):
+        fabrics.append(Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu")]))
+        return fabrics[-1]
+
+    monkeypatch.setattr(loop_module, "make_fabric", make)
+    return fabrics
+
+
+def test_half_precision_scales_its_loss_and_lowers_the_scale_after_an_overflow(photos, monkeypatch):
+    from torch.utils.data import TensorDataset
+
+    fabrics, called = half_on_cpu(monkeypatch), []
+
+    def objective(model, batch, average, generator):
+        called.append(fabrics[-1]._precision.scaler.get_scale())
+        _, curve_map = model(batch[0].float() / 255)
+        # A gradient that is finite by itself, and not once it is scaled by 2¹⁶.
+        return {"loss": curve_map.square().mean() * (1e34 if len(called) == 2 else 1)}
+
+    config = LoopConfig(**{**QUICK, "epochs": 2, "precision": "16-mixed", "clip_norm": 0.5})
+    model = create_model("nano-161")
+    before = weights_of(model)
+    run = loop_module.fit(model, objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s", config)
+    assert called[:2] == [2.0**16, 2.0**16]
+    assert called[2] == 2.0**15
+    assert run.skipped_batches == 1
+    assert not torch.equal(weights_of(run.model), before)
+    assert run.precision == "16-mixed"
+
+
+def test_the_scale_of_half_precision_goes_on_with_a_run(photos, tmp_path, monkeypatch):
+    from torch.utils.data import TensorDataset
+
+    fabrics, scales, validated = half_on_cpu(monkeypatch), [], []
+
+    def objective(model, batch, average, generator):
+        scales.append(fabrics[-1]._precision.scaler.get_scale())
+        _, curve_map = model(batch[0].float() / 255)
+        return {"loss": curve_map.square().mean()}
+
+    def validate(model):
+        validated.append(model)
+        if len(validated) == 1:
+            fabrics[-1]._precision.scaler.update(1024.0)
+        if len(validated) == 2:
+            raise KeyboardInterrupt
+        return {"s": 0.0}
+
+    def run():
+        config = LoopConfig(**{**QUICK, "epochs": 2, "precision": "16-mixed", "resume": True})
+        loop_module.fit(create_model("nano-161"), objective, TensorDataset(photos), validate, "s", config, tmp_path)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert scales[0] == 2.0**16
+    scales.clear()
+    run()
+    assert set(scales) == {1024.0}
 
 
 @pytest.mark.parametrize("objective", ["zero-dce", "zero-dce-absolute", "zero-dce-official"])

@@ -1,7 +1,8 @@
 """Stage 1, stage 2, supervised training on pairs, and the loop that all use."""
 
+from kdlib.training.config import LoopConfig
 from kdlib.training.distill import distill
-from kdlib.training.loop import LoopConfig, NonFiniteLossError, Run
+from kdlib.training.loop import NonFiniteLossError, Run
 from kdlib.training.pairs import train_pairs
 from kdlib.training.pretrain import pretrain
 from kdlib.training.recipes import RECIPES, Recipe, make_recipe

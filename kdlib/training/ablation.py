@@ -30,8 +30,9 @@ from kdlib.files import write_json
 from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE, apply_curve
+from kdlib.training.config import LoopConfig
 from kdlib.training.distill import darken_once, distill
-from kdlib.training.loop import LoopConfig, make_fabric
+from kdlib.training.loop import make_fabric
 from kdlib.training.pairs import targets, train_pairs
 from kdlib.training.pretrain import at_scale, digest, pretrain
 from kdlib.training.recipes import Recipe, make_recipe
@@ -240,7 +241,7 @@ def run_ablation(
         eval_dir: a folder with ``low/`` and ``high/``, or None for the embedded pairs; for reporting only.
         seeds: of the student's weights, the darkening and the order of the photos.
         limit, size: training photos, and their side in pixels.
-        epochs, device, loop: see :class:`~kdlib.training.loop.LoopConfig`.
+        epochs, device, loop: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
         What the file holds: ``settings``, ``variants``, ``yardsticks`` (the teacher's scores, and the fidelity of one

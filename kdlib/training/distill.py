@@ -26,7 +26,8 @@ from kdlib.losses.distillation import (
 from kdlib.losses.perceptual import PerceptualLoss
 from kdlib.losses.zero_reference import ZeroReferenceLoss
 from kdlib.models import ZeroDCE, apply_curve
-from kdlib.training.loop import LoopConfig, Run, fit, make_fabric
+from kdlib.training.config import LoopConfig
+from kdlib.training.loop import Run, fit, make_fabric
 from kdlib.training.pretrain import AUGMENTATIONS, at_scale, augment, digest, fresh_model, pretrain, split
 from kdlib.training.preview import preview_of
 from kdlib.training.recipes import Recipe, make_recipe
@@ -204,7 +205,7 @@ def distill(
         limit: use at most so many photos.
         validation_fraction: share of the photos kept back; the epoch with the highest fidelity on them wins.
         alpha, beta, perceptual, pretrain_epochs: replace the recipe's own.
-        epochs, ema_decay, settings: see :class:`~kdlib.training.loop.LoopConfig`.
+        epochs, ema_decay, settings: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
         The run; its history has ``fidelity`` (PSNR to the teacher in dB) and ``task_loss`` on the validation photos.

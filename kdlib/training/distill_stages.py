@@ -18,30 +18,29 @@ from kdlib.losses.levels import EARLY_WEIGHTS, LATE_WEIGHTS, TO_TRUTH, LevelLoss
 from kdlib.models import IAT, IATStudent, create_model
 from kdlib.models.stages import Stages, compose
 from kdlib.noise import measure_noise
-from kdlib.training.loop import LoopConfig, Run, fit, make_fabric
+from kdlib.training.config import LoopConfig
+from kdlib.training.loop import Run, fit, make_fabric
 from kdlib.training.pairs import VALIDATION_DARKENING, load_training_set
 from kdlib.training.pretrain import digest
 from kdlib.training.preview import preview_of
 from kdlib.weights import resolve_model
 
-# A third of the batches show whole photos, because colour and gamma belong to those.
-WHOLE = 1 / 3
 
-
-def random_window(columns: Tensor, side: int, generator: torch.Generator) -> Tensor:
+def random_window(columns: Tensor, side: int, whole: float, generator: torch.Generator) -> Tensor:
     """The same random window, flip and quarter turn of everything that belongs to a photo.
 
     Args:
         columns: B×C×S×S, all that is to stay aligned.
-        side: of the result. For a third of the calls the window is the whole photo, shrunk; else its side is drawn
-            from ``side`` to S.
+        side: of the result.
+        whole: for this share of the calls the window is the whole photo, shrunk; else its side is drawn from ``side``
+            to S.
 
     Returns:
         B×C×side×side.
     """
     full = columns.shape[-1]
-    whole, zoom, top, left, flip, turn = torch.rand(6, generator=generator, device=generator.device).tolist()
-    kept = full if whole < WHOLE else side + int(zoom * (full - side + 1))
+    drawn, zoom, top, left, flip, turn = torch.rand(6, generator=generator, device=generator.device).tolist()
+    kept = full if drawn < whole else side + int(zoom * (full - side + 1))
     top, left = int(top * (full - kept + 1)), int(left * (full - kept + 1))
     window = columns[..., top : top + kept, left : left + kept]
     if kept != side:
@@ -60,9 +59,16 @@ class StagesObjective:
     """
 
     def __init__(
-        self, schedule: ProgressiveWeights, losses: LevelLosses, side: int, noise_gain: float, *, centred: bool = False
+        self,
+        schedule: ProgressiveWeights,
+        losses: LevelLosses,
+        side: int,
+        *,
+        whole: float,
+        noise_gain: float,
+        centred: bool = False,
     ) -> None:
-        self.schedule, self.losses, self.side, self.noise_gain = schedule, losses, side, noise_gain
+        self.schedule, self.losses, self.side, self.whole, self.noise_gain = schedule, losses, side, whole, noise_gain
         self.centred = centred
         self.weights = schedule(0.0)
 
@@ -75,7 +81,7 @@ class StagesObjective:
     ) -> dict[str, Tensor]:
         dark, truth, multiply, add, colour, gamma, noise = batch
         columns = torch.cat([dark.float() / 255, truth.float() / 255, multiply.float(), add.float()], dim=1)
-        seen, truth, multiply, add = random_window(columns, self.side, generator).split(3, dim=1)
+        seen, truth, multiply, add = random_window(columns, self.side, self.whole, generator).split(3, dim=1)
         with torch.autocast(seen.device.type, enabled=False):  # or the targets would be rounded to half precision
             taught = recompose(self.centred, seen, multiply, add, colour, gamma)
         if self.noise_gain > 1:
@@ -94,18 +100,35 @@ def recompose(centred: bool, photos: Tensor, *answers: Tensor) -> tuple[Tensor, 
 
 
 @torch.no_grad()
-def ask_in_stages(teacher: nn.Module, dark: Tensor, device: torch.device) -> tuple[Tensor, ...]:
-    """What a teacher makes of photos N×3×S×S uint8: multiply and add maps in half precision, colour, gamma."""
+def ask_in_stages(
+    teacher: nn.Module, dark: Tensor, device: torch.device, asked_at: tuple[int, int] | None = None
+) -> tuple[Tensor, ...]:
+    """What a teacher makes of photos N×3×S×S uint8: multiply and add maps in half precision, colour, gamma.
+
+    Args:
+        asked_at: width and height at which it sees the photos; its maps are brought back to S×S. None: as they are.
+    """
     answers: list[Stages] = []
     for batch in dark.split(4):
-        _, stages = teacher(batch.to(device).float() / 255)
+        seen = batch.to(device).float() / 255
+        if asked_at:
+            seen = resize(seen, asked_at[::-1]).clamp(0, 1)
+        _, stages = teacher(seen)
         answers.append(Stages(*(part.cpu() for part in stages)))
+    side = dark.shape[-1]
     return (
-        torch.cat([part.multiply.half() for part in answers]),
-        torch.cat([part.add.half() for part in answers]),
+        torch.cat([resize(part.multiply, (side, side)).clamp_min(0).half() for part in answers]),
+        torch.cat([resize(part.add, (side, side)).half() for part in answers]),
         torch.cat([part.colour for part in answers]),
         torch.cat([part.gamma for part in answers]),
     )
+
+
+def resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """B×C×H×W at another height and width: bicubic, averaging where it shrinks; may leave the range by a little."""
+    if planes.shape[2:] == size:
+        return planes
+    return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 
 def load_fixed_pairs(
@@ -129,13 +152,13 @@ def noise_levels(photos: Tensor) -> Tensor:
     return torch.tensor(luminance) * (4 / 6**0.5)
 
 
-def recipe(*, with_teacher: bool = True) -> ProgressiveWeights:
-    """The weights that :func:`distill_stages` uses unless told otherwise."""
+def recipe(*, with_teacher: bool = True, truth: float = 1.0) -> ProgressiveWeights:
+    """The weights that :func:`distill_stages` uses unless told otherwise; those to the truth are multiplied."""
     ends = [
-        {level: weight for level, weight in end.items() if with_teacher or level in TO_TRUTH}
+        {level: weight * (truth if level in TO_TRUTH else 1) for level, weight in end.items()}
         for end in (EARLY_WEIGHTS, LATE_WEIGHTS)
     ]
-    return ProgressiveWeights(*ends)
+    return ProgressiveWeights(*({k: w for k, w in end.items() if with_teacher or k in TO_TRUTH} for end in ends))
 
 
 def distill_stages(
@@ -149,6 +172,8 @@ def distill_stages(
     distance: str = "l1",
     size: int = 256,
     side: int = 128,
+    whole: float = 1 / 3,
+    asked_at: tuple[int, int] | None = None,
     noise_gain: float = 1.0,
     limit: int | None = None,
     validation_fraction: float = 0.1,
@@ -172,11 +197,14 @@ def distill_stages(
         distance: ``l1``, ``smooth-l1`` or ``mse``; see :class:`~kdlib.losses.levels.LevelLosses`.
         size: side of the photos in memory.
         side: of the windows that are trained on, at most ``size``.
+        whole: share of the batches that show whole photos, because colour and gamma belong to those.
+        asked_at: width and height at which the teacher sees the photos, for example those it was trained at; its maps
+            are brought back to ``size``. None: as the student's.
         noise_gain: the student's input gets noise until it has up to so many times what was measured in the photo; the
             targets do not. Where photos were shrunk, n pixels averaged into one, √n is what the full size would have.
         limit: use at most so many pairs.
         validation_fraction: share of the pairs, whole scenes, kept back; the epoch with the highest PSNR on them wins.
-        epochs, ema_decay, settings: see :class:`~kdlib.training.loop.LoopConfig`; the average of the weights is kept.
+        epochs, ema_decay, settings: see :class:`~kdlib.training.config.LoopConfig`; the average of the weights is kept.
 
     Returns:
         The run; its history has ``validation_psnr`` (to the truth) and, with a teacher, ``fidelity`` to it, in dB.
@@ -187,6 +215,10 @@ def distill_stages(
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, averaged=True, **settings)
     if not 16 <= side <= size:
         raise ValueError(f"side is from 16 up to size, {size}, not {side}")
+    if not 0 <= whole <= 1:
+        raise ValueError(f"whole is a share from 0 to 1, not {whole}")
+    if asked_at and min(asked_at) < 16:
+        raise ValueError(f"asked_at is a width and a height from 16 up, not {asked_at[0]}x{asked_at[1]}")
     if not 1 <= noise_gain <= 10:
         raise ValueError(f"noise_gain is from 1 (no noise is added) to 10, not {noise_gain}")
     torch.manual_seed(config.seed)
@@ -209,9 +241,11 @@ def distill_stages(
     dark, truth = load_fixed_pairs(pairs, data_dir, size, limit, config.seed)
     device = make_fabric(config.device, config.precision).device
     master.to(device)
-    answers = ask_in_stages(master, dark, device)
+    answers = ask_in_stages(master, dark, device, asked_at)
     train, held = split_scenes(truth, validation_fraction, config.seed)
-    objective = StagesObjective(weights, LevelLosses(distance), side, noise_gain, centred=master.centred)
+    objective = StagesObjective(
+        weights, LevelLosses(distance), side, whole=whole, noise_gain=noise_gain, centred=master.centred
+    )
     columns = (dark, truth, *answers, noise_levels(dark))
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -242,6 +276,8 @@ def distill_stages(
             "schedule": repr(weights),
             "distance": distance,
             "side": side,
+            "whole": whole,
+            "asked_at": asked_at,
             "noise_gain": noise_gain,
             "photos": digest(dark, truth),
         },

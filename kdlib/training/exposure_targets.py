@@ -18,7 +18,7 @@ from kdlib.data.images import to_tensor
 from kdlib.data.samples import HELD_OUT, sample_crops, sample_photos
 from kdlib.files import write_json
 from kdlib.models import ZeroDCE
-from kdlib.training.loop import LoopConfig
+from kdlib.training.config import LoopConfig
 from kdlib.training.pretrain import digest, pretrain
 
 TARGETS = (0.4, 0.5, 0.6, 0.7)
@@ -129,7 +129,7 @@ def measure_targets(
         bright_dir: photos to look at (:func:`photos_with_bright_areas`), or None for embedded ones.
         model: a curve network by name; it sees photos in their own pixels.
         photos, size: training crops, and their side in pixels.
-        epochs, learning_rate, loop: see :class:`~kdlib.training.loop.LoopConfig`.
+        epochs, learning_rate, loop: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
         What the file holds: ``settings`` and ``rows``, one for each run: ``objective``, ``target``, ``seed``, what

@@ -5,102 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric, seed_everything
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from kdlib.training.checkpoint import load_checkpoint, save_checkpoint, write_history
+from kdlib.training.config import OPTIMISERS, LoopConfig, centralise_gradients, make_schedule
 from kdlib.training.preview import Preview, write_preview
 
-OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-SCHEDULES = ("one-cycle", "cosine", "step", "plateau", "constant")
 BAD_BATCHES_IN_A_ROW = 10
 
 
 class NonFiniteLossError(RuntimeError):
     """The loss or its gradient was NaN or infinite too many times in a row."""
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How to train. Every field can be given to ``pretrain`` and ``distill`` by name.
-
-    Attributes:
-        epochs: passes over the training set.
-        batch_size: photos in a batch.
-        learning_rate: the peak of the schedule.
-        weight_decay: L2 penalty (decoupled with ``adamw``).
-        optimiser: ``adam`` or ``adamw``.
-        schedule: ``one-cycle`` and ``cosine`` move with every batch; ``step`` divides by ten after each third of the
-            epochs; ``plateau`` halves when five epochs have brought no better score; ``constant``.
-        clip_norm: largest norm of the gradient; 0 turns clipping off.
-        ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
-        averaged: the result is that average instead of the weights themselves; it needs ``ema_decay`` above 0.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true`` or ``bf16-mixed``.
-        seed: of the weights, the order of the photos and every augmentation.
-        resume: continue from ``last.ckpt`` in the output folder, if there is one.
-        progress: show a progress bar.
-        report_every: also print a line after every so many epochs (and the last); 0 prints none.
-        preview_every: write a picture of held-out photos after every so many epochs (and the last); 0 writes none.
-    """
-
-    epochs: int = 24
-    batch_size: int = 16
-    learning_rate: float = 0.01
-    weight_decay: float = 0.0
-    optimiser: str = "adamw"
-    schedule: str = "one-cycle"
-    clip_norm: float = 1.0
-    ema_decay: float = 0.0
-    averaged: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    seed: int = 0
-    resume: bool = False
-    progress: bool = True
-    report_every: int = 0
-    preview_every: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("report_every", 0), ("preview_every", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} is a whole number from {least} up, not {value!r}")
-        for name in ("learning_rate", "weight_decay", "clip_norm", "ema_decay"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} is a number from 0 up, not {value!r}")
-        if self.learning_rate == 0 or self.ema_decay >= 1:
-            raise ValueError("learning_rate must be above 0 and ema_decay below 1")
-        if self.averaged and not self.ema_decay:
-            raise ValueError("averaged=True needs an ema_decay above 0")
-        for name, allowed in (
-            ("optimiser", tuple(OPTIMISERS)),
-            ("schedule", SCHEDULES),
-            ("device", ("auto", "cpu", "cuda", "mps")),
-            ("precision", ("auto", "32-true", "bf16-mixed")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(allowed)}")
-
-    def identity(self) -> dict[str, Any]:
-        """What must be equal for a run to be continued."""
-        free = {"device", "resume", "progress", "report_every", "preview_every"}
-        return {k: v for k, v in asdict(self).items() if k not in free}
-
-    def due(self, every: int, epoch: int) -> bool:
-        """Whether something done every so many epochs (0: never), and after the last, is due after this one."""
-        return every > 0 and (epoch % every == 0 or epoch == self.epochs)
 
 
 @dataclass
@@ -139,7 +64,7 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     """One device and a precision that it can do.
 
     Raises:
-        ValueError: the device is not there.
+        ValueError: the device is not there, or cannot do the precision.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -150,23 +75,9 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     if precision == "auto":
         # On CPUs 32 bits are the reference: bfloat16 is faster on some, and gives other numbers.
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+    if precision == "16-mixed" and device != "cuda":
+        raise ValueError(f"precision '16-mixed' needs a CUDA device, this is {device!r}; choose bf16-mixed or 32-true")
     return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
-
-
-def make_schedule(config: LoopConfig, optimiser: Optimizer, batches: int) -> tuple[LRScheduler | None, bool]:
-    """The learning-rate schedule, and whether it moves with every batch (else with every epoch)."""
-    steps = config.epochs * batches
-    match config.schedule:
-        case "one-cycle":
-            # With fewer than six steps its rising phase would have no length, and PyTorch would divide by it.
-            return OneCycleLR(optimiser, config.learning_rate, total_steps=max(10, steps), pct_start=0.2), True
-        case "cosine":
-            return CosineAnnealingLR(optimiser, steps), True
-        case "step":
-            return StepLR(optimiser, max(1, math.ceil(config.epochs / 3)), gamma=0.1), False
-        case "plateau":
-            return ReduceLROnPlateau(optimiser, mode="max", factor=0.5, patience=5), False
-    return None, False
 
 
 def fit(
@@ -190,7 +101,7 @@ def fit(
         data: a map-style data set; batches are collated from its items and moved to the device.
         validate: scores of the model in evaluation mode, called after every epoch.
         monitor: the score of ``validate`` to select the best epoch by; higher is better.
-        config: see :class:`LoopConfig`.
+        config: see :class:`~kdlib.training.config.LoopConfig`.
         output_dir: gets ``history.csv``, ``last.ckpt`` and ``best.ckpt`` after every epoch, and ``previews/``; None
             writes nothing.
         description: shown before the progress bar.
@@ -233,6 +144,7 @@ def fit(
             "optimiser": optimiser.state_dict(),
             "schedule": schedule.state_dict() if schedule else None,
             "average": average.state_dict() if average else None,
+            "scaler": fabric._precision.state_dict(),  # empty but for 16-mixed
             "best_model": best_state,
             "run": {
                 f.name: getattr(run, f.name) for f in fields(run) if f.name not in {"model", "device", "precision"}
@@ -247,6 +159,7 @@ def fit(
             schedule.load_state_dict(saved["schedule"])
         if average:
             average.load_state_dict(saved["average"])
+        fabric._precision.load_state_dict(saved["scaler"])
         best_state = saved["best_model"]
         for name, value in saved["run"].items():
             setattr(run, name, value)
@@ -280,12 +193,16 @@ def fit(
             finite = bool(loss.isfinite())
             if finite:
                 fabric.backward(loss)
+                if config.centralise:
+                    centralise_gradients(model.parameters())
                 norm = fabric.clip_gradients(
                     wrapped, wrapped_optimiser, max_norm=config.clip_norm or math.inf, error_if_nonfinite=False
                 )
                 finite = bool(torch.as_tensor(norm).isfinite())
+                if finite or config.precision == "16-mixed":
+                    # Half precision's scaler skips the step itself if anything overflowed, and lowers its scale.
+                    wrapped_optimiser.step()
             if finite:
-                wrapped_optimiser.step()
                 if average:
                     average.update_parameters(model)
                 counted, bad_in_a_row = counted + 1, 0

@@ -18,7 +18,8 @@ from kdlib.data.samples import sample_crops
 from kdlib.losses import IlluminationSmoothnessLoss, SSIMLoss
 from kdlib.models import GlanceNet, ZeroDCE, create_model
 from kdlib.models.glance import noise_of
-from kdlib.training.loop import LoopConfig, Run, fit
+from kdlib.training.config import LoopConfig
+from kdlib.training.loop import Run, fit
 from kdlib.training.pretrain import at_scale, digest, fresh_model
 from kdlib.training.preview import preview_of
 
@@ -223,7 +224,7 @@ def train_pairs(
         epochs: of the first part, which trains the curve.
         smoothing_epochs: of the second part, which trains a ``GlanceNet``'s smoothing alone.
         ema_decay: the result is the moving average of the weights with this decay.
-        settings: see :class:`~kdlib.training.loop.LoopConfig`.
+        settings: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
         The last part's run; its history has ``validation_psnr`` on the photos kept back, in dB.

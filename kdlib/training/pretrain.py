@@ -16,8 +16,9 @@ from kdlib.data.datasets import load_photos
 from kdlib.data.degrade import Darkening, darken
 from kdlib.losses.zero_reference import ZeroReferenceLoss
 from kdlib.models import ZeroDCE, create_model
+from kdlib.training.config import LoopConfig
 from kdlib.training.initialise import initialise_from_data
-from kdlib.training.loop import LoopConfig, Run, fit
+from kdlib.training.loop import Run, fit
 from kdlib.training.preview import preview_of
 
 GAMMA_RANGE = (0.5, 1.5)
@@ -135,7 +136,7 @@ def pretrain(
             ever after; 0 sets no limit.
         limit: use at most so many photos.
         validation_fraction: share of the photos kept back to choose the best epoch by the objective.
-        epochs, settings: see :class:`~kdlib.training.loop.LoopConfig`.
+        epochs, settings: see :class:`~kdlib.training.config.LoopConfig`.
 
     Raises:
         ValueError: unknown names, or values out of range; the message says which.

@@ -107,7 +107,7 @@ def run_search(
         data_dir: a folder of photos, or None for crops of the embedded ones.
         eval_dir: a folder with ``low/`` and ``high/``, or None for the embedded photos darkened.
         steps: batches of each run.
-        loop: see :class:`~kdlib.training.loop.LoopConfig`.
+        loop: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
         What the file holds: ``settings`` and ``rows`` with ``validation_psnr``, ``validation_ssim``, ``psnr``, ``ssim``

@@ -1,0 +1,116 @@
+"""How to train: the settings that every recipe shares, and the optimiser and schedule that they stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
+
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+SCHEDULES = ("one-cycle", "cosine", "step", "plateau", "constant")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How to train. Every field can be given to ``pretrain`` and ``distill`` by name.
+
+    Attributes:
+        epochs: passes over the training set.
+        batch_size: photos in a batch.
+        learning_rate: the peak of the schedule.
+        weight_decay: L2 penalty (decoupled with ``adamw``).
+        optimiser: ``adam`` or ``adamw``.
+        schedule: ``one-cycle`` and ``cosine`` move with every batch; ``step`` divides by ten after each third of the
+            epochs; ``plateau`` halves when five epochs have brought no better score; ``constant``.
+        centralise: take the mean from every weight's gradient, see :func:`centralise_gradients`.
+        clip_norm: largest norm of the gradient; 0 turns clipping off.
+        ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
+        averaged: the result is that average instead of the weights themselves; it needs ``ema_decay`` above 0.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true``, ``bf16-mixed``, or
+            ``16-mixed``, half precision with a scaled loss, for older GPUs.
+        seed: of the weights, the order of the photos and every augmentation.
+        resume: continue from ``last.ckpt`` in the output folder, if there is one.
+        progress: show a progress bar.
+        report_every: also print a line after every so many epochs (and the last); 0 prints none.
+        preview_every: write a picture of held-out photos after every so many epochs (and the last); 0 writes none.
+    """
+
+    epochs: int = 24
+    batch_size: int = 16
+    learning_rate: float = 0.01
+    weight_decay: float = 0.0
+    optimiser: str = "adamw"
+    schedule: str = "one-cycle"
+    centralise: bool = False
+    clip_norm: float = 1.0
+    ema_decay: float = 0.0
+    averaged: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    resume: bool = False
+    progress: bool = True
+    report_every: int = 0
+    preview_every: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("report_every", 0), ("preview_every", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is a whole number from {least} up, not {value!r}")
+        for name in ("learning_rate", "weight_decay", "clip_norm", "ema_decay"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} is a number from 0 up, not {value!r}")
+        if self.learning_rate == 0 or self.ema_decay >= 1:
+            raise ValueError("learning_rate must be above 0 and ema_decay below 1")
+        if self.averaged and not self.ema_decay:
+            raise ValueError("averaged=True needs an ema_decay above 0")
+        for name, allowed in (
+            ("optimiser", tuple(OPTIMISERS)),
+            ("schedule", SCHEDULES),
+            ("device", ("auto", "cpu", "cuda", "mps")),
+            ("precision", ("auto", "32-true", "bf16-mixed", "16-mixed")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(allowed)}")
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to be continued."""
+        free = {"device", "resume", "progress", "report_every", "preview_every"}
+        return {k: v for k, v in asdict(self).items() if k not in free}
+
+    def due(self, every: int, epoch: int) -> bool:
+        """Whether something done every so many epochs (0: never), and after the last, is due after this one."""
+        return every > 0 and (epoch % every == 0 or epoch == self.epochs)
+
+
+def make_schedule(config: LoopConfig, optimiser: Optimizer, batches: int) -> tuple[LRScheduler | None, bool]:
+    """The learning-rate schedule, and whether it moves with every batch (else with every epoch)."""
+    steps = config.epochs * batches
+    match config.schedule:
+        case "one-cycle":
+            # With fewer than six steps its rising phase would have no length, and PyTorch would divide by it.
+            return OneCycleLR(optimiser, config.learning_rate, total_steps=max(10, steps), pct_start=0.2), True
+        case "cosine":
+            return CosineAnnealingLR(optimiser, steps), True
+        case "step":
+            return StepLR(optimiser, max(1, math.ceil(config.epochs / 3)), gamma=0.1), False
+        case "plateau":
+            return ReduceLROnPlateau(optimiser, mode="max", factor=0.5, patience=5), False
+    return None, False
+
+
+def centralise_gradients(parameters: Iterable[Tensor]) -> None:
+    """Take from every weight's gradient its mean over the inputs of each output (gradient centralisation, Yong et al.
+    2020), in place; biases and other vectors stay as they are."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.ndim > 1:
+            parameter.grad -= parameter.grad.mean(dim=tuple(range(1, parameter.grad.ndim)), keepdim=True)
