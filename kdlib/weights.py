@@ -64,7 +64,8 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> Any:
 
     Returns:
         A :class:`~kdlib.models.zero_dce.ZeroDCE`, a :class:`~kdlib.models.glance.GlanceNet`, an
-        :class:`~kdlib.models.iat.IAT` or an :class:`~kdlib.models.iat_student.IATStudent`.
+        :class:`~kdlib.models.iat.IAT`, an :class:`~kdlib.models.iat_student.IATStudent`, a
+        :class:`~kdlib.models.msafn.MSAFN` or a :class:`~kdlib.models.msafn.LightMSAFN`.
 
     Raises:
         FileNotFoundError: no such file.

@@ -56,7 +56,14 @@ def test_parameter_count_is_the_published_one(name, expected):
 
 
 def test_every_registered_architecture_is_tested():
-    assert set(ARCHITECTURES) == {*PARAMETERS, "glance-650", "iat", "iat-student"}  # the last in test_glance.py
+    elsewhere = {
+        "glance-650",
+        "iat",
+        "iat-student",
+        "msafn",
+        "light-msafn",
+    }  # in test_glance.py, test_iat.py, test_msafn.py
+    assert set(ARCHITECTURES) == {*PARAMETERS, *elsewhere}
 
 
 @pytest.mark.parametrize(("size", "seen"), [((32, 24), (32, 24)), ((33, 64), (17, 32)), ((400, 600), (22, 32))])

@@ -82,10 +82,27 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
     console.print(Markdown(markdown_table(rows, {"method": columns["method"], **behaviour_columns(rows)})))
 
 
+def write_rows(
+    context: typer.Context, rows: list[dict[str, Any]], earlier: list[dict[str, Any]], data: str, out: Path | None
+) -> None:
+    """Write rows, after earlier ones of other methods, to ``out``, if there is one."""
+    from kdlib.files import write_json
+
+    if out is None:
+        return
+    command = shown_command(context)  # of each row: an appended file has several
+    rows = list({row["method"]: row for row in [*earlier, *({**row, "command": command} for row in rows)]}.values())
+    write_json(out, {"command": "kdlib evaluate", "data": data, "rows": rows})
+    console.print(f"written to {out}")
+
+
 def evaluate(
     context: typer.Context,
     models: Annotated[list[str] | None, typer.Argument(help="Names or weights files; default: all shipped.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with low/ and high/; default: embedded photos.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with low/ and high/ (of sharp photos, to sharpen); default: embedded photos."),
+    ] = None,
     together: Annotated[
         str, typer.Option("--as", help="The models are seeds of one method of this name: one row, mean and deviation.")
     ] = "",
@@ -101,22 +118,28 @@ def evaluate(
     denoise: Annotated[
         list[float] | None, typer.Option(help="Score the Enhancer too, denoising this much; repeatable.")
     ] = None,
-    time: Annotated[bool, typer.Option(help="Also measure milliseconds at 1920×1080, through the Enhancer.")] = False,
+    time: Annotated[
+        bool,
+        typer.Option(help="Also measure milliseconds at 1920×1080, through the Enhancer; to sharpen, per megapixel."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the scores to this JSON file.")] = None,
     append: Annotated[
         bool,
         typer.Option(help="Keep the file's rows of other methods; gamma and CLAHE are not scored again."),
     ] = False,
 ) -> None:
-    """Score models against ground truth, beside gamma curves and CLAHE."""
+    """Score models against ground truth, beside gamma curves and CLAHE.
+
+    Networks that sharpen are scored on --data FOLDER of sharp photos, beside bicubic.
+    """
     from kdlib.catalogue import catalogue
+    from kdlib.cli import _sharpening
     from kdlib.data.datasets import dark_photos, evaluation_pairs
     from kdlib.evaluation.classical import classical_methods
     from kdlib.evaluation.leaderboard import check_category
     from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity
     from kdlib.evaluation.report import compare, measure_method, over_seeds
     from kdlib.evaluation.timing import milliseconds_1080p
-    from kdlib.files import write_json
     from kdlib.inference.threads import available_threads
     from kdlib.models import count_parameters
     from kdlib.weights import load_model
@@ -142,6 +165,22 @@ def evaluate(
         earlier = read_earlier(out, name_of_data) if append and out is not None and out.is_file() else []
         names = label_models(models or list(catalogue()), suffix)
         loaded = {label: load_model(name, **overrides) for label, name in names.items()}
+        if models and _sharpening.all_sharpen(loaded):
+            unsuited = {"--teacher": teacher, "--adaptivity-data": adaptivity_data, "--denoise": denoise}
+            folder = _sharpening.check_options(unsuited, data)
+            with console.status("scoring …"):
+                rows = _sharpening.score_models(
+                    loaded,
+                    folder,
+                    together=together,
+                    category=category,
+                    time=time,
+                    known={r["method"] for r in earlier},
+                )
+            _sharpening.print_table(rows)
+            write_rows(context, rows, earlier, name_of_data, out)
+            return
+        loaded = _sharpening.without_sharpening(loaded)  # all that ship
         master = load_model(teacher) if teacher else None
 
         def measure(label: str) -> dict[str, dict[str, Any]]:
@@ -185,8 +224,4 @@ def evaluate(
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
     print_tables(rows)
-    if out is not None:
-        command = shown_command(context)  # of each row: an appended file has several
-        rows = list({row["method"]: row for row in [*earlier, *({**row, "command": command} for row in rows)]}.values())
-        write_json(out, {"command": "kdlib evaluate", "data": name_of_data, "rows": rows})
-        console.print(f"written to {out}")
+    write_rows(context, rows, earlier, name_of_data, out)

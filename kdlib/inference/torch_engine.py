@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kdlib.inference import kinds
 from kdlib.inference.families import CurveFamily, Engine, GlanceFamily
-from kdlib.models import GlanceNet, Model, ZeroDCE, apply_curve
+from kdlib.models import MSAFN, GlanceNet, Model, ZeroDCE, apply_curve
 from kdlib.noise import measure_noise
 
 TOP = {torch.uint8: 255, torch.uint16: 65535, torch.float32: 1}
@@ -92,6 +92,8 @@ def torch_engine(model: Model, device: torch.device) -> Engine:
         return TorchGlance(model, device)
     if isinstance(model, ZeroDCE):
         return TorchCurves(model, device)
+    if isinstance(model, MSAFN):
+        raise ValueError(f"{model.family} sharpens photos that were enlarged, it does not brighten")
     from kdlib.inference.stages import TorchStages
 
     return TorchStages(model, device)

@@ -3,6 +3,7 @@
 from kdlib.models.glance import GlanceNet
 from kdlib.models.iat import IAT
 from kdlib.models.iat_student import IATStudent
+from kdlib.models.msafn import MSAFN, LightMSAFN
 from kdlib.models.registry import (
     ARCHITECTURES,
     Model,
@@ -18,8 +19,10 @@ from kdlib.models.zero_dce import ZeroDCE, apply_curve
 __all__ = [
     "ARCHITECTURES",
     "IAT",
+    "MSAFN",
     "GlanceNet",
     "IATStudent",
+    "LightMSAFN",
     "Model",
     "Stages",
     "ZeroDCE",

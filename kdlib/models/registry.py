@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from kdlib.models.glance import GlanceNet
 from kdlib.models.iat import IAT
 from kdlib.models.iat_student import IATStudent
+from kdlib.models.msafn import MSAFN, LightMSAFN
 from kdlib.models.zero_dce import ZeroDCE
 
-Model = ZeroDCE | GlanceNet | IAT | IATStudent
-FAMILIES: dict[str, type[ZeroDCE] | type[GlanceNet] | type[IAT] | type[IATStudent]] = {
+Model = ZeroDCE | GlanceNet | IAT | IATStudent | MSAFN
+FAMILIES: dict[str, type[ZeroDCE] | type[GlanceNet] | type[IAT] | type[IATStudent] | type[MSAFN]] = {
     "zero-dce": ZeroDCE,
     "glance": GlanceNet,
     "iat": IAT,
     "iat-student": IATStudent,
+    "msafn": MSAFN,
+    "light-msafn": LightMSAFN,
 }
 # Arguments by name; without a family they are ZeroDCE's.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -29,6 +32,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "glance-650": {"family": "glance"},
     "iat": {"family": "iat"},
     "iat-student": {"family": "iat-student"},
+    "msafn": {"family": "msafn"},
+    "light-msafn": {"family": "light-msafn"},
 }
 
 
@@ -53,10 +58,12 @@ def create_model(name: str, **overrides: Any) -> Any:
 
     Args:
         name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565``, ``nano-161``,
-            ``glance-650``, ``iat`` (91,154) or ``iat-student`` (43,504).
+            ``glance-650``, ``iat`` (91,154), ``iat-student`` (43,504), and for sharpening ``msafn`` (8,753,179) or
+            ``light-msafn`` (456,115).
         overrides: any argument of :class:`~kdlib.models.zero_dce.ZeroDCE` (of
             :class:`~kdlib.models.glance.GlanceNet` for ``glance-650``, of :class:`~kdlib.models.iat.IAT` for ``iat``,
-            of :class:`~kdlib.models.iat_student.IATStudent` for ``iat-student``), for example ``scale_factor=4``.
+            of :class:`~kdlib.models.iat_student.IATStudent` for ``iat-student``, of
+            :class:`~kdlib.models.msafn.MSAFN` for ``msafn`` and ``light-msafn``), for example ``scale_factor=4``.
 
     Raises:
         ValueError: unknown name or argument.
@@ -93,7 +100,9 @@ def infer_architecture(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
 
     With one map shared by all iterations, their number leaves no trace in the tensors: it is taken from the
     registered architecture of the same shape, and is 8 otherwise. Nor do tensors say how IAT and its student see a
-    photo: ``centred`` and ``guarded`` are those of the published LOL-v1 weights and of the published student.
+    photo: ``centred`` and ``guarded`` are those of the published LOL-v1 weights and of the published student. Nor how
+    often MSAFN refines and whether it gives the photo or the difference to it: ``steps``, ``residual`` and ``upscale``
+    are those of the published code.
 
     Raises:
         ValueError: these are not the tensors of a known architecture.
@@ -103,6 +112,8 @@ def infer_architecture(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"family": "glance", "width": int(pooled) // 2, "hidden": int(hidden)}
     if "local_net.conv1.weight" in state_dict or "shared_conv1.weight" in state_dict:
         return _infer_iat(state_dict)
+    if "conv_init.weight" in state_dict:
+        return _infer_msafn(state_dict)
     layers = {key.split(".")[0] for key in state_dict}
     if not layers or layers != {f"e_conv{i}" for i in range(1, len(layers) + 1)}:
         found = ", ".join(sorted(state_dict)[:3]) or "no tensors"
@@ -151,6 +162,19 @@ def _infer_iat(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         "guarded": False,
         "most_gamma": 1.0,
         "folded": "global_refine.2.weight" not in state_dict,
+    }
+
+
+def _infer_msafn(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """:func:`infer_architecture` for MSAFN and its student."""
+    blocks = {key.split(".")[1] for key in state_dict if key.startswith("res_blocks.")}
+    if not blocks:
+        raise ValueError("not the weights of a known architecture ('res_blocks.0.conv1.weight' is missing)")
+    return {
+        "family": "msafn" if "res_blocks.0.conv3.weight" in state_dict else "light-msafn",
+        "width": int(state_dict["conv_init.weight"].shape[0]),
+        "blocks": len(blocks),
+        "recurrent": any(key.startswith("refinement.") for key in state_dict),
     }
 
 

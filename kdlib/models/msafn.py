@@ -1,0 +1,316 @@
+"""MSAFN, which sharpens photos that were enlarged fourfold, and LightMSAFN, a student of a twentieth of its size.
+
+Both work at the full size of the enlarged photo: features at three scales are fused, pass residual blocks, and are then
+refined by a recurrent unit that looks at the same features several times. Structure and names of the layers are those
+of the published code, and of the published file of LightMSAFN.
+
+Every block and every path ends in a gate that weighs its channels by their mean over the whole photo. The mean of a
+part is another one, so that a photo cannot simply be cut into tiles: :meth:`MSAFN.gates` gives the gates of the whole,
+and :meth:`MSAFN.forward` takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib.models.inputs import check_photos
+
+# Sides are multiples of this: the coarsest path sees a quarter of the photo.
+COARSEST = 4
+_SLOPE = 0.2
+
+
+class _Run:
+    """What the gates of one pass through the network are: pooled from what each sees, or given."""
+
+    def __init__(
+        self, given: dict[nn.Module, Tensor] | None = None, *, together: bool = False, whole: bool = False
+    ) -> None:
+        self.given, self.together, self.whole = given, together, whole
+        self.found: list[Tensor] = []
+
+    def values(self, gate: Gate, x: Tensor) -> Tensor:
+        if self.given is not None:
+            return self.given[gate].to(x)
+        values = gate.decide(x.mean(dim=(0, 2, 3) if self.together else (2, 3), keepdim=True))
+        self.found.append(values)
+        return values
+
+
+class Gate(nn.Module):
+    """Channels weighed by factors in (0, 1), which two linear layers get from their means (B×C×H×W → B×C×H×W)."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, width // reduction)
+        self.fc = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.Sigmoid())
+
+    def decide(self, means: Tensor) -> Tensor:
+        """Means of the channels (B×C×1×1) → factors (B×C×1×1)."""
+        return self.fc(means.flatten(1))[:, :, None, None]
+
+    def forward(self, x: Tensor, run: _Run) -> Tensor:
+        return x * run.values(self, x)
+
+
+class DenseBlock(nn.Module):
+    """Three convolutions, each of which sees all before it, a gate, and a shortcut (B×C×H×W → B×C×H×W).
+
+    In training the block is left out with the probability ``drop``, for the whole batch, drawn from PyTorch's
+    generator. As in the published code, what remains is not scaled up.
+    """
+
+    radius = 3
+
+    def __init__(self, width: int, drop: float) -> None:
+        super().__init__()
+        self.drop = drop
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.conv3 = nn.Conv2d(3 * width, width, 3, padding=1)
+        self.gate = Gate(width, 16)
+
+    def forward(self, x: Tensor, run: _Run) -> Tensor:
+        if _left_out(self, run):
+            return x
+        first = F.leaky_relu(self.conv1(x), _SLOPE)
+        second = F.leaky_relu(self.conv2(torch.cat([x, first], dim=1)), _SLOPE)
+        third = F.leaky_relu(self.conv3(torch.cat([x, first, second], dim=1)), _SLOPE)
+        return x + self.gate(third, run)
+
+
+class LightBlock(nn.Module):
+    """Two convolutions, a gate, and a shortcut (B×C×H×W → B×C×H×W); ``drop`` as in :class:`DenseBlock`."""
+
+    radius = 2
+
+    def __init__(self, width: int, drop: float) -> None:
+        super().__init__()
+        self.drop = drop
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.gate = Gate(width, 8)
+
+    def forward(self, x: Tensor, run: _Run) -> Tensor:
+        if _left_out(self, run):
+            return x
+        return x + self.gate(self.conv2(F.leaky_relu(self.conv1(x), _SLOPE)), run)
+
+
+def _left_out(block: DenseBlock | LightBlock, run: _Run) -> bool:
+    # Drawn on the CPU whatever the device, which need not wait for it, and by the generator that the loop seeds.
+    return block.training and not run.whole and block.drop > 0 and bool(torch.rand(()) < block.drop)
+
+
+class Refinement(nn.Module):
+    """A gated recurrent unit of 3×3 convolutions that is shown the same features at every step (B×C×H×W → B×C×H×W).
+
+    Published code convolves the features, beside the state, at every step. They are the same at every step, and the
+    first state is zero: here features are convolved once and the first state never, with half the multiply-adds and,
+    but for rounding, the same result.
+    """
+
+    def __init__(self, width: int, steps: int, *, resets: bool) -> None:
+        super().__init__()
+        self.steps = steps
+        self.conv_z = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.conv_r = nn.Conv2d(2 * width, width, 3, padding=1) if resets else None
+        self.conv_h = nn.Conv2d(2 * width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = x.shape[1]
+
+        def of_state(layer: nn.Conv2d, state: Tensor) -> Tensor:
+            return F.conv2d(state, layer.weight[:, width:], padding=1)
+
+        def of_features(layer: nn.Conv2d) -> Tensor:
+            return F.conv2d(x, layer.weight[:, :width], layer.bias, padding=1)
+
+        update, candidate = of_features(self.conv_z), of_features(self.conv_h)
+        reset = of_features(self.conv_r) if self.conv_r is not None and self.steps > 1 else None
+        state = update.sigmoid() * candidate.tanh()
+        for _ in range(self.steps - 1):
+            share = (update + of_state(self.conv_z, state)).sigmoid()
+            kept = state
+            if self.conv_r is not None and reset is not None:
+                kept = state * (reset + of_state(self.conv_r, state)).sigmoid()
+            state = (1 - share) * state + share * (candidate + of_state(self.conv_h, kept)).tanh()
+        return state
+
+
+class MSAFN(nn.Module):
+    """The teacher: dense blocks, and a recurrent unit with a reset gate.
+
+    Args:
+        width: channels of the three paths; the fused features have twice as many.
+        blocks: residual blocks after the fusion.
+        steps: of the refinement.
+        drop: stochastic depth, the probability with which each block is left out in training.
+        recurrent: with the refinement, as published.
+        residual: the network gives what is to be added to the photo, and training starts from the photo itself. The
+            published code gives the photo anew.
+        upscale: by which factor the photos were enlarged that it sharpens; it is kept with the weights and changes
+            nothing here.
+    """
+
+    family = "msafn"
+    _block: type[DenseBlock] | type[LightBlock] = DenseBlock
+    _reduction, _resets = 16, True
+
+    def __init__(
+        self,
+        width: int = 64,
+        blocks: int = 8,
+        steps: int = 3,
+        *,
+        drop: float = 0.2,
+        recurrent: bool = True,
+        residual: bool = False,
+        upscale: int = 4,
+    ) -> None:
+        super().__init__()
+        if min(width, blocks, steps, upscale) < 1:
+            raise ValueError(
+                f"width, blocks, steps and upscale are at least 1, not {width}, {blocks}, {steps} and {upscale}"
+            )
+        if not 0 <= drop < 1:
+            raise ValueError(f"drop is a probability from 0 to below 1, not {drop}")
+        self.width, self.blocks, self.steps, self.drop = width, blocks, steps, float(drop)
+        self.recurrent, self.residual, self.upscale = recurrent, residual, upscale
+        self.conv_init = nn.Conv2d(3, width, 3, padding=1)
+        self.scale1 = nn.Sequential(*self._path())
+        self.scale2 = nn.Sequential(nn.AvgPool2d(2), *self._path())
+        self.scale3 = nn.Sequential(nn.AvgPool2d(4), *self._path())
+        self.fusion = nn.Sequential(nn.Conv2d(3 * width, 2 * width, 1), nn.LeakyReLU(_SLOPE))
+        self.res_blocks = nn.Sequential(*(self._block(2 * width, self.drop) for _ in range(blocks)))
+        self.refinement = Refinement(2 * width, steps, resets=self._resets) if recurrent else nn.Identity()
+        last = nn.Conv2d(width, 3, 3, padding=1)
+        self.recon = nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.LeakyReLU(_SLOPE), last)
+        if residual:
+            nn.init.zeros_(last.weight)
+            assert last.bias is not None
+            nn.init.zeros_(last.bias)
+
+    def _path(self) -> tuple[nn.Module, nn.Module]:
+        return self._block(self.width, self.drop), Gate(self.width, self._reduction)
+
+    @property
+    def config(self) -> dict[str, int | float | str]:
+        """The arguments that rebuild this architecture, and its family."""
+        names = ("width", "blocks", "steps", "drop", "recurrent", "residual", "upscale")
+        return {"family": self.family, **{name: getattr(self, name) for name in names}}
+
+    @property
+    def reach(self) -> int:
+        """How many pixels around one its result depends on, when gates are given; rounded up to a multiple of 4.
+
+        A tile that was cut out with so many more pixels on each side (or up to the photo's border) gets what the whole
+        photo has there, if its first row and column are multiples of 4, and its other sides are too or are the photo's.
+        """
+        # Of the coarsest path, in its own pixels: the block, and then up to 5 pixels of the photo for bilinear
+        # enlarging (3.5 from centre to centre) and for pooling (1.5).
+        radius = 1 + 5 + COARSEST * self._block.radius + self._block.radius * self.blocks
+        radius += self.steps * (2 if self._resets else 1) if self.recurrent else 0
+        return -(-(radius + 2) // COARSEST) * COARSEST
+
+    def forward(self, image: Tensor, gates: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Sharpen a batch of photos.
+
+        A photo whose sides are no multiples of 4 is continued at its lower and right border for the network, by
+        repeating the last pixel, and cut back.
+
+        Args:
+            image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
+            gates: what :meth:`gates` returned for a larger photo that this is a part of; by default the gates are this
+                photo's own.
+
+        Returns:
+            The sharpened photos, B×3×H×W, not clamped, and the features they were made of, B×2·width×H×W.
+
+        Raises:
+            ValueError: wrong rank, channel count or dtype, or gates of another network or batch.
+        """
+        check_photos(image)
+        run = _Run(None if gates is None else self._given(gates, len(image)))
+        features = self.refinement(self._fused(image, run))
+        height, width = image.shape[-2:]
+        sharpened = self.recon(features)[..., :height, :width]
+        return image + sharpened if self.residual else sharpened, features[..., :height, :width]
+
+    def gates(self, image: Tensor, *, together: bool = False) -> tuple[Tensor, ...]:
+        """The factors of all gates for a batch of photos, as :meth:`forward` takes them.
+
+        Nothing is left out for it in training either.
+
+        Args:
+            image: B×3×H×W, floating point in [0, 1].
+            together: the batch holds tiles of one photo, and each gate looks at the mean over all of them.
+
+        Returns:
+            For each gate B×C×1×1, or 1×C×1×1 of tiles together; in the order of ``modules()``.
+
+        Raises:
+            ValueError: wrong rank, channel count or dtype.
+        """
+        check_photos(image)
+        run = _Run(together=together, whole=True)
+        self._fused(image, run)
+        return tuple(run.found)
+
+    def _given(self, gates: Sequence[Tensor], batch: int) -> dict[nn.Module, Tensor]:
+        modules = [module for module in self.modules() if isinstance(module, Gate)]
+        if len(gates) != len(modules):
+            raise ValueError(f"the network has {len(modules)} gates, not {len(gates)}")
+        for module, values in zip(modules, gates, strict=True):
+            wanted = module.fc[2].out_features
+            if values.ndim != 4 or values.shape[1:] != (wanted, 1, 1) or values.shape[0] not in (1, batch):
+                raise ValueError(
+                    f"expected gates of shape {batch}×{wanted}×1×1 or 1×{wanted}×1×1, "
+                    f"got {'×'.join(map(str, values.shape))}"
+                )
+        return dict(zip(modules, gates, strict=True))
+
+    def _fused(self, image: Tensor, run: _Run) -> Tensor:
+        """Features before the refinement, of the photo continued to multiples of 4."""
+        below, right = (-side % COARSEST for side in image.shape[-2:])
+        seen = F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+        x = self.conv_init(seen)
+        paths = []
+        for path in (self.scale1, self.scale2, self.scale3):
+            *pool, block, gate = path
+            features = gate(block(pool[0](x) if pool else x, run), run)
+            if pool:
+                features = F.interpolate(features, size=x.shape[-2:], mode="bilinear", align_corners=False)
+            paths.append(features)
+        fused = self.fusion(torch.cat(paths, dim=1))
+        for block in self.res_blocks:
+            fused = block(fused, run)
+        return fused
+
+
+class LightMSAFN(MSAFN):
+    """The student: two convolutions in a block instead of three dense ones, and no reset gate in the refinement.
+
+    The arguments are :class:`MSAFN`'s. As published, no block is left out in training.
+    """
+
+    family = "light-msafn"
+    _block = LightBlock
+    _reduction, _resets = 8, False
+
+    def __init__(
+        self,
+        width: int = 32,
+        blocks: int = 3,
+        steps: int = 2,
+        *,
+        drop: float = 0.0,
+        recurrent: bool = True,
+        residual: bool = False,
+        upscale: int = 4,
+    ) -> None:
+        super().__init__(width, blocks, steps, drop=drop, recurrent=recurrent, residual=residual, upscale=upscale)
