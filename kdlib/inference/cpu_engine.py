@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Of the architecture in a weights file. Where there are others, :func:`kdlib.load_model` says what is wrong.
 _ARGUMENTS = {"width", "depth", "iterations", "separable", "shared_map", "skips", "scale_factor", "curve_activation"}
 _NEWER = {"network_side": 0}  # absent in older files
-_IN_TORCH = {"iat", "iat-student"}
+_IN_TORCH = {"iat", "iat-student", "msafn", "light-msafn"}
 _GLANCE_ARGUMENTS = {"width", "hidden", "side"}
 
 
