@@ -1,0 +1,243 @@
+"""Training networks that sharpen: a teacher from sharp images alone, its student from these and the teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib.data.samples import HELD_OUT, sample_photos
+from kdlib.data.scaling import blur, crop_to_multiple
+from kdlib.data.sharp import SharpImages, SharpSet
+from kdlib.data.sharp_pairs import Images, PatchPairs, augment_pair
+from kdlib.evaluation.super_resolution import psnr_y, ssim_y
+from kdlib.losses.distillation import SSIMLoss
+from kdlib.losses.sharpening import SOFT_LOSSES, mimicry
+from kdlib.models import create_model
+from kdlib.models.msafn import MSAFN
+from kdlib.training.config import LoopConfig
+from kdlib.training.loop import Run, fit, make_fabric
+from kdlib.training.pretrain import digest
+from kdlib.training.preview import preview_of
+from kdlib.weights import resolve_model
+
+# Side of the middle of a photo kept back that is scored after every epoch: whole photos take longer than the training.
+JUDGED = 192
+MOST_JUDGED = 12
+
+
+class EmbeddedPhotos:
+    """The embedded photos that are not held out, as sharp images."""
+
+    def __init__(self) -> None:
+        self.photos = [as_planes(photo) for name, photo in sample_photos().items() if name not in HELD_OUT]
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.photos[index]
+
+
+class Chosen:
+    """Some images of a data set, under their own numbers from 0."""
+
+    def __init__(self, images: Images, indices: list[int]) -> None:
+        self.images, self.indices = images, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[self.indices[index]]
+
+
+def as_planes(photo: Any) -> Tensor:
+    """H×W×3 uint8 array → 3×H×W tensor."""
+    return torch.from_numpy(photo).permute(2, 0, 1).contiguous()
+
+
+def split_images(
+    data: str | Path | SharpSet | None, patch: int, fraction: float, seed: int
+) -> tuple[Images, list[Tensor]]:
+    """Images to train on, and the middles of some that are kept back, each 3×S×S uint8 with S ≤ ``JUDGED``.
+
+    Raises:
+        FileNotFoundError, ValueError: no images, or too few to keep any back.
+    """
+    images: Images
+    if data is None:
+        images = EmbeddedPhotos()
+        held = [as_planes(photo) for name, photo in sample_photos().items() if name in HELD_OUT]
+    else:
+        images = data if isinstance(data, SharpSet) else SharpImages(data, in_memory=True, least_side=patch)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()
+        kept = max(1, round(fraction * len(order)))
+        if kept >= len(order):
+            raise ValueError(f"{len(order)} images are too few to train on and to keep some back: give at least 2")
+        held = [images[index] for index in order[: min(kept, MOST_JUDGED)]]
+        images = Chosen(images, order[kept:])
+    side = min(JUDGED, *(min(photo.shape[1:]) for photo in held)) // 4 * 4
+    return images, [middle(photo, side) for photo in held]
+
+
+def middle(photo: Tensor, side: int) -> Tensor:
+    """The middle of C×H×W, C×side×side."""
+    top, left = ((length - side) // 2 for length in photo.shape[1:])
+    return photo[:, top : top + side, left : left + side]
+
+
+class SharpeningObjective:
+    """The terms of a batch: what the student makes of blurred patches, against sharp ones and the teacher's answer.
+
+    Attributes:
+        share: of the teacher's soft loss now, 1 − alpha at the start; ``teacher_decay`` takes it down with the epochs.
+    """
+
+    def __init__(
+        self, teacher: MSAFN | None, *, alpha: float, soft_loss: str, teacher_decay: float, ssim: float, mimic: float,
+        brightness: float, noise: float, upscale: int,
+    ) -> None:  # fmt: skip
+        self.teacher, self.soft, self.structure = teacher, SOFT_LOSSES[soft_loss], SSIMLoss()
+        self.first_share = 0.0 if teacher is None else 1 - alpha
+        self.teacher_decay, self.ssim, self.mimic = teacher_decay, ssim, 0.0 if teacher is None else mimic
+        self.brightness, self.noise, self.upscale = brightness, noise, upscale
+        self.share = self.first_share
+
+    def advance(self, progress: float) -> None:
+        """Take the share that the teacher has when so much of the training, in [0, 1], is done."""
+        self.share = self.first_share * (1 - self.teacher_decay * progress)
+
+    def __call__(
+        self, model: nn.Module, batch: tuple[Tensor, ...], average: nn.Module | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        blurred, sharp = (part.float() / 255 for part in batch)
+        blurred, sharp = augment_pair(
+            blurred, sharp, generator, brightness=self.brightness, noise=self.noise, upscale=self.upscale
+        )
+        blurred = blurred.contiguous(memory_format=torch.channels_last)
+        answer, features = model(blurred)
+        terms = {}
+        if self.share < 1:
+            terms["truth"] = (1 - self.share) * F.l1_loss(answer, sharp)
+        if self.ssim:
+            # Its quotients of variances need 32 bits: half precision would make them noise.
+            with torch.autocast(answer.device.type, enabled=False):
+                terms["truth ssim"] = self.ssim * self.structure(answer.float(), sharp)
+        if self.teacher is not None and (self.share or self.mimic):
+            with torch.no_grad():
+                told, shown = self.teacher(blurred)
+            if self.share:
+                terms["teacher"] = self.share * self.soft(answer.float(), told.float())
+            if self.mimic:
+                terms["mimic"] = self.mimic * mimicry(features, shown)
+        return terms
+
+
+def distill_sharpening(
+    student: str | MSAFN = "light-msafn",
+    teacher: str | Path | MSAFN | None = None,
+    data: str | Path | SharpSet | None = None,
+    output_dir: str | Path | None = None,
+    *,
+    alpha: float = 0.5,
+    soft_loss: str = "l1",
+    teacher_decay: float = 0.0,
+    ssim: float = 0.0,
+    mimic: float = 0.0,
+    patch: int = 96,
+    repeats: int = 8,
+    brightness: float = 0.2,
+    noise: float = 0.0,
+    validation_fraction: float = 0.1,
+    epochs: int = 60,
+    **settings: Any,
+) -> Run:
+    """Train a network that sharpens enlarged photos, with a teacher or from sharp images alone.
+
+    Args:
+        student: a name, or a model, which is trained in place; also the name of a teacher, who has none himself.
+        teacher: a shipped name, the path of a weights file, or a model; None: the sharp images alone teach.
+        data: a folder of sharp images, or a data set of them, such as Vimeo-90K; None for the embedded photos.
+        output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
+        alpha: share of the sharp image's L1 loss; the teacher's soft loss has the rest. Without a teacher it is 1.
+        soft_loss: between student's and teacher's photo: ``l1``, ``mse``, or ``kl``, see
+            :func:`~kdlib.losses.sharpening.softened_divergence`.
+        teacher_decay: how much of the teacher's share is taken away, evenly, until the end: 0 nothing, 1 all of it.
+        ssim: weight of 1 − SSIM to the sharp image.
+        mimic: weight of :func:`~kdlib.losses.sharpening.mimicry` of the teacher's features.
+        patch: side of the patches, a multiple of 4.
+        repeats: patches of each image in an epoch.
+        brightness, noise: see :func:`~kdlib.data.sharp_pairs.augment_pair`.
+        validation_fraction: share of the images that is kept back; the epoch with the highest PSNR (of the luminance,
+            of their middles) wins.
+        epochs, settings: see :class:`~kdlib.training.config.LoopConfig`.
+
+    Returns:
+        The run; its history has ``validation_psnr`` in dB and ``validation_ssim``.
+
+    Raises:
+        ValueError: unknown names, values out of range, or networks that do not sharpen; the message says which.
+    """
+    config = LoopConfig(epochs=epochs, **settings)
+    shares = {"alpha": alpha, "teacher_decay": teacher_decay, "validation_fraction": validation_fraction}
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is a share from 0 to 1, not {value}")
+    for name, value in {"ssim": ssim, "mimic": mimic, "noise": noise}.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} is a number from 0 up, not {value}")
+    if soft_loss not in SOFT_LOSSES:
+        raise ValueError(f"soft_loss {soft_loss!r} is unknown; choose from {', '.join(SOFT_LOSSES)}")
+    torch.manual_seed(config.seed)
+    pupil = create_model(student) if isinstance(student, str) else student
+    master = None if teacher is None else resolve_model(teacher)
+    for role, network in (("student", pupil), ("teacher", master)):
+        if network is not None and not isinstance(network, MSAFN):
+            raise ValueError(f"the {role} does not sharpen: {type(network).__name__}; distil it with `distill`")
+    if master is not None and master.upscale != pupil.upscale:
+        raise ValueError(f"the student sharpens after ×{pupil.upscale}, its teacher after ×{master.upscale}")
+    if master is not None:
+        device = make_fabric(config.device, config.precision).device
+        master = master.to(device).eval().requires_grad_(False)
+    images, held = split_images(data, patch, validation_fraction, config.seed)
+    pairs = PatchPairs(images, patch, upscale=pupil.upscale, repeats=repeats, seed=config.seed)
+    wanted = crop_to_multiple(torch.stack(held).float() / 255, pupil.upscale)
+    given = blur(wanted, pupil.upscale)
+    objective = SharpeningObjective(
+        master, alpha=alpha, soft_loss=soft_loss, teacher_decay=teacher_decay, ssim=ssim, mimic=mimic,
+        brightness=brightness, noise=noise, upscale=pupil.upscale,
+    )  # fmt: skip
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        device = next(model.parameters()).device
+        answers = [model(part.to(device))[0].cpu().clamp(0, 1)[0] for part in given.split(1)]
+        scores = [(psnr_y(a, w), ssim_y(a, w)) for a, w in zip(answers, wanted, strict=True)]
+        return dict(zip(("validation_psnr", "validation_ssim"), torch.tensor(scores).mean(0).tolist(), strict=True))
+
+    def advance(progress: float) -> None:
+        objective.advance(progress)
+        pairs.set_epoch(round(progress * config.epochs))
+
+    return fit(
+        pupil,
+        objective,
+        pairs,
+        validate,
+        "validation_psnr",
+        config,
+        output_dir,
+        description="sharpening",
+        identity={
+            "student": repr(pupil.config),
+            "teacher": None if master is None else digest(*master.state_dict().values()),
+            "losses": f"alpha {alpha}, {soft_loss}, decay {teacher_decay}, ssim {ssim}, mimic {mimic}",
+            "patches": f"{len(pairs)} of {patch}, brightness {brightness}, noise {noise}",
+            "judged": digest(wanted),
+        },
+        preview=preview_of(given, wanted),
+        advance=advance,
+    )
