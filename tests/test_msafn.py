@@ -31,9 +31,10 @@ def vivid(name, seed=0, width=8, blocks=2, **overrides):
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, Gate):
-                module.fc[0].weight.normal_(std=1)
-                module.fc[0].bias.fill_(1)  # so few hidden units would often all be cut off
+                module.fc[0].weight.normal_(std=0.3)
+                module.fc[0].bias.fill_(2)  # so few hidden units would often all be cut off
                 module.fc[2].weight.normal_(std=2)
+                module.fc[2].bias.zero_()
         model.recon[2].weight.normal_(std=0.2)
     return model.eval()
 
@@ -58,7 +59,7 @@ def published(model, x):
             return x + gate(f"{name}.gate", seen[-1])
         return x + gate(f"{name}.gate", conv(f"{name}.conv2", F.leaky_relu(conv(f"{name}.conv1", x), 0.2)))
 
-    first, paths = conv("conv_init", x), []
+    first, paths = conv("conv_init", 2 * x - 1 if model.residual else x), []
     for n, size in ((1, 1), (2, 2), (3, 4)):
         start = int(n > 1)
         path = gate(f"scale{n}.{start + 1}", block(f"scale{n}.{start}", F.avg_pool2d(first, size)))
@@ -94,6 +95,17 @@ def test_the_network_is_the_published_one(name, overrides):
     model, photo = vivid(name, **overrides).double(), random_photo(16, 24, batch=2).double()
     for ours, wanted in zip(model(photo), published(model, photo), strict=True):
         torch.testing.assert_close(ours, wanted, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_at_the_start_of_training_features_differ_from_pixel_to_pixel(name):
+    torch.manual_seed(0)
+    model = create_model(name, width=8, residual=True)
+    photo = random_photo(32, 32, batch=2)
+    answer, features = model(photo)
+    assert torch.equal(answer, photo)
+    assert features.std(dim=(2, 3)).mean() > 0.1
 
 
 @pytest.mark.parametrize("size", SIZES)
