@@ -17,7 +17,6 @@ from kdlib.training.distill_stages import (
     distill_stages,
     load_fixed_pairs,
     random_window,
-    recipe,
     recompose,
 )
 
@@ -300,13 +299,6 @@ def test_a_teacher_that_is_asked_at_another_size_answers_as_it_does_there():
         for a, b in zip(as_they_are, ask_in_stages(teacher, dark, torch.device("cpu"), (32, 32)), strict=True)
     )
     assert not torch.equal(as_they_are[0], asked[0])
-
-
-def test_the_truth_can_weigh_less_than_the_teacher():
-    full, less = recipe(), recipe(truth=0.25)
-    for end in ("early", "late"):
-        for level, weight in getattr(full, end).items():
-            assert getattr(less, end)[level] == weight * (0.25 if level.startswith("truth") else 1)
 
 
 def flat_batch(count, side=32):

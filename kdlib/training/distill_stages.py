@@ -152,13 +152,13 @@ def noise_levels(photos: Tensor) -> Tensor:
     return torch.tensor(luminance) * (4 / 6**0.5)
 
 
-def recipe(*, with_teacher: bool = True, truth: float = 1.0) -> ProgressiveWeights:
-    """The weights that :func:`distill_stages` uses unless told otherwise; those to the truth are multiplied."""
+def recipe(*, with_teacher: bool = True) -> ProgressiveWeights:
+    """The weights that :func:`distill_stages` uses unless told otherwise."""
     ends = [
-        {level: weight * (truth if level in TO_TRUTH else 1) for level, weight in end.items()}
+        {level: weight for level, weight in end.items() if with_teacher or level in TO_TRUTH}
         for end in (EARLY_WEIGHTS, LATE_WEIGHTS)
     ]
-    return ProgressiveWeights(*({k: w for k, w in end.items() if with_teacher or k in TO_TRUTH} for end in ends))
+    return ProgressiveWeights(*ends)
 
 
 def distill_stages(
