@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 # Of the architecture in a weights file. Where there are others, :func:`kdlib.load_model` says what is wrong.
 _ARGUMENTS = {"width", "depth", "iterations", "separable", "shared_map", "skips", "scale_factor", "curve_activation"}
 _NEWER = {"network_side": 0}  # absent in older files
-_IN_TORCH = {"iat", "iat-student"}
+_IN_TORCH = {"iat", "iat-student", "msafn", "light-msafn"}
 _GLANCE_ARGUMENTS = {"width", "hidden", "side"}
 
 
 def cpu_engine(model: str | Path | Model) -> Engine:
-    """The engine for a model's family, from a file without PyTorch where that is possible; IAT and its student run
-    in PyTorch."""
+    """The engine for a model's family, from a file without PyTorch where that is possible; IAT, MSAFN and their
+    students run in PyTorch."""
     engine = _open_without_torch(model) if isinstance(model, str | Path) else None
     if engine is not None:
         return engine

@@ -235,11 +235,23 @@ class MSAFN(nn.Module):
             ValueError: wrong rank, channel count or dtype, or gates of another network or batch.
         """
         check_photos(image)
-        run = _Run(None if gates is None else self._given(gates, len(image)))
-        features = self.refinement(self._fused(image, run))
-        height, width = image.shape[-2:]
-        sharpened = self.recon(features)[..., :height, :width]
-        return image + sharpened if self.residual else sharpened, features[..., :height, :width]
+        return self._sharpened(image, _Run(None if gates is None else self._given(gates, len(image))))
+
+    def with_own_gates(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What :meth:`forward` and :meth:`gates` give for photos, in one pass.
+
+        Args:
+            image: B×3×H×W, floating point in [0, 1].
+
+        Returns:
+            The sharpened photos, not clamped, and the factors of all gates; nothing is left out for it in training.
+
+        Raises:
+            ValueError: wrong rank, channel count or dtype.
+        """
+        check_photos(image)
+        run = _Run(whole=True)
+        return self._sharpened(image, run)[0], tuple(run.found)
 
     def gates(self, image: Tensor, *, together: bool = False) -> tuple[Tensor, ...]:
         """The factors of all gates for a batch of photos, as :meth:`forward` takes them.
@@ -261,8 +273,12 @@ class MSAFN(nn.Module):
         self._fused(image, run)
         return tuple(run.found)
 
+    def gate_modules(self) -> list[Gate]:
+        """The gates, in the order of their factors."""
+        return [module for module in self.modules() if isinstance(module, Gate)]
+
     def _given(self, gates: Sequence[Tensor], batch: int) -> dict[nn.Module, Tensor]:
-        modules = [module for module in self.modules() if isinstance(module, Gate)]
+        modules = self.gate_modules()
         if len(gates) != len(modules):
             raise ValueError(f"the network has {len(modules)} gates, not {len(gates)}")
         for module, values in zip(modules, gates, strict=True):
@@ -273,6 +289,12 @@ class MSAFN(nn.Module):
                     f"got {'×'.join(map(str, values.shape))}"
                 )
         return dict(zip(modules, gates, strict=True))
+
+    def _sharpened(self, image: Tensor, run: _Run) -> tuple[Tensor, Tensor]:
+        features = self.refinement(self._fused(image, run))
+        height, width = image.shape[-2:]
+        sharpened = self.recon(features)[..., :height, :width]
+        return image + sharpened if self.residual else sharpened, features[..., :height, :width]
 
     def _fused(self, image: Tensor, run: _Run) -> Tensor:
         """Features before the refinement, of the photo continued to multiples of 4."""
