@@ -59,9 +59,8 @@ def check_out(image: Any, out: Any, upscale: int = 1) -> None:
         raise ValueError("out is read-only")
     if upscale > 1:
         # The photo is read again after parts of the result have been written.
-        if is_tensor(out) and out.device.type == "cpu":
-            image, out = image.detach().numpy(), out.detach().numpy()
-        if isinstance(out, np.ndarray) and np.may_share_memory(image, out):
+        on_cpu = isinstance(out, np.ndarray) or str(out.device) == "cpu"
+        if on_cpu and np.may_share_memory(on_host(image), on_host(out)):
             raise ValueError("out overlaps the photo; give other memory")
         return
     in_array = isinstance(out, np.ndarray) and image.flags.c_contiguous

@@ -44,7 +44,7 @@ class TorchUpscale(InTorch, UpscaleFamily):
     def __init__(self, model: MSAFN, device: torch.device) -> None:
         InTorch.__init__(self, model, device)
         self.model = self.model.to(memory_format=torch.channels_last)
-        UpscaleFamily.__init__(self, model.upscale, tuple(gate.fc[2].out_features for gate in model.gate_modules()))
+        UpscaleFamily.__init__(self, model.upscale, tuple(gate.width for gate in model.gate_modules()))
         # In pixels of the small photo: what a tile may begin at, and how many more a tile needs around it.
         self._step = COARSEST // math.gcd(COARSEST, self.upscale)
         self._border = _up(model.reach / self.upscale, self._step)

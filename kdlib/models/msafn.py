@@ -46,7 +46,7 @@ class Gate(nn.Module):
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
-        hidden = max(1, width // reduction)
+        self.width, hidden = width, max(1, width // reduction)
         self.fc = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.Sigmoid())
 
     def decide(self, means: Tensor) -> Tensor:
@@ -282,7 +282,7 @@ class MSAFN(nn.Module):
         if len(gates) != len(modules):
             raise ValueError(f"the network has {len(modules)} gates, not {len(gates)}")
         for module, values in zip(modules, gates, strict=True):
-            wanted = module.fc[2].out_features
+            wanted = module.width
             if values.ndim != 4 or values.shape[1:] != (wanted, 1, 1) or values.shape[0] not in (1, batch):
                 raise ValueError(
                     f"expected gates of shape {batch}×{wanted}×1×1 or 1×{wanted}×1×1, "
