@@ -77,10 +77,10 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor, run: _Run) -> Tensor:
         if _left_out(self, run):
             return x
-        first = F.leaky_relu(self.conv1(x), _SLOPE)
-        second = F.leaky_relu(self.conv2(torch.cat([x, first], dim=1)), _SLOPE)
-        third = F.leaky_relu(self.conv3(torch.cat([x, first, second], dim=1)), _SLOPE)
-        return x + self.gate(third, run)
+        first = _leaky(self.conv1(x))
+        second = _leaky(self.conv2(torch.cat([x, first], dim=1)))
+        third = _leaky(self.conv3(torch.cat([x, first, second], dim=1)))
+        return torch.addcmul(x, third, run.values(self.gate, third))
 
 
 class LightBlock(nn.Module):
@@ -98,7 +98,13 @@ class LightBlock(nn.Module):
     def forward(self, x: Tensor, run: _Run) -> Tensor:
         if _left_out(self, run):
             return x
-        return x + self.gate(self.conv2(F.leaky_relu(self.conv1(x), _SLOPE)), run)
+        change = self.conv2(_leaky(self.conv1(x)))
+        return torch.addcmul(x, change, run.values(self.gate, change))
+
+
+def _leaky(x: Tensor) -> Tensor:
+    # In place, which saves memory and time: convolutions need their input for the backward pass, not what they gave.
+    return F.leaky_relu(x, _SLOPE, inplace=True)
 
 
 def _left_out(block: DenseBlock | LightBlock, run: _Run) -> bool:
@@ -134,11 +140,11 @@ class Refinement(nn.Module):
         reset = of_features(self.conv_r) if self.conv_r is not None and self.steps > 1 else None
         state = update.sigmoid() * candidate.tanh()
         for _ in range(self.steps - 1):
-            share = (update + of_state(self.conv_z, state)).sigmoid()
+            share = of_state(self.conv_z, state).add_(update).sigmoid_()
             kept = state
             if self.conv_r is not None and reset is not None:
-                kept = state * (reset + of_state(self.conv_r, state)).sigmoid()
-            state = (1 - share) * state + share * (candidate + of_state(self.conv_h, kept)).tanh()
+                kept = state * of_state(self.conv_r, state).add_(reset).sigmoid_()
+            state = torch.lerp(state, of_state(self.conv_h, kept).add_(candidate).tanh_(), share)
         return state
 
 
@@ -185,11 +191,11 @@ class MSAFN(nn.Module):
         self.scale1 = nn.Sequential(*self._path())
         self.scale2 = nn.Sequential(nn.AvgPool2d(2), *self._path())
         self.scale3 = nn.Sequential(nn.AvgPool2d(4), *self._path())
-        self.fusion = nn.Sequential(nn.Conv2d(3 * width, 2 * width, 1), nn.LeakyReLU(_SLOPE))
+        self.fusion = nn.Sequential(nn.Conv2d(3 * width, 2 * width, 1), nn.LeakyReLU(_SLOPE, inplace=True))
         self.res_blocks = nn.Sequential(*(self._block(2 * width, self.drop) for _ in range(blocks)))
         self.refinement = Refinement(2 * width, steps, resets=self._resets) if recurrent else nn.Identity()
         last = nn.Conv2d(width, 3, 3, padding=1)
-        self.recon = nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.LeakyReLU(_SLOPE), last)
+        self.recon = nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.LeakyReLU(_SLOPE, inplace=True), last)
         if residual:
             nn.init.zeros_(last.weight)
             assert last.bias is not None
