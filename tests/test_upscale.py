@@ -248,6 +248,13 @@ def test_an_enlarged_tile_is_bit_for_bit_that_of_the_whole(enhancer):
         assert torch.equal(part, whole[..., 4 * top : 4 * bottom, 4 * left : 4 * right])
 
 
+def test_threads_change_nothing(model, tiles_of_32):
+    image, before = photo((37, 41)), torch.get_num_threads()
+    alone, several = (Enhancer(model, device="cpu", threads=n)(image) for n in (1, 3))
+    assert apart(alone, several) <= 1
+    assert torch.get_num_threads() == before
+
+
 def test_a_flat_photo_shows_no_seams(tiles_of_32):
     """With sampled gates, in which tiles could differ, and away from the photo's border, which the network sees."""
     model = vivid()

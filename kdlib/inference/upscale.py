@@ -12,13 +12,14 @@ from torch import Tensor
 from kdlib.data.scaling import enlarge
 from kdlib.inference.families import UpscaleFamily
 from kdlib.inference.stages import at_most
+from kdlib.inference.threads import over_rows
 from kdlib.inference.torch_engine import TOP, InTorch
 from kdlib.models import MSAFN
 from kdlib.models.msafn import COARSEST
 
 # Pixels a side, of the result. Around smaller tiles more is computed twice; larger ones no longer stay near the
 # processor, and took longer.
-_TILE = 256
+_TILE = 192
 # Of the tiles that stand for a large photo: from many places, and still without much of the border, which convolutions
 # take for black.
 _SAMPLE = 128
@@ -75,15 +76,21 @@ class TorchUpscale(InTorch, UpscaleFamily):
         ``maps`` may be None with a strength of 0."""
         image = self.on_device(photo)
         target = out if isinstance(out, Tensor) else torch.from_numpy(out)
-        height, width, _ = image.shape
-        with torch.inference_mode(), at_most(threads):
-            for top, bottom in self._parts(height):
-                for left, right in self._parts(width):
+        tiles = [(*rows, *columns) for rows in self._parts(image.shape[0]) for columns in self._parts(image.shape[1])]
+        # Threads get tiles of their own: within one they would wait for each other after every layer.
+        together = min(threads, len(tiles)) if self.device.type == "cpu" else 1
+
+        def work(first: int, last: int) -> None:
+            with torch.inference_mode(), at_most(threads // together):
+                for top, bottom, left, right in tiles[first:last]:
                     y = self._part(image, maps, strength, (top, bottom, left, right)) * TOP[image.dtype]
                     if image.dtype != torch.float32:
                         y = y.add_(0.5).floor_()
-                    rows, columns = self._at(top, bottom), self._at(left, right)
-                    target[rows, columns] = y[0].permute(1, 2, 0).to(image.dtype)
+                    target[self._at(top, bottom), self._at(left, right)] = y[0].permute(1, 2, 0).to(image.dtype)
+
+        # Here too, for what the last one restores is what PyTorch gives to threads that are new.
+        with at_most(threads // together):
+            over_rows(work, len(tiles), together)
 
     def _part(self, image: Tensor, maps: Decision | None, strength: float, part: tuple[int, int, int, int]) -> Tensor:
         """One part of the result, 1×C×h×w in [0, 1]."""
