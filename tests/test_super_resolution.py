@@ -1,0 +1,368 @@
+"""Shrinking, enlarging, and scores of sharpening; figures of Set5 and Set14 where the reference data is present."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from kdlib.cli import app
+from kdlib.cli._sharpening import without_sharpening
+from kdlib.data import to_array, to_tensor, write_photo
+from kdlib.data.scaling import as_stored, blur, crop_to_multiple, enlarge, shrink
+from kdlib.evaluation import super_resolution
+from kdlib.evaluation.report import as_method
+from kdlib.evaluation.super_resolution import (
+    bicubic,
+    luminance,
+    milliseconds_per_megapixel,
+    psnr_y,
+    score_sharpening,
+    sharp_photos,
+    ssim_y,
+)
+from kdlib.models import create_model
+from kdlib.weights import load_model, save_model
+
+runner = CliRunner()
+DB = 0.02
+FOLDERS = {"Set5": (5, 28.43, 29.89), "Set14": (14, 26.09, 27.13)}
+
+
+def scene(height, width, seed=0):
+    """8 bits, with detail at several scales."""
+    photo, generator = torch.zeros(1, 3, height, width), torch.Generator().manual_seed(seed)
+    for size in (2, 6, 20):
+        noise = torch.rand(1, 3, size, size, generator=generator)
+        photo += torch.nn.functional.interpolate(noise, (height, width), mode="bilinear") / 3
+    return as_stored(photo + torch.rand(photo.shape, generator=generator) * 0.1)[0]
+
+
+# Scaling
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kernel_is_pillows(dtype):
+    sharp = scene(48, 64)
+    photo = Image.fromarray(to_array(sharp))
+    small = photo.resize((16, 12), Image.Resampling.BICUBIC)
+    ours = shrink(sharp[None].to(dtype))
+    assert ours.dtype == dtype
+    # Pillow's weights are rounded, and so are its rows between the two passes.
+    assert np.abs(to_array(ours[0]).astype(int) - np.asarray(small)).max() <= 1
+    large = np.asarray(small.resize((64, 48), Image.Resampling.BICUBIC)).astype(int)
+    again = enlarge(to_tensor(np.array(small))[None].to(dtype))
+    assert np.abs(to_array(again[0]) - large).max() <= 1
+
+
+def test_enlarging_weighs_neighbours_with_a_half():
+    # Beside a single bright pixel a cubic of a = −0.5 sinks to −0.074 of it, one of −0.75 to −0.111.
+    line = torch.zeros(1, 3, 1, 9)
+    line[..., 4] = 1
+    assert enlarge(line, (1, 27))[0, 0, 0, 13 - 4].item() == pytest.approx(cubic(4 / 3), abs=1e-6)
+    assert enlarge(line, (1, 27))[0, 0, 0, 13 - 1].item() == pytest.approx(cubic(1 / 3), abs=1e-6)
+
+
+def cubic(x, a=-0.5):
+    return (a + 2) * x**3 - (a + 3) * x**2 + 1 if x < 1 else a * (x**3 - 5 * x**2 + 8 * x - 4)
+
+
+def test_shrinking_averages_and_does_not_pick():
+    stripes = torch.zeros(1, 3, 64, 64)
+    stripes[..., ::4] = 1  # each fourth column: the others would be lost
+    inner = shrink(stripes)[..., 4:-4]
+    torch.testing.assert_close(inner, torch.full_like(inner, 0.25), atol=0.02, rtol=0)
+
+
+def test_a_blurred_photo_is_what_two_files_hold():
+    sharp = scene(32, 40)[None]
+    small = as_stored(shrink(sharp))
+    blurred = blur(sharp)
+    assert torch.equal(blurred, as_stored(enlarge(small, (32, 40))))
+    for stored in (small, blurred):
+        assert (stored * 255 - (stored * 255).round()).abs().max() < 1e-4
+        assert 0 <= stored.min() <= stored.max() <= 1
+    assert torch.equal(to_tensor(to_array(small[0])), small[0])  # the file itself
+    assert not torch.equal(blurred, as_stored(enlarge(shrink(sharp), (32, 40))))
+
+
+def test_bicubic_overshoots_and_a_stored_photo_does_not():
+    edge = torch.zeros(1, 3, 32, 32)
+    edge[..., 16:] = 1
+    small = shrink(edge)
+    assert small.min() < 0
+    assert small.max() > 1
+    assert as_stored(small).min() == 0
+    assert as_stored(small).max() == 1
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_factors(factor):
+    sharp = scene(7 * factor, 9 * factor)[None]
+    small = shrink(sharp, factor)
+    assert small.shape == (1, 3, 7, 9)
+    assert torch.equal(enlarge(small, factor), enlarge(small, (7 * factor, 9 * factor)))
+    torch.testing.assert_close(shrink(torch.full_like(sharp, 0.4), factor), torch.full_like(small, 0.4))
+
+
+def test_half_precision_is_rounded_at_the_end_alone():
+    sharp = scene(32, 32)[None]
+    small = shrink(sharp.half())
+    assert small.dtype == torch.half
+    assert torch.equal(small, shrink(sharp.half().float()).half())
+
+
+def test_cropping_keeps_the_upper_left():
+    photo = scene(23, 14)
+    assert torch.equal(crop_to_multiple(photo), photo[:, :20, :12])
+    assert torch.equal(crop_to_multiple(photo[None], 5), photo[None, :, :20, :10])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: shrink(torch.rand(1, 3, 30, 32)), "32×30 pixels is no multiple of 4"),
+        (lambda: shrink(torch.rand(3, 32, 32)), "expected B×3×H×W floating point, got 3×32×32"),
+        (lambda: shrink(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), "uint8"),
+        (lambda: enlarge(torch.rand(1, 3, 8, 8), (32, 4)), "8×8 pixels cannot be enlarged to 4×32"),
+        (lambda: crop_to_multiple(torch.rand(3, 3, 50)), "50×3 pixels is too small"),
+    ],
+)
+def test_what_cannot_be_scaled_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# Scores
+
+
+def test_luminance_is_that_of_bt601():
+    colours = torch.tensor([[0.0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 1, 0, 0, 1]]).view(3, 1, 5)
+    levels = luminance(colours) * 255
+    wanted = [16, 235, 16 + 65.481, 16 + 128.553, 16 + 24.966]
+    assert levels.shape == (1, 1, 5)
+    assert levels.flatten().tolist() == pytest.approx(wanted, abs=1e-4)
+    assert luminance(scene(8, 9)[None].expand(2, -1, -1, -1)).shape == (2, 1, 8, 9)
+
+
+def test_psnr_is_that_of_the_luminance_without_the_border():
+    truth = scene(40, 30).double()
+    photo = truth + 0.01
+    assert psnr_y(photo, truth) == pytest.approx(-20 * np.log10(0.01 * 219 / 255))
+    photo[:, :4], photo[:, -4:], photo[..., :4], photo[..., -4:] = 0, 0, 1, 1
+    assert psnr_y(photo, truth) == pytest.approx(-20 * np.log10(0.01 * 219 / 255))
+    assert psnr_y(photo, truth, border=3) < 30
+    # Colour that leaves the luminance alone does not count.
+    tinted = truth.clone()
+    tinted[0] += 0.1
+    tinted[1] -= 0.1 * 65.481 / 128.553
+    assert psnr_y(tinted, truth) > 100
+    assert psnr_y(truth, truth) == float("inf")
+
+
+def test_ssim_is_that_of_the_luminance_without_the_border():
+    truth = scene(40, 30)
+    photo = truth.clone()
+    photo[:, :4], photo[:, -4:], photo[..., :4], photo[..., -4:] = 0, 0, 1, 1
+    assert ssim_y(photo, truth) == pytest.approx(1)
+    assert ssim_y(photo, truth, border=3) < 0.99
+    assert ssim_y(blur(truth[None, :, :, :28])[0], truth[..., :28]) < 0.9
+
+
+def test_a_border_leaves_something():
+    with pytest.raises(ValueError, match="of 30×8 pixels nothing is left without a border of 4"):
+        psnr_y(scene(8, 30), scene(8, 30))
+
+
+def test_scores_are_means_over_photos_of_what_a_method_answers():
+    images = [("a", scene(42, 33)), ("b", scene(29, 50, seed=1))]
+    seen = []
+
+    def method(photo):
+        seen.append(photo)
+        return photo + 0.3 / 255
+
+    scores = score_sharpening(method, images)
+    for (_, sharp), photo, row in zip(images, seen, scores["each"], strict=True):
+        truth = crop_to_multiple(sharp)
+        assert torch.equal(photo, blur(truth[None])[0])
+        assert row["psnr_y"] == pytest.approx(psnr_y(photo, truth), abs=1e-4)  # 0.3 is lost in 8 bits
+        assert row["ssim_y"] == pytest.approx(ssim_y(photo, truth), abs=1e-5)
+        assert 0 < row["psnr"] < row["psnr_y"]
+    assert scores["photos"] == 2
+    assert [row["name"] for row in scores["each"]] == ["a", "b"]
+    for key in ("psnr_y", "ssim_y", "psnr", "ssim"):
+        assert scores[key] == pytest.approx(np.mean([row[key] for row in scores["each"]]))
+
+
+def test_the_border_grows_with_the_factor():
+    sharp = scene(48, 48)
+
+    def spoilt(photo):
+        spoilt = photo.clone()
+        spoilt[:, :2] = spoilt[:, -2:] = 0
+        return spoilt
+
+    for upscale in (2, 3):
+        image = [("a", sharp)]
+        assert score_sharpening(spoilt, image, upscale)["psnr_y"] == score_sharpening(bicubic, image, upscale)["psnr_y"]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [([], "no photos to score"), ([("tiny.png", torch.rand(3, 19, 40))], "tiny.png: a photo of 40×19 pixels")],
+)
+def test_what_cannot_be_scored_is_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        score_sharpening(bicubic, images)
+
+
+def test_the_smallest_photo_that_is_said_to_do_does():
+    assert score_sharpening(bicubic, [("a", scene(20, 20))])["photos"] == 1
+
+
+def test_time_is_that_of_a_megapixel_of_the_result(monkeypatch):
+    monkeypatch.setattr("kdlib.evaluation.timing._PAUSE", 0)
+    shapes = []
+    monkeypatch.setattr(
+        super_resolution, "measure", lambda runs, _n: {key: [run() and 0.5] for key, run in runs.items()}
+    )
+
+    def method(photo):
+        shapes.append(photo.shape)
+        return True
+
+    assert milliseconds_per_megapixel({"a": method}, side=64) == {"a": pytest.approx(500e6 / 64**2, abs=1e-3)}
+    assert shapes == [(3, 64, 64)]
+    with pytest.raises(ValueError, match="at least 1"):
+        milliseconds_per_megapixel({"a": method}, repeats=0)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_bicubic_scores_as_stated(folder, shared, monkeypatch):
+    monkeypatch.setattr(super_resolution, "ssim", lambda *_: 0.0)  # most of the time
+    count, wanted, _ = FOLDERS[folder]
+    scores = score_sharpening(bicubic, sharp_photos(shared / "data" / "super_resolution" / folder))
+    assert scores["photos"] == count
+    assert scores["psnr_y"] == pytest.approx(wanted, abs=DB)
+
+
+@pytest.mark.parametrize("folder", ["Set5", pytest.param("Set14", marks=pytest.mark.slow)])
+def test_published_network_scores_as_stated(folder, shared, monkeypatch):
+    monkeypatch.setattr(super_resolution, "ssim", lambda *_: 0.0)
+    model = load_model(shared / "weights" / "light_msafn_peer.pth")
+    scores = score_sharpening(as_method(model), sharp_photos(shared / "data" / "super_resolution" / folder))
+    assert scores["psnr_y"] == pytest.approx(FOLDERS[folder][2], abs=DB)
+
+
+# The command
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for k, suffix in enumerate((".png", ".webp", ".tif")):
+        write_photo(tmp_path / "sharp" / f"{k}{suffix}", scene(40, 36, seed=k))
+    return tmp_path / "sharp"
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = create_model("light-msafn", width=8, blocks=1, residual=True)
+        torch.nn.init.normal_(model.recon[2].weight, std=0.01)
+        paths.append(str(save_model(model, tmp_path / f"seed{seed}.safetensors")))
+    return paths
+
+
+@pytest.fixture
+def evaluate(folder, tmp_path):
+    def run(*arguments):
+        out = tmp_path / "scores.json"
+        result = runner.invoke(app, ["evaluate", *arguments, "--data", str(folder), "--out", str(out)])
+        assert result.exit_code == 0, result.output
+        content = json.loads(out.read_text(encoding="utf-8"))
+        assert content["data"] == "sharp"
+        return {row["method"]: row for row in content["rows"]}
+
+    return run
+
+
+def test_the_command_scores_models_beside_bicubic(evaluate, files, folder):
+    rows = evaluate(*files)
+    assert [*rows] == ["bicubic", "seed0", "seed1"]
+    photos = list(sharp_photos(folder))
+    for name, method in {"bicubic": bicubic, "seed0": as_method(load_model(files[0]))}.items():
+        wanted = score_sharpening(method, photos)
+        assert {key: rows[name][key] for key in wanted} == wanted
+    assert rows["bicubic"]["parameters"] == 0
+    assert rows["seed0"]["parameters"] > 0
+    assert rows["seed0"]["psnr_y"] != rows["seed1"]["psnr_y"]
+    assert rows["seed0"]["upscale"] == 4
+    assert not any("ms_per_megapixel" in row for row in rows.values())
+
+
+def test_rows_are_appended_and_seeds_become_one(evaluate, files, monkeypatch):
+    first = evaluate(files[0])
+    scored = []
+    real = super_resolution.score_sharpening
+    monkeypatch.setattr(super_resolution, "score_sharpening", lambda m, *rest: scored.append(m) or real(m, *rest))
+    both = evaluate(*files, "--as", "ours", "--category", "self-made pairs", "--append")
+    assert [*both] == ["bicubic", "seed0", "ours"]
+    assert len(scored) == 2  # bicubic is known
+    assert both["bicubic"] == first["bicubic"]
+    assert both["ours"]["seeds"] == 2
+    assert both["ours"]["category"] == "self-made pairs"
+    assert both["ours"]["runs"][0]["psnr_y"] == first["seed0"]["psnr_y"]
+    assert both["ours"]["psnr_y_sd"] > 0
+    assert "--as ours" in both["ours"]["command"]
+
+
+def test_times_are_those_of_the_rows(evaluate, files, monkeypatch):
+    timed = []
+
+    def fake(methods, *, upscale, threads):
+        timed.append((upscale, list(methods)))
+        return {name: float(k) for k, name in enumerate(methods, start=1)}
+
+    monkeypatch.setattr(super_resolution, "milliseconds_per_megapixel", fake)
+    rows = evaluate(*files, "--as", "ours", "--time")
+    assert timed == [(4, ["bicubic", "ours"])]
+    assert {name: row["ms_per_megapixel"] for name, row in rows.items()} == {"bicubic": 1.0, "ours": 2.0}
+
+
+def test_all_that_ship_are_those_that_brighten():
+    loaded = {"a": create_model("nano-161"), "b": create_model("light-msafn", width=8)}
+    assert [*without_sharpening(loaded)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{0}", "nano-161"], "seed0 sharpen and nano-161 brighten"),
+        (["{0}", "{2}"], "enlarged by 2 and by 4"),
+        (["{0}", "--denoise", "1"], "--denoise: for networks that brighten"),
+        (["{0}", "--teacher", "nano-161"], "--teacher: for networks that brighten"),
+        (["{0}", "--data", "nowhere"], "the folder nowhere does not exist"),
+        (["{0}", "--data", "{3}"], "dot.png: a photo of 3×2 pixels is too small"),
+    ],
+)
+def test_the_command_fails_with_a_sentence(arguments, message, files, folder, tmp_path):
+    double = save_model(create_model("light-msafn", width=8, upscale=2), tmp_path / "double.safetensors")
+    write_photo(tmp_path / "dots" / "dot.png", torch.rand(3, 2, 3))
+    given = [word.format(*files, double, tmp_path / "dots") for word in arguments]
+    result = runner.invoke(app, ["evaluate", *given, *([] if "--data" in given else ["--data", str(folder)])])
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_sharpening_needs_a_folder(files):
+    result = runner.invoke(app, ["evaluate", files[0]])
+    assert result.exit_code == 1
+    assert "give it with --data" in " ".join(result.output.split())
