@@ -53,8 +53,10 @@ class Gate(nn.Module):
         """Means of the channels (B×C×1×1) → factors (B×C×1×1)."""
         return self.fc(means.flatten(1))[:, :, None, None]
 
-    def forward(self, x: Tensor, run: _Run) -> Tensor:
-        return x * run.values(self, x)
+    def forward(self, x: Tensor, run: _Run, onto: Tensor | None = None) -> Tensor:
+        """The weighed channels, added to ``onto``, if given, in the same pass over them."""
+        values = run.values(self, x)
+        return x * values if onto is None else torch.addcmul(onto, x, values)
 
 
 class DenseBlock(nn.Module):
@@ -80,7 +82,7 @@ class DenseBlock(nn.Module):
         first = _leaky(self.conv1(x))
         second = _leaky(self.conv2(torch.cat([x, first], dim=1)))
         third = _leaky(self.conv3(torch.cat([x, first, second], dim=1)))
-        return torch.addcmul(x, third, run.values(self.gate, third))
+        return self.gate(third, run, x)
 
 
 class LightBlock(nn.Module):
@@ -99,7 +101,7 @@ class LightBlock(nn.Module):
         if _left_out(self, run):
             return x
         change = self.conv2(_leaky(self.conv1(x)))
-        return torch.addcmul(x, change, run.values(self.gate, change))
+        return self.gate(change, run, x)
 
 
 def _leaky(x: Tensor) -> Tensor:
