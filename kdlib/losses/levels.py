@@ -142,11 +142,10 @@ class ProgressiveWeights:
 
 
 # Where the recipe for the convolutional student of IAT starts and ends: first the stages show the way, each of them; in
-# the end the photo is what counts, the teacher's more than the truth. Which exposure a photographer chose cannot be
-# seen in the dark photo; the teacher's choice can.
+# the end the photo is what counts.
 EARLY_WEIGHTS = {
-    "truth": 0.2,
-    "truth ssim": 0.05,
+    "truth": 0.5,
+    "truth ssim": 0.1,
     "image": 1.0,
     "multiply": 0.05,
     "add": 1.0,
@@ -154,4 +153,4 @@ EARLY_WEIGHTS = {
     "colour": 0.5,
     "gamma": 0.5,
 }
-LATE_WEIGHTS = {"truth": 0.3, "truth ssim": 0.1, "image": 1.0, "local": 0.2, "colour": 0.2, "gamma": 0.2}
+LATE_WEIGHTS = {"truth": 1.0, "truth ssim": 0.2, "image": 0.5, "local": 0.1, "colour": 0.1, "gamma": 0.1}
