@@ -1,4 +1,5 @@
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from kdlib.evaluation.metrics import _lpips_network
+from kdlib.training import loop
 
 # One thread: on tensors this small, threads only wait for each other.
 torch.set_num_threads(1)
@@ -18,6 +20,29 @@ def shared() -> Path:
     if not (folder / "weights").is_dir():
         pytest.skip("reference data not present: set KDLIB_REFERENCE_DATA to the folder that holds data/ and weights/")
     return folder
+
+
+@pytest.fixture
+def interrupted_in(monkeypatch):
+    """Stop the training that is started within, as Ctrl-C would: in this epoch, its history written and its checkpoint
+    not."""
+
+    @contextmanager
+    def interrupted(epoch):
+        real, written = loop.write_history, []
+
+        def stop(path, history):
+            real(path, history)
+            written.append(path)
+            if len(written) == epoch:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "write_history", stop)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return interrupted
 
 
 @pytest.fixture

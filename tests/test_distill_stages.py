@@ -104,20 +104,11 @@ def test_the_schedule_advances_with_the_epochs(pairs_dir):
 
 
 @pytest.mark.parametrize("student", [small_student, small_teacher])
-def test_an_interrupted_run_continues_to_the_same_bits(student, pairs_dir, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_to_the_same_bits(student, pairs_dir, tmp_path, interrupted_in):
     settings = {"data_dir": pairs_dir, "epochs": 4, "noise_gain": 2.0, **QUICK}
     whole = distill_stages(student(), small_teacher(), output_dir=tmp_path / "whole", **settings)
-    real = loop_module.write_history
-
-    def stop_after_two(path, history):
-        real(path, history)
-        if len(history) == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop_module, "write_history", stop_after_two)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_in(3):
         distill_stages(student(), small_teacher(), output_dir=tmp_path / "parts", **settings)
-    monkeypatch.setattr(loop_module, "write_history", real)
     resumed = distill_stages(student(), small_teacher(), output_dir=tmp_path / "parts", resume=True, **settings)
     assert torch.equal(weights_of(whole.model), weights_of(resumed.model))
     assert scores(whole.history) == scores(resumed.history)

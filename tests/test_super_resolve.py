@@ -12,7 +12,6 @@ from kdlib.data.scaling import blur
 from kdlib.evaluation.super_resolution import psnr_y
 from kdlib.losses.sharpening import SOFT_LOSSES, mimicry, softened_divergence
 from kdlib.models import create_model
-from kdlib.training import loop as loop_module
 from kdlib.training.super_resolve import SharpeningObjective, distill_sharpening, middle, split_images
 
 QUICK = {"batch_size": 4, "patch": 32, "progress": False, "device": "cpu", "learning_rate": 0.003}
@@ -109,23 +108,14 @@ def test_the_teachers_share_decays_with_the_epochs():
     torch.testing.assert_close(last["teacher"], first["teacher"] / 2)
 
 
-def test_an_interrupted_run_continues_to_the_same_bits(sharp_dir, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_to_the_same_bits(sharp_dir, tmp_path, interrupted_in):
     settings = {
         "data": sharp_dir, "epochs": 4, "repeats": 2, "noise": 0.02, "ema_decay": 0.9, "averaged": True,
         "teacher_decay": 1.0, **QUICK,
     }  # fmt: skip
     whole = distill_sharpening(tiny(), answering(), output_dir=tmp_path / "whole", **settings)
-    real = loop_module.write_history
-
-    def stop_after_two(path, history):
-        real(path, history)
-        if len(history) == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop_module, "write_history", stop_after_two)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_in(3):
         distill_sharpening(tiny(), answering(), output_dir=tmp_path / "parts", **settings)
-    monkeypatch.setattr(loop_module, "write_history", real)
     resumed = distill_sharpening(tiny(), answering(), output_dir=tmp_path / "parts", resume=True, **settings)
     assert torch.equal(weights_of(whole.model), weights_of(resumed.model))
 

@@ -329,7 +329,7 @@ def test_a_device_that_is_not_there_is_refused(photos):
 # The loop
 
 
-def test_an_interrupted_run_continues_to_the_same_weights(teacher, photos, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_to_the_same_weights(teacher, photos, tmp_path, interrupted_in):
     settings = {
         "photos": photos,
         "epochs": 4,
@@ -340,18 +340,8 @@ def test_an_interrupted_run_continues_to_the_same_weights(teacher, photos, tmp_p
     }
     whole = distill("nano-161", teacher, output_dir=tmp_path / "whole", **settings)
 
-    real, calls = loop_module.write_history, []
-
-    def stop_after_two(path, history):
-        real(path, history)
-        calls.append(path)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop_module, "write_history", stop_after_two)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_in(3):
         distill("nano-161", teacher, output_dir=tmp_path / "parts", **settings)
-    monkeypatch.setattr(loop_module, "write_history", real)
     resumed = distill("nano-161", teacher, output_dir=tmp_path / "parts", resume=True, **settings)
 
     assert torch.equal(weights_of(whole.model), weights_of(resumed.model))
