@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from kdlib.evaluation import multiply_adds
 from kdlib.models import MSAFN, LightMSAFN, count_parameters, create_model, infer_architecture
-from kdlib.models.msafn import DenseBlock, Gate, Refinement, _Run
+from kdlib.models.msafn_blocks import DenseBlock, Gate, GatePass, Refinement
 from kdlib.weights import load_model, save_model
 
 NAMES = ["msafn", "light-msafn"]
@@ -213,7 +213,7 @@ def test_a_block_is_left_out_as_often_as_it_should_be_and_whole():
     model.res_blocks[0] = block
     torch.manual_seed(0)
     with torch.no_grad():
-        unchanged = [torch.equal(block(x, _Run()), x) for _ in range(1500)]
+        unchanged = [torch.equal(block(x, GatePass()), x) for _ in range(1500)]
     assert sum(unchanged) / 1500 == pytest.approx(0.2, abs=0.03)
 
 
