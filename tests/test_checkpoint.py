@@ -1,0 +1,96 @@
+"""Checkpoints: what is on disk is whole, whatever happens while another is written."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from kdlib.training import loop as loop_module
+from kdlib.training import pretrain
+from kdlib.training.checkpoint import load_checkpoint, save_checkpoint, write_history
+
+QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
+
+
+@pytest.fixture
+def little_room():
+    """Files of this process may grow to so many bytes and no further, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, little_room):
+    path = tmp_path / "last.ckpt"
+    save_checkpoint({"config": {}, "model": torch.arange(10)}, path)
+    before = path.read_bytes()
+    little_room(20_000)
+    with pytest.raises(OSError, match=r"last.ckpt could not be written .*untouched: make room .* resume=True"):
+        save_checkpoint({"config": {}, "model": torch.rand(100_000)}, path)
+    assert path.read_bytes() == before
+    assert torch.equal(load_checkpoint(path, {})["model"], torch.arange(10))
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_leaves_the_history_before(tmp_path, little_room):
+    path = tmp_path / "history.csv"
+    write_history(path, [{"epoch": 1}])
+    little_room(10_000)
+    with pytest.raises(OSError, match=r"history.csv could not be written \(File too large\)"):
+        write_history(path, [{"epoch": k, "total": 0.123456789} for k in range(5000)])
+    assert path.read_text().split() == ["epoch", "1"]
+
+
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path, little_room, monkeypatch):
+    photos = (80 * torch.rand(24, 3, 24, 24, generator=torch.Generator().manual_seed(0))).byte()
+    settings = {"photos": photos, "epochs": 3, **QUICK}
+    whole = pretrain("nano-161", output_dir=tmp_path / "whole", **settings)
+    real, written = loop_module.save_checkpoint, []
+
+    def full_from_the_third(content, path):
+        written.append(path.name)
+        if len(written) == 3:
+            little_room(2_000)
+        real(content, path)
+
+    monkeypatch.setattr(loop_module, "save_checkpoint", full_from_the_third)
+    with pytest.raises(OSError, match="could not be written"):
+        pretrain("nano-161", output_dir=tmp_path / "parts", **settings)
+    monkeypatch.undo()
+    little_room(2**40)
+    resumed = pretrain("nano-161", output_dir=tmp_path / "parts", resume=True, **settings)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name])
+
+
+def test_killed_in_the_middle_of_a_write_the_checkpoint_before_is_whole(tmp_path):
+    path = tmp_path / "last.ckpt"
+    save_checkpoint({"config": {}, "model": torch.arange(10)}, path)
+    script = """
+import os, signal, sys, torch
+from pathlib import Path
+from kdlib.training import checkpoint
+
+class Deadly:
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.save_checkpoint({"config": {}, "model": torch.rand(1000), "x": Deadly()}, Path(sys.argv[1]))
+"""
+    result = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert result.returncode == -signal.SIGKILL
+    assert torch.equal(load_checkpoint(path, {})["model"], torch.arange(10))
+    # The next checkpoint takes the place of what the dead run left.
+    save_checkpoint({"config": {}, "model": torch.arange(3)}, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
