@@ -30,7 +30,7 @@ JUDGED = 192
 MOST_JUDGED = 12
 
 # A folder of sharp images or several, or a data set of them.
-Sharp = str | Path | Sequence[str | Path] | SharpSet
+Sharp = str | Path | Sequence[str | Path] | SharpSet | JoinedImages
 
 
 class EmbeddedPhotos:
@@ -70,7 +70,7 @@ def open_images(data: Sharp, least_side: int) -> SharpSet | JoinedImages:
     Raises:
         FileNotFoundError, ValueError: no such folder, no photo in one of them, or no folder at all.
     """
-    if isinstance(data, SharpSet):
+    if isinstance(data, (SharpSet, JoinedImages)):
         return data
     folders = [data] if isinstance(data, (str, Path)) else list(data)
     sets = [SharpImages(folder, in_memory=True, least_side=least_side) for folder in folders]
