@@ -31,7 +31,7 @@ TAUGHT, ALONE = "taught by l1", "no teacher"
 # Both start from the photo itself, so that minutes are enough to learn from.
 STUDENT = {"name": "light-msafn", "width": 8, "blocks": 2, "residual": True}
 TEACHER = {"name": "msafn", "width": 16, "blocks": 3, "residual": True, "drop": 0.0}
-TRAINING = {"patch": 48, "batch_size": 8, "learning_rate": 0.003, "clip_norm": 0.5, "ema_decay": 0.99, "averaged": True}
+TRAINING = {"patch": 48, "batch_size": 8, "learning_rate": 0.001, "clip_norm": 0.5, "ema_decay": 0.95, "averaged": True}
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ OPTIONS = (
     Option("no recurrent unit", "network", architecture={"recurrent": False}),
     Option("paints the photo anew", "network", architecture={"residual": False}),
     Option("centralised gradients", "training", {"centralise": True}),
+    Option("learning rate 0.003", "training", {"learning_rate": 0.003}),
 )
 
 
