@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,19 @@ TWO_STAGE = {"recipe": "two-stage", "alpha": None, "beta": None}
 # Two-sided 95% points of Student's t for 1 to 9 degrees of freedom; with more, the last one is on the safe side.
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 ALPHAS, BETAS = (0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.1, 0.2, 0.3)
+
+
+class Compared(Protocol):
+    """What a summary has to know of a variant: its name, its group, and the one to compare it with."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def against(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -292,7 +305,7 @@ def run_ablation(
 
 
 def summarise(
-    rows: Iterable[Mapping[str, Any]], score: str = "fidelity", variants: Sequence[Variant] = VARIANTS
+    rows: Iterable[Mapping[str, Any]], score: str = "fidelity", variants: Sequence[Compared] = VARIANTS
 ) -> list[dict[str, Any]]:
     """Each variant's mean and standard deviation over the seeds, and its difference from the one to compare with.
 
