@@ -87,7 +87,7 @@ def show_crops(
     """
     versions = list(next(iter(rows.values())))
     columns = len(versions) + 2
-    side = width / columns
+    side = width / (columns + 0.7)  # some of the width is the scale's
     fig, axes = plt.subplots(
         2 * len(rows), columns, figsize=(width, 2 * len(rows) * (side + 0.18) + 0.6), squeeze=False,
         layout="constrained",
@@ -109,7 +109,7 @@ def show_crops(
             ax.imshow(to_array(cut(answer, box)), interpolation="nearest")
             ax.set_title(f"{version}\n{psnr_y(answer, truth):.2f} dB", fontsize=9)
             error = (luminance(cut(answer, box)) - luminance(cut(truth, box))).abs()[0]
-            image = under.imshow(error, cmap="Reds", vmin=0, vmax=limit, interpolation="nearest")
+            image = under.imshow(error.numpy(), cmap="Reds", vmin=0, vmax=limit, interpolation="nearest")
         above[-1].imshow(to_array(cut(truth, box)), interpolation="nearest")
         above[-1].set_title("truth\n", fontsize=9)
         below[-1].axis("off")
