@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from kdlib.data import write_photo
 from kdlib.training import sharpening_options
 from kdlib.training.sharpening_options import ALONE, OPTIONS, TAUGHT, Option, main, measure_options
 
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "sharpening_options.json"
 SMALL = {"width": 4, "blocks": 1}
 QUICK = {"epochs": 1, "repeats": 1, "teacher_epochs": 1, "patch": 32, "device": "cpu", "progress": False}
 TWO = (Option(TAUGHT, "teacher"), Option(ALONE, "teacher", {"alpha": 1.0}, teacher=False))
@@ -103,3 +105,14 @@ def test_the_command_says_what_it_wrote(capsys):
 
     main(measure, ["--out", "what.json", "--data", "photos", "--seeds", "2"])
     assert capsys.readouterr().out == "2 runs in what.json\n"
+
+
+def test_committed_results_are_complete_and_of_these_options():
+    content = json.loads(RESULTS.read_text(encoding="utf-8"))
+    ran = sorted((row["variant"], row["seed"]) for row in content["rows"])
+    assert ran == sorted((option.name, seed) for option in OPTIONS for seed in (0, 1, 2))
+    made_by = {row["variant"]: row["made_by"] for row in content["rows"]}
+    assert made_by == {option.name: option.definition() for option in OPTIONS}
+    assert content["settings"]["images"] == 100
+    assert content["settings"]["eval"] == "Set5"
+    assert content["yardsticks"]["bicubic"]["psnr_y"] == pytest.approx(28.43, abs=0.01)

@@ -190,7 +190,7 @@ def main(measure: Callable[..., Mapping[str, Any]] = measure_options, arguments:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m kdlib.training.sharpening_options", description=__doc__)
     parser.add_argument("--out", required=True, help="the JSON file with the results, new or to be continued")
-    parser.add_argument("--data", default="data/sharp", help="folder of sharp images to train on [%(default)s]")
+    parser.add_argument("--data", default="data/bsds500_train", help="folder of sharp images to train on [%(default)s]")
     parser.add_argument("--eval", default="data/Set5", help="folder of sharp images to report on [%(default)s]")
     parser.add_argument("--teacher", default="runs/sharpening_options/teacher.safetensors",
                         help="the teacher's file, written if it is not there [%(default)s]")  # fmt: skip
