@@ -17,7 +17,6 @@ from kdlib.training.distill_stages import (
     distill_stages,
     load_fixed_pairs,
     random_window,
-    recipe,
     recompose,
 )
 
@@ -165,6 +164,32 @@ def test_self_made_pairs_of_the_embedded_photos(tmp_path):
     assert len(run.history) == 2
 
 
+def test_of_further_photos_the_teachers_answer_is_the_truth(pairs_dir, tmp_path, monkeypatch):
+    for k in range(5):
+        write_photo(tmp_path / f"{k}.png", to_array(torch.full((3, 40, 40), 0.5 + 0.1 * k)))
+    teacher, seen = small_teacher(), []
+    real = loop_module.DataLoader
+
+    def caught(data, *arguments, **more):
+        seen.append(data.tensors)
+        return real(data, *arguments, **more)
+
+    monkeypatch.setattr(loop_module, "DataLoader", caught)
+    settings = {"epochs": 1, "further_dir": tmp_path, "further": 4, **QUICK}
+    run = distill_stages(small_student(), teacher, pairs_dir, **settings)
+    plain = distill_stages(small_student(), teacher, pairs_dir, **{**settings, "further_dir": None})
+    with_them, without = seen
+    assert len(with_them[0]) == len(without[0]) + 4
+    # The pairs are the same as without; those kept back too.
+    assert all(torch.equal(a[:-4], b) for a, b in zip(with_them, without, strict=True))
+    assert run.history[0].keys() == plain.history[0].keys()
+    with torch.no_grad():
+        made = teacher(with_them[0][-4:].float() / 255)[0]
+    torch.testing.assert_close(with_them[1][-4:].float() / 255, made, atol=0.004, rtol=0)
+    with pytest.raises(ValueError, match="without a teacher leave them out"):
+        distill_stages(small_student(), None, pairs_dir, **settings)
+
+
 @pytest.mark.parametrize("role", ["student", "teacher"])
 def test_a_network_without_stages_is_refused(role):
     networks = {"student": small_student(), "teacher": small_teacher(), role: create_model("student-565")}
@@ -300,13 +325,6 @@ def test_a_teacher_that_is_asked_at_another_size_answers_as_it_does_there():
         for a, b in zip(as_they_are, ask_in_stages(teacher, dark, torch.device("cpu"), (32, 32)), strict=True)
     )
     assert not torch.equal(as_they_are[0], asked[0])
-
-
-def test_the_truth_can_weigh_less_than_the_teacher():
-    full, less = recipe(), recipe(truth=0.25)
-    for end in ("early", "late"):
-        for level, weight in getattr(full, end).items():
-            assert getattr(less, end)[level] == weight * (0.25 if level.startswith("truth") else 1)
 
 
 def flat_batch(count, side=32):

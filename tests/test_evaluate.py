@@ -15,7 +15,7 @@ from kdlib.catalogue import CatalogueEntry
 from kdlib.cli import app
 from kdlib.cli.evaluate import label_models
 from kdlib.data import write_photo
-from kdlib.data.datasets import dark_photos
+from kdlib.data.datasets import dark_photos, evaluation_pairs
 from kdlib.data.images import to_array, to_tensor
 from kdlib.data.samples import sample_photos
 from kdlib.evaluation import behaviour, report
@@ -272,6 +272,21 @@ def test_seeds_are_denoised_as_one_method_too(evaluate, seeds):
     rows = evaluate(*seeds[:2], "--as", "ours", "--denoise", "1")
     assert [*rows][len(classical_methods()) :] == ["ours", "ours, Gaussian of sigma 1", "ours, denoise 1"]
     assert all(rows[name]["seeds"] == 2 for name in rows if name.startswith("ours"))
+
+
+def test_mirrored_photos_are_scored_beside_the_others(evaluate, tmp_path, pairs):
+    torch.manual_seed(0)
+    model = create_model("nano-161", scale_factor=1)
+    with torch.no_grad():
+        model.e_conv1.depth_conv.weight.normal_(std=2)
+        model.e_conv3.point_conv.weight.normal_(std=2)
+    path = kdlib.save_model(model, tmp_path / "student.safetensors")
+    rows = evaluate(str(path), "--mirror")
+    assert [*rows][len(classical_methods()) :] == ["student", "student, mirrored"]
+    turned = [(name, dark.flip(-1), truth.flip(-1)) for name, dark, truth in evaluation_pairs(pairs)]
+    expected = report.score(report.as_method(model.eval()), turned)
+    assert rows["student, mirrored"]["psnr"] == pytest.approx(expected["psnr"])
+    assert rows["student, mirrored"]["psnr"] != pytest.approx(rows["student"]["psnr"], abs=1e-6)
 
 
 def test_adaptivity_is_measured_on_further_photos(evaluate, seeds, tmp_path):

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import kdlib
 from kdlib.evaluation import multiply_adds
 from kdlib.models import MSAFN, LightMSAFN, count_parameters, create_model, infer_architecture
 from kdlib.models.msafn import DenseBlock, Gate, Refinement, _Run
@@ -190,13 +189,6 @@ def test_what_is_no_batch_of_photos_is_refused(name):
         for call in (model, model.gates):
             with pytest.raises(ValueError, match="expected a B×3×H×W"):
                 call(refused)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_enhancer_says_that_these_do_not_brighten(name, tmp_path):
-    path = save_model(vivid(name), tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="sharpens"):
-        kdlib.Enhancer(path, device="cpu")
 
 
 # Stochastic depth

@@ -21,17 +21,21 @@ def enhance(
     model: Model = "glance-650",
     strength: Strength = 1.0,
     denoise: Denoise = None,
+    upscale: Annotated[
+        int | None, typer.Option(help="How many times as wide and high; a model knows one. [default: the model's own]")
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Subfolders too, mirrored.")] = False,
     suffix: Annotated[str, typer.Option(help="Added to each file name, before the extension.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Photos in the works at once; 0: one for each core.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep results that exist, make the others.")] = False,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse photos of more pixels, which might fill the memory.")
+        int | None, typer.Option(min=1, help="Refuse photos, or results, of more pixels, which might fill the memory.")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Brighten photos. Each result is of its photo's kind: format, size, bit depth, alpha, EXIF, colour profile.
+    """Brighten photos, or enlarge them by a model that sharpens. Each result is of its photo's kind: format, bit depth,
+    alpha, EXIF, colour profile, and, unless it is enlarged, size.
 
     Inputs are never touched. Photos that cannot be read are listed at the end, and the exit code is then 1.
     """
@@ -56,7 +60,9 @@ def enhance(
 
             summary = enhance_files(
                 jobs,
-                lambda threads: Enhancer(model, strength=strength, denoise=denoise, device=device, threads=threads),
+                lambda threads: Enhancer(
+                    model, strength=strength, denoise=denoise, device=device, threads=threads, upscale=upscale
+                ),
                 workers=workers or available_threads(),
                 overwrite=overwrite,
                 resume=resume,

@@ -44,11 +44,14 @@ def label_models(names: Sequence[str], suffix: str = "") -> dict[str, str]:
     return labels
 
 
-def variants(model: nn.Module, denoise: Sequence[float]) -> dict[str, Method]:
-    """A model as it is and, if asked for, the Enhancer with denoising and the blur that it has to beat."""
-    from kdlib.evaluation.report import as_method, gaussian_after, through_enhancer
+def variants(model: nn.Module, denoise: Sequence[float], *, mirror: bool) -> dict[str, Method]:
+    """A model as it is and, if asked for, shown mirrored photos, and the Enhancer with denoising and the blur that it
+    has to beat."""
+    from kdlib.evaluation.report import as_method, gaussian_after, mirrored, through_enhancer
 
     methods = {"": as_method(model)}
+    if mirror:
+        methods[", mirrored"] = mirrored(as_method(model))
     if denoise:
         methods[", Gaussian of sigma 1"] = gaussian_after(as_method(model))
         methods |= {f", denoise {amount:g}": through_enhancer(model, amount) for amount in denoise}
@@ -115,6 +118,7 @@ def evaluate(
     ] = "",
     scale_factor: Annotated[int, typer.Option(help="The network sees the photo at 1/N; 0 keeps the model's own.")] = 0,
     curve_activation: Annotated[str, typer.Option(help="tanh or sigmoid, for all models; empty keeps their own.")] = "",
+    mirror: Annotated[bool, typer.Option(help="Score each model on mirrored photos too.")] = False,
     denoise: Annotated[
         list[float] | None, typer.Option(help="Score the Enhancer too, denoising this much; repeatable.")
     ] = None,
@@ -166,7 +170,12 @@ def evaluate(
         names = label_models(models or list(catalogue()), suffix)
         loaded = {label: load_model(name, **overrides) for label, name in names.items()}
         if models and _sharpening.all_sharpen(loaded):
-            unsuited = {"--teacher": teacher, "--adaptivity-data": adaptivity_data, "--denoise": denoise}
+            unsuited = {
+                "--teacher": teacher,
+                "--adaptivity-data": adaptivity_data,
+                "--denoise": denoise,
+                "--mirror": mirror,
+            }
             folder = _sharpening.check_options(unsuited, data)
             with console.status("scoring …"):
                 rows = _sharpening.score_models(
@@ -187,7 +196,7 @@ def evaluate(
             """The rows of one model, by the variant."""
             model, shipped = loaded[label], catalogue().get(names[label])
             found = {}
-            for variant, method in variants(model, amounts).items():
+            for variant, method in variants(model, amounts, mirror=mirror).items():
                 row = measure_method(
                     label + variant, method, pairs, parameters=count_parameters(model), adaptivity=adaptivity
                 )

@@ -131,9 +131,11 @@ def camera(
     """Show a camera's picture, and beside it the enhanced one, with frames per second and latency. q quits."""
     from kdlib.inference.camera import Window, view
     from kdlib.inference.enhancer import Enhancer
+    from kdlib.inference.smoothing import check_same_size
 
     try:
         enhancer = Enhancer(model, strength=strength, denoise=denoise, device=device)
+        check_same_size(enhancer)  # before a window opens
         with Window("kdlib") as window:
             report = view(source, enhancer, window.show, smoothing=smoothing)
     except (OSError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from kdlib.data.photo_formats.shared import require_single
 from kdlib.data.photo_paths import PHOTO_SUFFIXES, PhotoError, photo_errors
 from kdlib.files import replacing
 
-__all__ = ["MAX_PIXELS", "PHOTO_SUFFIXES", "PhotoError", "PhotoFile", "decode_photo", "encode_photo"]
+__all__ = ["MAX_PIXELS", "PHOTO_SUFFIXES", "PhotoError", "PhotoFile", "decode_photo", "encode_photo", "resized"]
 
 MAX_PIXELS = 250_000_000
 """More than the largest sensors of cameras and phones have; decoded, that is 750 MB of 8-bit RGB."""
 
 _CODECS = {name: f"kdlib.data.photo_formats.{name.lower()}" for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")}
+_LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels of a side that encoders take
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -43,12 +44,14 @@ class PhotoFile:
     notes: tuple[str, ...] = ()
 
 
-def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> PhotoFile:
+def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale: int = 1) -> PhotoFile:
     """Decode a photo without turning it. Palettes become RGB, CMYK becomes sRGB. Several threads may decode at once.
 
     Args:
         path: a JPEG (MPO: the first picture), PNG, WebP, BMP, TIFF or AVIF file.
         max_pixels: refuse larger photos by their header, before they fill the memory; None for no limit.
+        upscale: how many times as wide and high the photo is going to be: that size has to be within the limit, and
+            within what the format holds.
 
     Raises:
         PhotoError: missing, empty, truncated, damaged, too large, not an image, an animation, or of a kind that
@@ -59,16 +62,30 @@ def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> Photo
     def check_size(width: int, height: int) -> None:
         if width < 1 or height < 1:
             raise PhotoError(f"the file is damaged, its size is given as {width} × {height}")
+        enlarged = f", enlarged from {width:,} × {height:,}," if upscale > 1 else ""
+        width, height = width * upscale, height * upscale
         if max_pixels is not None and width * height > max_pixels:
             raise PhotoError(
-                f"{width:,} × {height:,} pixels are more than the limit of {max_pixels:,}; "
+                f"{width:,} × {height:,} pixels{enlarged} are more than the limit of {max_pixels:,}; "
                 f"--max-pixels {width * height} allows them, if there is memory for them"
+            )
+        if enlarged and max(width, height) > (longest := _LONGEST.get(name, 2**31)):
+            raise PhotoError(
+                f"{width:,} × {height:,} pixels{enlarged} are too many for {name}, which has at most {longest:,} a "
+                "side; convert it to PNG first"
             )
 
     with photo_errors(path):
         name = _format(path)
         decoded = import_module(_CODECS[name]).decode(path, check_size)
         return PhotoFile(decoded.pixels, name, decoded.container, decoded.notes)
+
+
+def resized(photo: PhotoFile, pixels: np.ndarray) -> PhotoFile:
+    """The photo with pixels of another size, which its EXIF data then tell, where they tell one."""
+    height, width = pixels.shape[:2]
+    container = import_module(_CODECS[photo.format]).resized(photo.container, width, height)
+    return replace(photo, pixels=pixels, container=container)
 
 
 def encode_photo(photo: PhotoFile, path: str | Path) -> Path:

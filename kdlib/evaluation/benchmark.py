@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdlib.evaluation.classical import clahe_in_lab, gamma_table
 from kdlib.evaluation.timing import SIZES, Run, measure, use_threads
 from kdlib.inference import Enhancer
-from kdlib.models import IAT, IATStudent, ZeroDCE
+from kdlib.models import IAT, MSAFN, IATStudent, ZeroDCE
 from kdlib.weights import load_model
 
 OURS = "kdlib"
@@ -147,13 +147,19 @@ def benchmark(
         CUDA device, ``cuda`` holds what :func:`benchmark_cuda` measured.
 
     Raises:
-        ValueError: an unknown size, fewer than one repetition, or a size above 1080p for IAT or its student.
+        ValueError: an unknown size, fewer than one repetition, a size above 1080p for IAT or its student, or a network
+            that enlarges photos.
         FileNotFoundError: no such weights file.
     """
     if repeats < 1 or threads < 1:
         raise ValueError(f"repeats and threads are at least 1, not {repeats} and {threads}")
     shapes = {size: parse_size(size) for size in sizes}
     loaded = load_model(model)
+    if isinstance(loaded, MSAFN):
+        raise ValueError(
+            f"{model} enlarges photos, and the other methods here do not; "
+            "kdlib evaluate --time measures it beside bicubic, for a megapixel of the result"
+        )
     if isinstance(loaded, IAT | IATStudent):
         for size, (width, height) in shapes.items():
             if width * height > _WHOLE:

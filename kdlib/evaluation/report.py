@@ -31,6 +31,12 @@ def through_enhancer(model: Any, denoise: float = 0.0) -> Method:
     return lambda photo: to_tensor(enhance(to_array(photo)))
 
 
+def mirrored(method: Method) -> Method:
+    """A method that is shown the photo in a mirror, its answer mirrored back: what has it learned about scenes that it
+    knows, beside brightening?"""
+    return lambda photo: method(photo.flip(-1)).flip(-1)
+
+
 def gaussian_after(method: Method, sigma: float = 1.0) -> Method:
     """What denoising has to beat: a plain Gaussian over a method's 8-bit output."""
     return lambda photo: to_tensor(cv2.GaussianBlur(to_array(method(photo)), (0, 0), sigma))

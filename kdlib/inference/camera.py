@@ -21,7 +21,7 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 import cv2
 import numpy as np
 
-from kdlib.inference.smoothing import Enhances, MapSmoother, sample
+from kdlib.inference.smoothing import Enhances, MapSmoother, check_same_size, sample
 
 _RECENT = 0.1  # share of the newest frame in the numbers on display
 
@@ -120,7 +120,9 @@ def view(
 
     Raises:
         CameraError: no such camera, stream or file, or nothing comes from it.
+        ValueError: the Enhancer enlarges.
     """
+    check_same_size(enhancer)
     smoother = MapSmoother(smoothing)
     number = int(source) if str(source).isdecimal() else None
     live = number is not None or "://" in str(source)

@@ -28,8 +28,8 @@ _GLANCE_ARGUMENTS = {"width", "hidden", "side"}
 
 
 def cpu_engine(model: str | Path | Model) -> Engine:
-    """The engine for a model's family, from a file without PyTorch where that is possible; IAT and its student run
-    in PyTorch."""
+    """The engine for a model's family, from a file without PyTorch where that is possible; IAT, MSAFN and their
+    students run in PyTorch."""
     engine = _open_without_torch(model) if isinstance(model, str | Path) else None
     if engine is not None:
         return engine

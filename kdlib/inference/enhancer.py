@@ -1,4 +1,4 @@
-"""Photo in, brighter photo out, of the same kind."""
+"""Photo in, brighter or larger photo out, of the same kind."""
 
 from __future__ import annotations
 
@@ -19,41 +19,56 @@ if TYPE_CHECKING:
     from kdlib.inference.families import Engine
     from kdlib.models import Model
 
+# Methods by which the families of networks are told from other modules, without importing them.
+_MARKS = ("estimate_curve", "local_stage", "gate_modules")
 Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the result is of the same type
 
 
 class Enhancer:
-    """Brightens photos with a curve network, or with IAT or its student.
+    """Brightens photos with a curve network, or with IAT or its student; or enlarges them with MSAFN or LightMSAFN.
 
     A curve network sees a small, area-averaged copy of the photo; its curve map is then applied to the full photo in
     one pass, the map stretched bilinearly (with aligned corners) on the way. IAT and its student convolve at full
     resolution, part by part, in PyTorch; a photo larger than ``max_network_side`` is shrunk for what they decide about
-    the whole of it, colour matrix and gamma. Thread-safe.
+    the whole of it, colour matrix and gamma.
+
+    MSAFN and LightMSAFN sharpen: the photo comes back four times as wide and high, of the same type, dtype and mode. It
+    is enlarged by bicubic, and the network then goes over it at its full size, tile by tile, in PyTorch; alpha is
+    enlarged by bicubic alone. How the network weighs its channels depends on the whole photo. Beyond a quarter of
+    ``max_network_side`` squared, in pixels of the result, that is found from tiles spread evenly over it, once, and
+    holds for all of it, so that no seams appear.
+
+    Thread-safe.
 
     Args:
         model: name of a shipped model, path of a weights file, or a model.
         strength: 0 does not brighten (and with ``denoise=0`` leaves the photo as it is, bit for bit); 1 is what the
             network proposes; up to 2 goes further. It multiplies the curve map, which stays in its range; of
             GlanceNet's, gamma − 1 and the logarithm of white's brightness; of IAT and its student, the difference to
-            the photo, and the result is cut off at black and white.
+            the photo, and the result is cut off at black and white; of MSAFN and LightMSAFN the difference to the
+            photo enlarged by bicubic, which is what 0 gives.
         denoise: 0 to 2; smooths the noise that brightening lifts, edges kept. 0 leaves it, 1 is right for most photos,
             2 also takes single specks and some texture. None is the model's own: 1 for GlanceNet, which was trained
-            with its smoothing, 0 for the Zero-DCE family, for which it runs on the CPU. IAT and its student have none.
+            with its smoothing, 0 for the Zero-DCE family, for which it runs on the CPU. IAT, MSAFN and their students
+            have none.
         max_network_side: the small copy has at most this many pixels a side, which bounds the network's time and
             memory. Networks that see 1/12 of the photo reach 1024 with a side of 12,288; IAT and its student, which
-            see it whole, with one of 1024.
+            see it whole, with one of 1024; MSAFN and LightMSAFN see tiles of a result of more than 512×512 pixels.
         device: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         threads: how many cores one photo may use; all by default.
+        upscale: how many times as wide and high the result is to be; it has to be what the network was made for, which
+            is the default: 4 for MSAFN and LightMSAFN, 1 for all others.
 
     Attributes:
         backend: what runs the fused pass: ``"numba"`` (CPU), ``"triton"`` (CUDA), or ``"torch"``, the plain form, on
-            other devices and where numba or Triton is missing; always, for IAT and its student.
+            other devices and where numba or Triton is missing; always, for IAT, MSAFN and their students.
+        upscale: how many times as wide and high as the photo the result is; 1 for networks that brighten.
 
     Raises:
         FileNotFoundError: no such weights file.
-        ValueError: a value out of range, an unknown name or device, a damaged file, or ``denoise`` above 0 for a
-            network that has none.
-        TypeError: ``model`` is neither name, path nor curve network.
+        ValueError: a value out of range, an unknown name or device, a damaged file, ``denoise`` above 0 for a network
+            that has none, or an ``upscale`` that is not the network's.
+        TypeError: ``model`` is neither name, path nor such a network.
     """
 
     def __init__(
@@ -65,6 +80,7 @@ class Enhancer:
         max_network_side: int = 1024,
         device: str = "auto",
         threads: int | None = None,
+        upscale: int | None = None,
     ) -> None:
         for name, value in (("strength", strength), ("denoise", denoise)):
             if value is not None and not 0 <= value <= 2:
@@ -77,6 +93,10 @@ class Enhancer:
         self.threads = threads or available_threads()
         self._engine = _engine(model, device)
         self.backend: str = self._engine.backend
+        self.upscale: int = self._engine.upscale
+        if upscale is not None and upscale != self.upscale:
+            can = "does not enlarge photos" if self.upscale == 1 else f"enlarges photos by {self.upscale}"
+            raise ValueError(f"this network {can}, and upscale asks for {upscale}; leave it out, or take another model")
         if self._engine.denoise is None and denoise:
             raise ValueError(f"this network has no denoising, which {denoise:g} asks for; leave it out, or give 0")
         self.denoise = float((self._engine.denoise or 0) if denoise is None else denoise)
@@ -87,16 +107,21 @@ class Enhancer:
         Args:
             image: a Pillow image, a NumPy array or a PyTorch tensor. Arrays and tensors: H×W (grey), H×W×C, or B×H×W×C,
                 with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha); uint8, uint16, or float32 in [0, 1].
-            out: contiguous array or tensor like ``image`` to write to; ``image`` itself will do.
+            out: contiguous array or tensor like ``image`` to write to; ``image`` itself will do. With an ``upscale``
+                above 1 it has so many times the height and width, and is other memory.
 
         Returns:
-            ``out``, or a new photo of the same type, dtype, shape and mode. Alpha is untouched.
+            ``out``, or a new photo of the same type, dtype, mode, and, but for ``upscale``, shape. Alpha is untouched,
+            or enlarged by bicubic. What EXIF data in a Pillow image say of its size follows.
 
         Raises:
             TypeError: another type or dtype.
             ValueError: another shape or Pillow mode, NaN, infinite, or values outside [0, 1].
         """
-        return self._each(image, out, lambda photo, target: self._apply(photo, self._estimate(photo), target))
+        needed = bool(self.strength or self.denoise)
+        return self._each(
+            image, out, lambda photo, target: self._apply(photo, self._estimate(photo) if needed else None, target)
+        )
 
     def estimate(self, image: Any) -> np.ndarray:
         """The curve map of one photo (not of a batch), before strength, float32 at the network's resolution.
@@ -105,7 +130,8 @@ class Enhancer:
             h×w×3 in [-1, 1]; h×w×(3·iterations) for networks with a map for each iteration; h×w×7 for GlanceNet:
             logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1); 1×1×10 for IAT and its
             student: colour matrix, row by row (9), gamma (1), for their local maps belong to the photo alone, and
-            :meth:`apply` computes them. Raises as a call does.
+            :meth:`apply` computes them; 1×1×K for MSAFN and LightMSAFN, in [0, 1]: the weights of their channels.
+            Raises as a call does.
         """
         array = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
         kinds.check(array)
@@ -129,15 +155,15 @@ class Enhancer:
         if isinstance(image, Image.Image):
             if out is not None:
                 raise ValueError("out works with arrays; a Pillow image comes back as a new one")
-            if self.strength == 0 and self.denoise == 0:
+            if self._copies:
                 return image.copy()
             return pillow.enhance_pillow(image, lambda array: self._each(array, None, enhance))
         kinds.check(image)
         if out is None:
-            out = kinds.empty_like(image)
+            out = kinds.empty_like(image, self.upscale)
         else:
-            kinds.check_out(image, out)
-        if self.strength == 0 and self.denoise == 0:
+            kinds.check_out(image, out, self.upscale)
+        if self._copies:
             out[...] = image
             return out
         if isinstance(image, np.ndarray) and not image.dtype.isnative:
@@ -145,7 +171,9 @@ class Enhancer:
             return out
         if kinds.is_tensor(image):
             image = image.detach()
-        if not kinds.is_contiguous(image):
+        if self.upscale > 1:
+            image = kinds.plain(image)
+        elif not kinds.is_contiguous(image):
             # Straightened out in the result's memory and enhanced there: no third copy.
             out[...] = image
             image = out
@@ -155,6 +183,11 @@ class Enhancer:
         for photo, target in zip(photos, targets, strict=True):
             enhance(photo, target)
         return out
+
+    @property
+    def _copies(self) -> bool:
+        """Whether the result is the photo as it is."""
+        return self.strength == 0 and self.denoise == 0 and self.upscale == 1
 
     def _reachable(self, image: Any) -> Any:
         """The image as the engine takes it: the kernels for the CPU share a tensor's memory as an array."""
@@ -179,7 +212,7 @@ class Enhancer:
 
 def _engine(model: str | Path | Model, device: str) -> Engine:
     """The engine for a device. PyTorch is asked about CUDA only where a driver could be."""
-    if not (isinstance(model, str | Path) or hasattr(model, "estimate_curve") or hasattr(model, "local_stage")):
+    if not (isinstance(model, str | Path) or any(hasattr(model, mark) for mark in _MARKS)):
         raise TypeError(f"model is a name, a path or a curve network, not {type(model).__name__}")
     device = str(device)
     kind = device.partition(":")[0]

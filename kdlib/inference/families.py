@@ -27,11 +27,13 @@ class Engine(Protocol):
         backend: what runs the fused pass.
         denoise: how much smoothing suits the network's own photos; None where there is no smoothing.
         worth_threads: samples in a photo, for fewer of which one thread is faster than several.
+        upscale: how many times as wide and as high as the photo the result is.
     """
 
     backend: str
     denoise: float | None
     worth_threads: int
+    upscale: int
 
     def check_map(self, curve_map: Any) -> None:
         """Raise ValueError unless this (h×w×K) is a curve map for the network."""
@@ -46,13 +48,15 @@ class Engine(Protocol):
         """The network's maps of a photo (H×W×C), of which it sees a copy with at most ``limit`` pixels a side."""
 
     def apply(self, photo: Any, maps: Any, out: Any, *, strength: float, denoise: float, threads: int) -> None:
-        """Enhance a photo with given maps into ``out``, which is like ``photo`` and may be ``photo``."""
+        """Enhance a photo with given maps into ``out``, which is like ``photo``, and may be ``photo`` where the result
+        is of its size. ``maps`` is None where neither strength nor denoising asks for them."""
 
 
 class CurveFamily:
     """Zero-DCE and its students: the iterated curve, then smoothing, if any."""
 
     denoise: float | None = 0.0
+    upscale = 1
     worth_threads = _WORTH_THREADS
 
     def __init__(self, iterations: int, scale_factor: int, network_side: int) -> None:
@@ -85,6 +89,7 @@ class GlanceFamily:
     """GlanceNet: smoothing, then a power curve."""
 
     denoise: float | None = 1.0
+    upscale = 1
     worth_threads = _WORTH_THREADS
 
     def __init__(self, side: int) -> None:
@@ -129,6 +134,7 @@ class StagesFamily:
     """
 
     denoise: float | None = None
+    upscale = 1
     worth_threads = 0  # convolutions at full resolution
 
     def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
@@ -141,6 +147,34 @@ class StagesFamily:
             raise ValueError(f"a curve map of this network has shape 1×1×10, not {'×'.join(map(str, curve_map.shape))}")
         if not np.isfinite(np.asarray(curve_map)).all():
             raise ValueError("the curve map has values that are NaN or infinite")
+
+
+class UpscaleFamily:
+    """MSAFN and LightMSAFN: bicubic enlarging, then a network at the full size.
+
+    The curve map is what the network has to know of the whole photo, the factors of its gates one after another, 1×1×K.
+    """
+
+    denoise: float | None = None
+    worth_threads = 0  # convolutions at full size
+
+    def __init__(self, upscale: int, gate_widths: tuple[int, ...]) -> None:
+        self.upscale, self.gate_widths = upscale, gate_widths
+
+    def budget(self, limit: int) -> int:
+        """Of how many pixels of the enlarged photo the gates are found."""
+        return limit**2 // 4
+
+    def check_map(self, curve_map: Any) -> None:
+        """Raise ValueError unless 1×1×K in [0, 1]."""
+        wanted = (1, 1, sum(self.gate_widths))
+        if tuple(curve_map.shape) != wanted:
+            raise ValueError(
+                f"a curve map of this network has shape {'×'.join(map(str, wanted))}, "
+                f"not {'×'.join(map(str, curve_map.shape))}"
+            )
+        if not ((curve_map >= 0) & (curve_map <= 1)).all():  # also when it is NaN
+            raise ValueError("the curve map has values outside [0, 1]")
 
 
 def _shrunk(height: int, width: int, shrink: float) -> tuple[int, int]:

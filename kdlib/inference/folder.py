@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdlib.data.photo_file import decode_photo, encode_photo
+from kdlib.data.photo_file import decode_photo, encode_photo, resized
 from kdlib.data.photo_paths import PHOTO_SUFFIXES, PhotoError, photos_in
 from kdlib.inference.enhancer import Enhancer
 
@@ -153,7 +153,8 @@ def enhance_files(
         workers: photos in the works at one time.
         overwrite: replace results that exist.
         resume: keep results that exist.
-        max_pixels: refuse larger photos (a small file may unpack to fill all memory); None keeps the default.
+        max_pixels: refuse larger photos (a small file may unpack to fill all memory), or those that an Enhancer which
+            enlarges would make larger; None keeps the default.
         progress: called with each finished source.
 
     Raises:
@@ -176,8 +177,11 @@ def enhance_files(
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
 
     def run(job: Job) -> tuple[str, ...]:
-        photo = decode_photo(job.source, **limit)
-        enhance(photo.pixels, out=photo.pixels)
+        photo = decode_photo(job.source, **limit, upscale=enhance.upscale)
+        if enhance.upscale > 1:
+            photo = resized(photo, enhance(photo.pixels))
+        else:
+            enhance(photo.pixels, out=photo.pixels)
         encode_photo(photo, job.target)
         return photo.notes
 

@@ -40,14 +40,16 @@ def check(image: Any) -> None:
             raise ValueError(f"a float32 photo has values in [0, 1], this one has {what}")
 
 
-def check_out(image: Any, out: Any) -> None:
-    """Raise unless the result for ``image`` can be written to ``out``."""
+def check_out(image: Any, out: Any, upscale: int = 1) -> None:
+    """Raise unless the result for ``image``, so many times as wide and high, can be written to ``out``."""
     if not isinstance(out, np.ndarray if isinstance(image, np.ndarray) else sys.modules["torch"].Tensor):
         raise TypeError(f"out is {type(out).__name__}, the photo {type(image).__name__}; both must be of one type")
-    if out.shape != image.shape or out.dtype != image.dtype:
+    wanted = enlarged_shape(image, upscale)
+    if tuple(out.shape) != wanted or out.dtype != image.dtype:
+        what = "photo" if upscale == 1 else f"result of enlarging by {upscale}"
         raise ValueError(
-            f"out is {'×'.join(map(str, out.shape))} {out.dtype}, the photo is "
-            f"{'×'.join(map(str, image.shape))} {image.dtype}; both must agree"
+            f"out is {'×'.join(map(str, out.shape))} {out.dtype}, the {what} is "
+            f"{'×'.join(map(str, wanted))} {image.dtype}; both must agree"
         )
     if is_tensor(out) and out.device != image.device:
         raise ValueError(f"out lies on {out.device}, the photo on {image.device}")
@@ -55,9 +57,21 @@ def check_out(image: Any, out: Any) -> None:
         raise ValueError("out is a strided view; give a C-contiguous array, such as np.empty_like(photo, order='C')")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out is read-only")
+    if upscale > 1:
+        # The photo is read again after parts of the result have been written.
+        on_cpu = isinstance(out, np.ndarray) or str(out.device) == "cpu"
+        if on_cpu and np.may_share_memory(on_host(image), on_host(out)):
+            raise ValueError("out overlaps the photo; give other memory")
+        return
     in_array = isinstance(out, np.ndarray) and image.flags.c_contiguous
     if in_array and image.ctypes.data != out.ctypes.data and np.may_share_memory(image, out):
         raise ValueError("out overlaps the photo; give the photo itself, or other memory")
+
+
+def enlarged_shape(image: Any, upscale: int) -> tuple[int, ...]:
+    """The shape of an array or tensor whose height and width are so many times as large."""
+    first = 1 if image.ndim == 4 else 0
+    return tuple(side * upscale if first <= k < first + 2 else side for k, side in enumerate(image.shape))
 
 
 def is_contiguous(image: Any) -> bool:
@@ -65,11 +79,10 @@ def is_contiguous(image: Any) -> bool:
     return bool(image.flags.c_contiguous if isinstance(image, np.ndarray) else image.is_contiguous())
 
 
-def empty_like(image: Any) -> Any:
-    """A contiguous array or tensor of the same shape and dtype."""
-    if isinstance(image, np.ndarray):
-        return np.empty(image.shape, image.dtype)
-    return image.new_empty(image.shape)
+def empty_like(image: Any, upscale: int = 1) -> Any:
+    """A contiguous array or tensor of the same dtype and shape, but for so many times the height and width."""
+    shape = enlarged_shape(image, upscale)
+    return np.empty(shape, image.dtype) if isinstance(image, np.ndarray) else image.new_empty(shape)
 
 
 def plain(image: Any) -> Any:

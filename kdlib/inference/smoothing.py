@@ -35,6 +35,15 @@ class Enhances(Protocol):
         ...
 
 
+def check_same_size(enhancer: Enhances) -> None:
+    """Raise ValueError for an Enhancer that enlarges, which takes seconds for a picture."""
+    if (upscale := getattr(enhancer, "upscale", 1)) > 1:
+        raise ValueError(
+            f"this network enlarges photos by {upscale}, which is far too slow for videos and cameras; these take a "
+            "network that brightens"
+        )
+
+
 def sample(frame: np.ndarray) -> np.ndarray:
     """A coarse copy of a frame by leaving pixels out, at most about 320 a side, for statistics that cost next to
     nothing.

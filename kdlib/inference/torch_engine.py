@@ -93,7 +93,9 @@ def torch_engine(model: Model, device: torch.device) -> Engine:
     if isinstance(model, ZeroDCE):
         return TorchCurves(model, device)
     if isinstance(model, MSAFN):
-        raise ValueError(f"{model.family} sharpens photos that were enlarged, it does not brighten")
+        from kdlib.inference.upscale import TorchUpscale
+
+        return TorchUpscale(model, device)
     from kdlib.inference.stages import TorchStages
 
     return TorchStages(model, device)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kdlib.files import replacing
 from kdlib.inference.pipeline import Timed, ahead
-from kdlib.inference.smoothing import Enhances, MapSmoother, brightness, flicker, sample
+from kdlib.inference.smoothing import Enhances, MapSmoother, brightness, check_same_size, flicker, sample
 from kdlib.inference.video_files import VideoError, format_of
 from kdlib.inference.video_input import Damage, Picture, VideoSource, bits_of
 from kdlib.inference.video_output import VideoOutput
@@ -110,7 +110,10 @@ def enhance_video(
         VideoError: the source is no readable video, or ``out`` or the encoder's settings do not work.
         FileExistsError: ``out`` exists.
         OSError: ``out`` cannot be written.
+        ValueError: the Enhancer enlarges.
     """
+    if enhancer is not None:
+        check_same_size(enhancer)
     source, out = Path(source), Path(out)
     container_format = format_of(out)
     _check_free(out, source, overwrite)

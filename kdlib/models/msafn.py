@@ -46,15 +46,17 @@ class Gate(nn.Module):
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
-        hidden = max(1, width // reduction)
+        self.width, hidden = width, max(1, width // reduction)
         self.fc = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.Sigmoid())
 
     def decide(self, means: Tensor) -> Tensor:
         """Means of the channels (B×C×1×1) → factors (B×C×1×1)."""
         return self.fc(means.flatten(1))[:, :, None, None]
 
-    def forward(self, x: Tensor, run: _Run) -> Tensor:
-        return x * run.values(self, x)
+    def forward(self, x: Tensor, run: _Run, onto: Tensor | None = None) -> Tensor:
+        """The weighed channels, added to ``onto``, if given, in the same pass over them."""
+        values = run.values(self, x)
+        return x * values if onto is None else torch.addcmul(onto, x, values)
 
 
 class DenseBlock(nn.Module):
@@ -77,10 +79,10 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor, run: _Run) -> Tensor:
         if _left_out(self, run):
             return x
-        first = F.leaky_relu(self.conv1(x), _SLOPE)
-        second = F.leaky_relu(self.conv2(torch.cat([x, first], dim=1)), _SLOPE)
-        third = F.leaky_relu(self.conv3(torch.cat([x, first, second], dim=1)), _SLOPE)
-        return x + self.gate(third, run)
+        first = _leaky(self.conv1(x))
+        second = _leaky(self.conv2(torch.cat([x, first], dim=1)))
+        third = _leaky(self.conv3(torch.cat([x, first, second], dim=1)))
+        return self.gate(third, run, x)
 
 
 class LightBlock(nn.Module):
@@ -98,7 +100,13 @@ class LightBlock(nn.Module):
     def forward(self, x: Tensor, run: _Run) -> Tensor:
         if _left_out(self, run):
             return x
-        return x + self.gate(self.conv2(F.leaky_relu(self.conv1(x), _SLOPE)), run)
+        change = self.conv2(_leaky(self.conv1(x)))
+        return self.gate(change, run, x)
+
+
+def _leaky(x: Tensor) -> Tensor:
+    # In place, which saves memory and time: convolutions need their input for the backward pass, not what they gave.
+    return F.leaky_relu(x, _SLOPE, inplace=True)
 
 
 def _left_out(block: DenseBlock | LightBlock, run: _Run) -> bool:
@@ -134,11 +142,11 @@ class Refinement(nn.Module):
         reset = of_features(self.conv_r) if self.conv_r is not None and self.steps > 1 else None
         state = update.sigmoid() * candidate.tanh()
         for _ in range(self.steps - 1):
-            share = (update + of_state(self.conv_z, state)).sigmoid()
+            share = of_state(self.conv_z, state).add_(update).sigmoid_()
             kept = state
             if self.conv_r is not None and reset is not None:
-                kept = state * (reset + of_state(self.conv_r, state)).sigmoid()
-            state = (1 - share) * state + share * (candidate + of_state(self.conv_h, kept)).tanh()
+                kept = state * of_state(self.conv_r, state).add_(reset).sigmoid_()
+            state = torch.lerp(state, of_state(self.conv_h, kept).add_(candidate).tanh_(), share)
         return state
 
 
@@ -185,11 +193,11 @@ class MSAFN(nn.Module):
         self.scale1 = nn.Sequential(*self._path())
         self.scale2 = nn.Sequential(nn.AvgPool2d(2), *self._path())
         self.scale3 = nn.Sequential(nn.AvgPool2d(4), *self._path())
-        self.fusion = nn.Sequential(nn.Conv2d(3 * width, 2 * width, 1), nn.LeakyReLU(_SLOPE))
+        self.fusion = nn.Sequential(nn.Conv2d(3 * width, 2 * width, 1), nn.LeakyReLU(_SLOPE, inplace=True))
         self.res_blocks = nn.Sequential(*(self._block(2 * width, self.drop) for _ in range(blocks)))
         self.refinement = Refinement(2 * width, steps, resets=self._resets) if recurrent else nn.Identity()
         last = nn.Conv2d(width, 3, 3, padding=1)
-        self.recon = nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.LeakyReLU(_SLOPE), last)
+        self.recon = nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.LeakyReLU(_SLOPE, inplace=True), last)
         self._start_awake()
         if residual:
             nn.init.zeros_(last.weight)
@@ -251,11 +259,23 @@ class MSAFN(nn.Module):
             ValueError: wrong rank, channel count or dtype, or gates of another network or batch.
         """
         check_photos(image)
-        run = _Run(None if gates is None else self._given(gates, len(image)))
-        features = self.refinement(self._fused(image, run))
-        height, width = image.shape[-2:]
-        sharpened = self.recon(features)[..., :height, :width]
-        return image + sharpened if self.residual else sharpened, features[..., :height, :width]
+        return self._sharpened(image, _Run(None if gates is None else self._given(gates, len(image))))
+
+    def with_own_gates(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What :meth:`forward` and :meth:`gates` give for photos, in one pass.
+
+        Args:
+            image: B×3×H×W, floating point in [0, 1].
+
+        Returns:
+            The sharpened photos, not clamped, and the factors of all gates; nothing is left out for it in training.
+
+        Raises:
+            ValueError: wrong rank, channel count or dtype.
+        """
+        check_photos(image)
+        run = _Run(whole=True)
+        return self._sharpened(image, run)[0], tuple(run.found)
 
     def gates(self, image: Tensor, *, together: bool = False) -> tuple[Tensor, ...]:
         """The factors of all gates for a batch of photos, as :meth:`forward` takes them.
@@ -277,18 +297,28 @@ class MSAFN(nn.Module):
         self._fused(image, run)
         return tuple(run.found)
 
+    def gate_modules(self) -> list[Gate]:
+        """The gates, in the order of their factors."""
+        return [module for module in self.modules() if isinstance(module, Gate)]
+
     def _given(self, gates: Sequence[Tensor], batch: int) -> dict[nn.Module, Tensor]:
-        modules = [module for module in self.modules() if isinstance(module, Gate)]
+        modules = self.gate_modules()
         if len(gates) != len(modules):
             raise ValueError(f"the network has {len(modules)} gates, not {len(gates)}")
         for module, values in zip(modules, gates, strict=True):
-            wanted = module.fc[2].out_features
+            wanted = module.width
             if values.ndim != 4 or values.shape[1:] != (wanted, 1, 1) or values.shape[0] not in (1, batch):
                 raise ValueError(
                     f"expected gates of shape {batch}×{wanted}×1×1 or 1×{wanted}×1×1, "
                     f"got {'×'.join(map(str, values.shape))}"
                 )
         return dict(zip(modules, gates, strict=True))
+
+    def _sharpened(self, image: Tensor, run: _Run) -> tuple[Tensor, Tensor]:
+        features = self.refinement(self._fused(image, run))
+        height, width = image.shape[-2:]
+        sharpened = self.recon(features)[..., :height, :width]
+        return image + sharpened if self.residual else sharpened, features[..., :height, :width]
 
     def _fused(self, image: Tensor, run: _Run) -> Tensor:
         """Features before the refinement, of the photo continued to multiples of 4."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
+from kdlib.data.datasets import load_photos
 from kdlib.data.degrade import darken
 from kdlib.data.pairs import split_scenes
 from kdlib.evaluation.metrics import capped_psnr
@@ -143,6 +144,29 @@ def load_fixed_pairs(
     return torch.cat([part.mul(255).round().byte() for part in parts]), truth
 
 
+def with_further(
+    folder: str | Path,
+    teacher: IAT | IATStudent,
+    dark: Tensor,
+    truth: Tensor,
+    answers: tuple[Tensor, ...],
+    size: int,
+    count: int,
+    device: torch.device,
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Pairs and the teacher's answers to them, followed by further photos whose truth is what the teacher makes of
+    them."""
+    photos = load_photos(folder, size=size, limit=count).photos
+    more = ask_in_stages(teacher, photos, device)
+    made = [
+        recompose(teacher.centred, part.float() / 255, *(answer.float() for answer in parts))[0]
+        for part, *parts in zip(photos.split(16), *(answer.split(16) for answer in more), strict=True)
+    ]
+    told = torch.cat([part.mul(255).round().byte() for part in made])
+    joined = tuple(torch.cat(both) for both in zip(answers, more, strict=True))
+    return torch.cat([dark, photos]), torch.cat([truth, told]), joined
+
+
 def noise_levels(photos: Tensor) -> Tensor:
     """The noise that was measured in each of the photos (N×3×S×S uint8): N standard deviations of a channel, in [0, 1].
 
@@ -152,13 +176,13 @@ def noise_levels(photos: Tensor) -> Tensor:
     return torch.tensor(luminance) * (4 / 6**0.5)
 
 
-def recipe(*, with_teacher: bool = True, truth: float = 1.0) -> ProgressiveWeights:
-    """The weights that :func:`distill_stages` uses unless told otherwise; those to the truth are multiplied."""
+def recipe(*, with_teacher: bool = True) -> ProgressiveWeights:
+    """The weights that :func:`distill_stages` uses unless told otherwise."""
     ends = [
-        {level: weight * (truth if level in TO_TRUTH else 1) for level, weight in end.items()}
+        {level: weight for level, weight in end.items() if with_teacher or level in TO_TRUTH}
         for end in (EARLY_WEIGHTS, LATE_WEIGHTS)
     ]
-    return ProgressiveWeights(*({k: w for k, w in end.items() if with_teacher or k in TO_TRUTH} for end in ends))
+    return ProgressiveWeights(*ends)
 
 
 def distill_stages(
@@ -168,6 +192,8 @@ def distill_stages(
     output_dir: str | Path | None = None,
     *,
     pairs: str = "real",
+    further_dir: str | Path | None = None,
+    further: int = 400,
     schedule: ProgressiveWeights | None = None,
     distance: str = "l1",
     size: int = 256,
@@ -192,6 +218,9 @@ def distill_stages(
         data_dir: a folder of pairs; None for the embedded photos, darkened by ourselves.
         output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
         pairs: ``real``, or ``self-made`` of well-exposed photos that are darkened once.
+        further_dir: a folder of photos of any kind, of which nobody knows the truth: the teacher's answer stands for
+            it. Pairs are all dark; what a student has to do with photos that are not, it learns here or not at all.
+        further: use at most so many of these, evenly spaced over the folder.
         schedule: weights of the levels while training goes on; None for the recipe's, without a teacher those of it
             that compare with the truth.
         distance: ``l1``, ``smooth-l1`` or ``mse``; see :class:`~kdlib.losses.levels.LevelLosses`.
@@ -230,6 +259,8 @@ def distill_stages(
             raise ValueError(f"the {role} has no stages: {type(network).__name__}; distil it with `distill`")
     assert isinstance(master, IAT | IATStudent)
     weights = schedule or recipe(with_teacher=teacher is not None)
+    if further_dir is not None and teacher is None:
+        raise ValueError("further photos have no truth but the teacher's answer: without a teacher leave them out")
     levels = {level for side_of in (weights.early, weights.late) for level, weight in side_of.items() if weight}
     if teacher is None and not levels <= set(TO_TRUTH):
         raise ValueError(f"without a teacher there is no {min(levels - set(TO_TRUTH))!r}; use {', '.join(TO_TRUTH)}")
@@ -243,6 +274,10 @@ def distill_stages(
     master.to(device)
     answers = ask_in_stages(master, dark, device, asked_at)
     train, held = split_scenes(truth, validation_fraction, config.seed)
+    if further_dir is not None:
+        given, told, answers = with_further(further_dir, master, dark, truth, answers, size, further, device)
+        train = torch.cat([train, torch.arange(len(dark), len(given))])
+        dark, truth = given, told
     objective = StagesObjective(
         weights, LevelLosses(distance), side, whole=whole, noise_gain=noise_gain, centred=master.centred
     )

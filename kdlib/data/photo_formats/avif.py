@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import features
 
-from kdlib.data.photo_formats.exif import without_thumbnail
+from kdlib.data.photo_formats.exif import with_size, without_thumbnail
 from kdlib.data.photo_formats.shared import CheckSize, Decoded, image_of, pixels_of, plain, require_single
 from kdlib.data.photo_paths import PhotoError
 
@@ -58,6 +58,11 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     if depth > 8:
         notes += (f"{depth} bits per channel became 8",)
     return Decoded(pixels_of(converted), container, notes)
+
+
+def resized(container: AvifContainer, width: int, height: int) -> AvifContainer:
+    """The container for a photo of another size, which its EXIF data then tell."""
+    return replace(container, exif=with_size(container.exif, width, height))
 
 
 def encode(pixels: np.ndarray, container: AvifContainer, file: Path) -> None:

@@ -29,6 +29,11 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     return Decoded(pixels_of(converted), BmpContainer(image.info.get("dpi", (0.0, 0.0))), notes)
 
 
+def resized(container: BmpContainer, width: int, height: int) -> BmpContainer:
+    """The container for a photo of another size: the same."""
+    return container
+
+
 def encode(pixels: np.ndarray, container: BmpContainer, file: Path) -> None:
     """Write a BMP file."""
     image = image_of(pixels, "BMP", (1, 3, 4))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import JpegImagePlugin
 
-from kdlib.data.photo_formats.exif import without_thumbnail
+from kdlib.data.photo_formats.exif import with_size, without_thumbnail
 from kdlib.data.photo_formats.shared import CheckSize, Decoded, image_of, pixels_of, plain
 from kdlib.data.photo_paths import PhotoError
 
@@ -103,6 +103,17 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
         notes += ("the short video behind the photo is left out",)
     del image
     return Decoded(pixels_of(converted), container, notes)
+
+
+def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
+    """The container for a photo of another size, which its EXIF data then tell."""
+    segments = tuple(
+        Segment(marker, with_size(payload, width, height))
+        if marker == _APP1 and payload.startswith(_EXIF)
+        else Segment(marker, payload)
+        for marker, payload in container.segments
+    )
+    return replace(container, segments=segments)
 
 
 def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:

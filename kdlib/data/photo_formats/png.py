@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import PngImagePlugin
 
-from kdlib.data.photo_formats.exif import without_thumbnail
+from kdlib.data.photo_formats.exif import with_size, without_thumbnail
 from kdlib.data.photo_formats.shared import (
     CheckSize,
     Decoded,
@@ -94,6 +94,18 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     converted, _, notes = plain(image, None)
     del image
     return Decoded(pixels_of(converted), container, notes)
+
+
+def resized(container: PngContainer, width: int, height: int) -> PngContainer:
+    """The container for a photo of another size, which its EXIF data then tell."""
+
+    def told(chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+        return tuple(
+            Chunk(name, with_size(data, width, height)) if name == b"eXIf" else Chunk(name, data)
+            for name, data in chunks
+        )
+
+    return PngContainer(told(container.before), told(container.after))
 
 
 def encode(pixels: np.ndarray, container: PngContainer, file: Path) -> None:

@@ -6,12 +6,13 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from kdlib.data.photo_formats.exif import EXIF_DIRECTORY, EXIF_SIZE_TAGS
 from kdlib.data.photo_formats.ifd import LONG, SHORT, Directory, Tag, TiffReader, directory_bytes, tag
 from kdlib.data.photo_formats.shared import CheckSize, Decoded, pixels_of, plain, require_pixels, require_single
 from kdlib.data.photo_paths import PhotoError
@@ -105,6 +106,17 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
         pixels = pixels_of(converted)
         extra = _STRAIGHT if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None
     return Decoded(pixels, TiffContainer(kept, compressed, extra), notes)
+
+
+def resized(container: TiffContainer, width: int, height: int) -> TiffContainer:
+    """The container for a photo of another size, which its EXIF data then tell."""
+    exif = container.tags.get(EXIF_DIRECTORY)
+    if exif is None or exif.directory is None:
+        return container
+    size = {"width": width, "height": height}
+    told = {number: tag(LONG, size[side]) for number, side in EXIF_SIZE_TAGS.items() if number in exif.directory}
+    tags = container.tags | {EXIF_DIRECTORY: exif._replace(directory=exif.directory | told)}
+    return replace(container, tags=tags)
 
 
 def encode(pixels: np.ndarray, container: TiffContainer, file: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from kdlib.data.photo_formats.exif import without_thumbnail
+from kdlib.data.photo_formats.exif import with_size, without_thumbnail
 from kdlib.data.photo_formats.shared import CheckSize, Decoded, decode_with_opencv, image_of, require_single
 from kdlib.data.photo_paths import PhotoError
 
@@ -47,6 +47,11 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     exif = without_thumbnail(parts.get(b"EXIF", b""))
     container = WebPContainer(b"VP8L" in parts, parts.get(b"ICCP", b""), exif, parts.get(b"XMP ", b""))
     return Decoded(pixels, container)
+
+
+def resized(container: WebPContainer, width: int, height: int) -> WebPContainer:
+    """The container for a photo of another size, which its EXIF data then tell."""
+    return replace(container, exif=with_size(container.exif, width, height))
 
 
 def encode(pixels: np.ndarray, container: WebPContainer, file: Path) -> None:
