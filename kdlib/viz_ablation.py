@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from kdlib.training.ablation import ALPHAS, BETAS, grid, summarise
+from kdlib.training.ablation import ALPHAS, BETAS, VARIANTS, Compared, grid, summarise
 
 # Okabe and Ito's colours, which colour-blind people tell apart; the marker says the same once more.
 VERDICTS = {
@@ -30,6 +30,7 @@ def plot_variants(
     xlabel: str = "fidelity to the teacher on held-out photos (dB)",
     lines: Mapping[str, float] | None = None,
     width: float = 9.0,
+    variants: Sequence[Compared] = VARIANTS,
 ) -> Figure:
     """Every seed as a dot, with the mean and the standard deviation over the seeds beside it.
 
@@ -37,15 +38,16 @@ def plot_variants(
     would make (:func:`~kdlib.training.ablation.summarise`).
 
     Args:
-        rows: of :func:`~kdlib.training.ablation.run_ablation`.
+        rows: of :func:`~kdlib.training.ablation.run_ablation`, or of another measurement with ``variant`` and ``seed``.
         panels: title → what to call it → variant.
         score: ``fidelity``, ``psnr``, ``ssim`` or ``seconds``.
         xlabel: its name and unit.
         lines: values to mark in all panels, by name.
         width: of the figure in inches.
+        variants: which there are, and what each is compared with.
     """
     lines = lines or {}
-    summary = {line["variant"]: line for line in summarise(rows, score)}
+    summary = {line["variant"]: line for line in summarise(rows, score, variants)}
     heights = [len(panel) for panel in panels.values()]
     fig, axes = plt.subplots(
         len(panels), 1, figsize=(width, 0.34 * sum(heights) + 0.6 * len(panels) + 0.9), squeeze=False, sharex=True,

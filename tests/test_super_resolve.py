@@ -12,7 +12,7 @@ from kdlib.data.scaling import blur
 from kdlib.evaluation.super_resolution import psnr_y
 from kdlib.losses.sharpening import SOFT_LOSSES, mimicry, softened_divergence
 from kdlib.models import create_model
-from kdlib.training.super_resolve import SharpeningObjective, distill_sharpening, middle, split_images
+from kdlib.training.super_resolve import SharpeningObjective, distill_sharpening, middle, open_images, split_images
 
 QUICK = {"batch_size": 4, "patch": 32, "progress": False, "device": "cpu", "learning_rate": 0.003}
 PLAIN = {"alpha": 1.0, "soft_loss": "l1", "teacher_decay": 0.0, "ssim": 0.0, "mimic": 0.0, "brightness": 0.0,
@@ -158,6 +158,25 @@ def test_images_kept_back_are_not_trained_on(sharp_dir):
     assert all(torch.equal(a, b) for a, b in zip(held, again, strict=True))
     with pytest.raises(ValueError, match="10 images are too few"):
         split_images(sharp_dir, 32, 1.0, seed=0)
+
+
+def test_several_folders_are_one_set_of_images(sharp_dir, tmp_path):
+    more = tmp_path / "more"
+    for k in range(3):
+        write_photo(more / f"{k}.png", to_array(torch.rand(3, 40 + 8 * k, 48)))
+    (more / "broken.png").write_bytes(b"no photo")
+    with pytest.warns(UserWarning, match=r"broken\.png"):
+        images = open_images([sharp_dir, str(more)], least_side=32)
+    assert len(images) == 14
+    assert torch.equal(images[3], SharpImages(sharp_dir)[3])
+    assert torch.equal(images[10], images[13])  # 0.png: the broken one sorts last, and the first of its set is next
+    assert images.unreadable == [str(more / "broken.png")]
+    assert isinstance(open_images([sharp_dir], least_side=32), SharpImages)
+    with pytest.raises(ValueError, match="no data set"):
+        open_images([], least_side=32)
+    with pytest.warns(UserWarning, match=r"broken\.png"):
+        run = distill_sharpening(tiny(), None, [sharp_dir, more], epochs=1, repeats=1, **QUICK)
+    assert len(run.history) == 1
 
 
 def test_the_middle_of_a_photo():

@@ -35,8 +35,11 @@ AVIF = pytest.param("avif", marks=pytest.mark.skipif(not features.check("avif"),
 
 def vivid(name="light-msafn", seed=0, **overrides):
     """A tiny network that changes a photo visibly, far from what it sees, and whose gates depend on what it shows."""
-    torch.manual_seed(seed)
     model = create_model(name, **{"width": 4, "blocks": 1, "residual": True, **overrides})
+    torch.manual_seed(seed)
+    for module in model.modules():  # whatever training starts from
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.reset_parameters()
     with torch.no_grad():
         for key, tensor in model.named_parameters():
             if tensor.ndim == 4 and not key.startswith("recon"):

@@ -2,11 +2,12 @@ from .datasets import PhotoSet, dark_photos, evaluation_pairs, find_pairs, load_
 from .degrade import Darkening, darken
 from .images import PhotoError, list_photos, read_photo, to_array, to_tensor, write_photo
 from .samples import sample_crops, sample_pairs, sample_photos
-from .sharp import SharpImages, Vimeo90K
+from .sharp import JoinedImages, SharpImages, Vimeo90K
 from .sharp_pairs import PatchPairs, augment_pair
 
 __all__ = [
     "Darkening",
+    "JoinedImages",
     "PatchPairs",
     "PhotoError",
     "PhotoSet",

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from kdlib.data.images import PhotoError, list_photos, read_photo
 
@@ -148,6 +148,25 @@ class SharpImages(SharpSet):
             return super()._image(index)
         shape, end = self._shapes[index].tolist(), int(self._ends[index])
         return self._pixels[end - shape[1] * shape[2] * 3 : end].view(shape).clone()
+
+
+class JoinedImages(ConcatDataset[Tensor]):
+    """Several data sets of sharp images, one after the other.
+
+    What cannot be read is replaced by the next image of its own set.
+    """
+
+    datasets: list[SharpSet]  # type: ignore[assignment]  # as they were given
+
+    def __init__(self, sets: Sequence[SharpSet]) -> None:
+        if not sets:
+            raise ValueError("there is no data set to join")
+        super().__init__(sets)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The files of all sets that could not be read so far, in any worker."""
+        return [name for images in self.datasets for name in images.unreadable]
 
 
 class Vimeo90K(SharpSet):

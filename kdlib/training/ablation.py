@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,6 @@ from kdlib.data.images import list_photos
 from kdlib.data.pairs import find_scenes
 from kdlib.data.samples import sample_crops
 from kdlib.evaluation.metrics import capped_psnr, enhance_tensor, fidelity, psnr, quantise, ssim
-from kdlib.files import write_json
 from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE, apply_curve
@@ -36,6 +35,7 @@ from kdlib.training.loop import make_fabric
 from kdlib.training.pairs import targets, train_pairs
 from kdlib.training.pretrain import at_scale, digest, pretrain
 from kdlib.training.recipes import Recipe, make_recipe
+from kdlib.training.resumable import Measurement
 from kdlib.weights import load_model
 
 # What others are compared with: by this teacher, for longer, by one that learned from pairs, with the smaller student.
@@ -49,6 +49,19 @@ TWO_STAGE = {"recipe": "two-stage", "alpha": None, "beta": None}
 # Two-sided 95% points of Student's t for 1 to 9 degrees of freedom; with more, the last one is on the safe side.
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 ALPHAS, BETAS = (0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.1, 0.2, 0.3)
+
+
+class Compared(Protocol):
+    """What a summary has to know of a variant: its name, its group, and the one to compare it with."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def against(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -251,7 +264,6 @@ def run_ablation(
     Raises:
         ValueError: the file holds results with other settings.
     """
-    path = Path(results_path)
     LoopConfig(epochs=epochs, device=device, **loop)  # fails before any work is done
     train, held = prepare_photos(data_dir, size, limit)
     folders = {"data": data_dir, "eval": eval_dir}
@@ -259,18 +271,14 @@ def run_ablation(
     settings |= {"photos": len(train), "held_out": len(held), "digest": digest(train, held), "student": student}
     settings |= {"teacher": Path(teacher).name, "teacher_sha256": short_digest(teacher)}
     settings |= {"epochs": epochs, "size": size, **loop, "device": make_fabric(device).device.type}
-    content: dict[str, Any] = {"settings": settings, "yardsticks": {}, "variants": {}, "rows": []}
-    if path.is_file():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        both = {name: (content["settings"].get(name), settings.get(name)) for name in content["settings"] | settings}
-        if changes := ", ".join(f"{name} {old!r} → {new!r}" for name, (old, new) in both.items() if old != new):
-            raise ValueError(f"{path.name} holds results with other settings ({changes}); use another file")
+    measurement = Measurement(results_path, settings, yardsticks={}, variants={})
+    content = measurement.content
     definitions = {variant.name: variant.definition() for variant in variants}
     # A variant that was redefined under its old name runs again.
     stale = {name for name, what in content["variants"].items() if definitions.get(name, what) != what}
     content["rows"] = [row for row in content["rows"] if row["variant"] not in stale]
     content["variants"] |= definitions
-    done = {(row["variant"], row["seed"]) for row in content["rows"]}
+    done = measurement.done("variant", "seed")
     todo = [(variant, seed) for seed in seeds for variant in variants if (variant.name, seed) not in done]
     pairs = list(evaluation_pairs(eval_dir)) if todo else []
     masters = {name: load_model(name) for name in {variant.teacher or teacher for variant, _ in todo}}
@@ -278,7 +286,7 @@ def run_ablation(
         master = load_model(teacher)
         teachers = {f"teacher_{k}": v for k, v in score_on_pairs(master, evaluation_pairs(eval_dir)).items()}
         content["yardsticks"] = {**teachers, "fixed_curve": fixed_curve_fidelity(master, held.float() / 255)}
-        write_json(path, content)
+        measurement.write()
     unseen = [(f"held-out {i}", photo) for i, photo in enumerate(held.float() / 255)]
     for variant, seed in tqdm(todo, desc="ablation", unit="run"):
         master = masters[variant.teacher or teacher]
@@ -292,13 +300,12 @@ def run_ablation(
             near = fidelity(model, master, unseen)
         scores = {"fidelity": near["mean"], "worst": near["worst"], **score_on_pairs(model, pairs), "seconds": seconds}
         scores = {name: round(value, 4) for name, value in scores.items()}
-        content["rows"].append({"variant": variant.name, "seed": seed, **scores})
-        write_json(path, content)
+        measurement.add({"variant": variant.name, "seed": seed, **scores})
     return content
 
 
 def summarise(
-    rows: Iterable[Mapping[str, Any]], score: str = "fidelity", variants: Sequence[Variant] = VARIANTS
+    rows: Iterable[Mapping[str, Any]], score: str = "fidelity", variants: Sequence[Compared] = VARIANTS
 ) -> list[dict[str, Any]]:
     """Each variant's mean and standard deviation over the seeds, and its difference from the one to compare with.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +15,10 @@ from tqdm.auto import tqdm
 from kdlib.data.datasets import dark_photos, load_photos
 from kdlib.data.images import to_tensor
 from kdlib.data.samples import HELD_OUT, sample_crops, sample_photos
-from kdlib.files import write_json
 from kdlib.models import ZeroDCE
 from kdlib.training.config import LoopConfig
 from kdlib.training.pretrain import digest, pretrain
+from kdlib.training.resumable import Measurement
 
 TARGETS = (0.4, 0.5, 0.6, 0.7)
 OBJECTIVES = ("zero-dce-absolute", "zero-dce")
@@ -138,7 +137,6 @@ def measure_targets(
     Raises:
         ValueError: the file holds results with other settings.
     """
-    path = Path(results_path)
     once = {"epochs": epochs, "learning_rate": learning_rate, **loop}
     LoopConfig(**once)  # fails before any work is done
     crops, looked_at = own_size_crops(data_dir, photos, size), photos_with_bright_areas(bright_dir)
@@ -146,13 +144,8 @@ def measure_targets(
     settings |= {"bright": Path(bright_dir).absolute().name if bright_dir else "embedded", "model": model}
     settings |= {"photos": len(crops), "looked_at": len(looked_at), "digest": digest(crops, looked_at), "size": size}
     settings |= {name: value for name, value in once.items() if name != "progress"}
-    content: dict[str, Any] = {"settings": settings, "rows": []}
-    if path.is_file():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        both = {name: (content["settings"].get(name), settings.get(name)) for name in content["settings"] | settings}
-        if changes := ", ".join(f"{name} {old!r} → {new!r}" for name, (old, new) in both.items() if old != new):
-            raise ValueError(f"{path.name} holds results with other settings ({changes}); use another file")
-    done = {(row["objective"], row["target"], row["seed"]) for row in content["rows"]}
+    measurement = Measurement(results_path, settings)
+    done = measurement.done("objective", "target", "seed")
     every = [(objective, target, seed) for objective in objectives for seed in seeds for target in targets]
     for objective, target, seed in tqdm([run for run in every if run not in done], desc="targets", unit="run"):
         run = pretrain(
@@ -162,9 +155,8 @@ def measure_targets(
         network = run.model
         network.scale_factor = 1
         row = {"objective": objective, "target": target, "seed": seed, **tone_change(network, looked_at)}
-        content["rows"].append({**row, "seconds": round(run.seconds, 2)})
-        write_json(path, content)
-    return content
+        measurement.add({**row, "seconds": round(run.seconds, 2)})
+    return measurement.content
 
 
 def summarise_targets(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from kdlib.data.samples import HELD_OUT, sample_photos
 from kdlib.data.scaling import blur, crop_to_multiple
-from kdlib.data.sharp import SharpImages, SharpSet
+from kdlib.data.sharp import JoinedImages, SharpImages, SharpSet
 from kdlib.data.sharp_pairs import Images, PatchPairs, augment_pair
 from kdlib.evaluation.super_resolution import psnr_y, ssim_y
 from kdlib.losses.distillation import SSIMLoss
@@ -27,6 +28,9 @@ from kdlib.weights import resolve_model
 # Side of the middle of a photo kept back that is scored after every epoch: whole photos take longer than the training.
 JUDGED = 192
 MOST_JUDGED = 12
+
+# A folder of sharp images or several, or a data set of them.
+Sharp = str | Path | Sequence[str | Path] | SharpSet | JoinedImages
 
 
 class EmbeddedPhotos:
@@ -60,9 +64,20 @@ def as_planes(photo: Any) -> Tensor:
     return torch.from_numpy(photo).permute(2, 0, 1).contiguous()
 
 
-def split_images(
-    data: str | Path | SharpSet | None, patch: int, fraction: float, seed: int
-) -> tuple[Images, list[Tensor]]:
+def open_images(data: Sharp, least_side: int) -> SharpSet | JoinedImages:
+    """The images of a folder, or of several one after the other, decoded once and kept; a data set is taken as it is.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder, no photo in one of them, or no folder at all.
+    """
+    if isinstance(data, (SharpSet, JoinedImages)):
+        return data
+    folders = [data] if isinstance(data, (str, Path)) else list(data)
+    sets = [SharpImages(folder, in_memory=True, least_side=least_side) for folder in folders]
+    return sets[0] if len(sets) == 1 else JoinedImages(sets)
+
+
+def split_images(data: Sharp | None, patch: int, fraction: float, seed: int) -> tuple[Images, list[Tensor]]:
     """Images to train on, and the middles of some that are kept back, each 3×S×S uint8 with S ≤ ``JUDGED``.
 
     Raises:
@@ -73,7 +88,7 @@ def split_images(
         images = EmbeddedPhotos()
         held = [as_planes(photo) for name, photo in sample_photos().items() if name in HELD_OUT]
     else:
-        images = data if isinstance(data, SharpSet) else SharpImages(data, in_memory=True, least_side=patch)
+        images = open_images(data, patch)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()
         kept = max(1, round(fraction * len(order)))
         if kept >= len(order):
@@ -140,7 +155,7 @@ class SharpeningObjective:
 def distill_sharpening(
     student: str | MSAFN = "light-msafn",
     teacher: str | Path | MSAFN | None = None,
-    data: str | Path | SharpSet | None = None,
+    data: Sharp | None = None,
     output_dir: str | Path | None = None,
     *,
     alpha: float = 0.5,
@@ -161,7 +176,8 @@ def distill_sharpening(
     Args:
         student: a name, or a model, which is trained in place; also the name of a teacher, who has none himself.
         teacher: a shipped name, the path of a weights file, or a model; None: the sharp images alone teach.
-        data: a folder of sharp images, or a data set of them, such as Vimeo-90K; None for the embedded photos.
+        data: a folder of sharp images or several, or a data set of them, such as Vimeo-90K; None for the embedded
+            photos.
         output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
         alpha: share of the sharp image's L1 loss; the teacher's soft loss has the rest. Without a teacher it is 1.
         soft_loss: between student's and teacher's photo: ``l1``, ``mse``, or ``kl``, see

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,11 @@ from kdlib.data.pairs import split_scenes, well_exposed
 from kdlib.data.samples import sample_crops
 from kdlib.evaluation.behaviour import daylight_change
 from kdlib.evaluation.report import as_method
-from kdlib.files import write_json
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.training.ablation import score_on_pairs
 from kdlib.training.pairs import VALIDATION_DARKENING, train_pairs
 from kdlib.training.pretrain import pretrain
+from kdlib.training.resumable import Measurement
 
 # Side of the validation photos: large enough that noise is noise when the network has averaged it away.
 JUDGED_SIZE = 256
@@ -124,22 +123,17 @@ def run_search(
     train, held = split_scenes(large, 0.1, seed)
     pairs = validation_pairs(large[held][well_exposed(large[held])])
     test = list(evaluation_pairs(eval_dir))
-    path = Path(results_path)
-    settings = {"data": Path(data_dir).name if data_dir else "embedded", "model": model, "steps": steps, "seed": seed}
+    settings: dict[str, Any] = {"data": Path(data_dir).name if data_dir else "embedded", "model": model}
+    settings |= {"steps": steps, "seed": seed}
     settings |= {
         "eval": Path(eval_dir).name if eval_dir else "embedded",
         "photos": len(train),
         "batch_size": batch_size,
     }
     settings |= {name: value for name, value in loop.items() if name != "device"}  # a search may go on elsewhere
-    content: dict[str, Any] = {"settings": {**settings, "validation": len(pairs)}, "rows": []}
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["settings"] != content["settings"]:
-            raise ValueError(f"{path.name} holds a search with other settings; use another file")
-        content = found
-    done = {row["choice"] for row in content["rows"]}
-    for choice in (choice for choice in choices if choice.name not in done):
+    measurement = Measurement(results_path, {**settings, "validation": len(pairs)})
+    done = measurement.done("choice")
+    for choice in (choice for choice in choices if (choice.name,) not in done):
         photos = photos_of(choice.side)[train]
         arguments = {**choice.settings(), **loop, "batch_size": batch_size, "seed": seed, "photos": photos}
         run_one = train_pairs if "pairs" in choice.changes else pretrain
@@ -149,6 +143,5 @@ def run_search(
         row = {"choice": choice.name, "epochs": epochs, **judge(run.model, pairs, "validation_")}
         row |= judge(run.model, test, "")
         row |= {"daylight": round(daylight_change(as_method(run.model))["daylight"], 4)}
-        content["rows"].append({**row, "seconds": round(run.seconds, 1)})
-        write_json(path, content)
-    return content
+        measurement.add({**row, "seconds": round(run.seconds, 1)})
+    return measurement.content
