@@ -53,12 +53,12 @@ def draw_msafn(width: float = 11.0) -> Figure:
         ("photo", "init"), ("fusion", "blocks"), ("blocks", "refine"), ("refine", "recon"), ("recon", "out")
     ):  # fmt: skip
         arrow(start, end)
-    arrow("photo", "out", bend=-0.22, style=":", colour=COLOURS["student"])
-    ax.text(8.0, 2.28, "residual: added to the photo", fontsize=9, color=COLOURS["student"], ha="center")
+    arrow("photo", "out", bend=-0.3, style=":", colour=COLOURS["student"])
+    ax.text(8.9, 2.28, "residual: added to the photo", fontsize=9, color=COLOURS["student"], ha="center")
     loop = {"arrowstyle": "-|>", "color": "black", "connectionstyle": "arc3,rad=-1.3", "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", xy=(7.65, 0.58), xytext=(8.15, 0.58), arrowprops=loop)
     ax.text(7.9, 0.02, "3 times (student: 2)", fontsize=9, ha="center", va="top")
-    ax.set(xlim=(-0.7, 11.3), ylim=(-0.5, 2.6))
+    ax.set(xlim=(-0.7, 11.3), ylim=(-0.5, 2.9))
     ax.axis("off")
     return fig
 
