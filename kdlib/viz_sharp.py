@@ -54,7 +54,7 @@ def draw_msafn(width: float = 11.0) -> Figure:
     ):  # fmt: skip
         arrow(start, end)
     arrow("photo", "out", bend=-0.3, style=":", colour=COLOURS["student"])
-    ax.text(8.9, 2.28, "residual: added to the photo", fontsize=9, color=COLOURS["student"], ha="center")
+    ax.text(6.5, 2.15, "residual: added to the photo", fontsize=9, color=COLOURS["student"], ha="center")
     loop = {"arrowstyle": "-|>", "color": "black", "connectionstyle": "arc3,rad=-1.3", "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", xy=(7.65, 0.58), xytext=(8.15, 0.58), arrowprops=loop)
     ax.text(7.9, 0.02, "3 times (student: 2)", fontsize=9, ha="center", va="top")
