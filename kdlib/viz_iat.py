@@ -13,47 +13,32 @@ from kdlib.data.images import to_array
 from kdlib.losses.levels import TO_TRUTH, ProgressiveWeights
 from kdlib.models.stages import Stages, apply_colour_and_gamma
 from kdlib.viz import COLOURS
+from kdlib.viz_diagram import Diagram
 
 
 def draw_iat(width: float = 11.0) -> Figure:
     """The way of a photo through IAT: below what is done to it, above what decides."""
-    fig, ax = plt.subplots(figsize=(width, width * 0.26), layout="constrained")
-    plain = {"boxstyle": "round,pad=0.5", "facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
-    learned = {"boxstyle": "round,pad=0.5", "facecolor": "#fdf2e0", "edgecolor": COLOURS["student"]}
     places = {
-        "photo": (0.0, 0.0, "dark photo", plain),
-        "local": (2.4, 1.0, "local branch:\n5×5 convolutions", learned),
-        "global": (2.4, 2.0, "global branch:\n10 queries", learned),
-        "apply": (4.9, 0.0, "× multiply + add", plain),
-        "colour": (7.2, 0.0, "colour matrix,\ncut off", plain),
-        "gamma": (9.2, 0.0, "power", plain),
-        "out": (10.8, 0.0, "photo", plain),
+        "photo": (0.0, 0.0, "dark photo", False),
+        "local": (2.4, 1.0, "local branch:\n5×5 convolutions", True),
+        "global": (2.4, 2.0, "global branch:\n10 queries", True),
+        "apply": (4.9, 0.0, "× multiply + add", False),
+        "colour": (7.2, 0.0, "colour matrix,\ncut off", False),
+        "gamma": (9.2, 0.0, "power", False),
+        "out": (10.8, 0.0, "photo", False),
     }
-    boxes = {
-        name: ax.text(x, y, text, ha="center", va="center", fontsize=10, bbox=box)
-        for name, (x, y, text, box) in places.items()
-    }
-
-    def arrow(start: str, end: str, label: str = "", at: tuple[float, float] = (0, 0), bend: float = 0.0) -> None:
-        style = {"arrowstyle": "-|>", "color": "black", "shrinkA": 1, "shrinkB": 2}
-        style |= {"patchA": boxes[start].get_bbox_patch(), "patchB": boxes[end].get_bbox_patch()}
-        style |= {"connectionstyle": f"arc3,rad={bend}"}
-        ax.annotate("", xy=boxes[end].get_position(), xytext=boxes[start].get_position(), arrowprops=style)
-        if label:
-            ax.text(*at, label, fontsize=9, color="#444444")
-
-    arrow("photo", "apply")
-    arrow("photo", "local")
-    arrow("photo", "global", bend=-0.25)
-    arrow("local", "apply", "two maps", (4.3, 0.5))
-    arrow("apply", "colour")
-    arrow("global", "colour", "3×3 numbers", (4.5, 0.95), bend=-0.05)
-    arrow("colour", "gamma")
-    arrow("global", "gamma", "1 number", (7.3, 1.3), bend=-0.12)
-    arrow("gamma", "out")
-    ax.set(xlim=(-0.8, 11.4), ylim=(-0.5, 2.5))
-    ax.axis("off")
-    return fig
+    diagram = Diagram(places, width)
+    for start, end in (("photo", "apply"), ("apply", "colour"), ("colour", "gamma"), ("gamma", "out")):
+        diagram.arrow(start, end)
+    diagram.arrow("photo", "local")
+    diagram.arrow("photo", "global", bend=-0.25)
+    diagram.arrow("local", "apply")
+    diagram.arrow("global", "colour", bend=-0.05)
+    diagram.arrow("global", "gamma", bend=-0.12)
+    for x, y, label in ((4.3, 0.5, "two maps"), (5.6, 0.95, "3×3 numbers"), (7.3, 1.3, "1 number")):
+        diagram.ax.text(x, y, label, fontsize=9, color="#444444")
+    diagram.ax.set(xlim=(-0.8, 11.4), ylim=(-0.5, 2.5))
+    return diagram.figure
 
 
 def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: float = 11.0) -> Figure:

@@ -13,6 +13,7 @@ from torch import Tensor
 from kdlib.data.images import to_array
 from kdlib.evaluation.super_resolution import luminance, psnr_y
 from kdlib.viz import COLOURS
+from kdlib.viz_diagram import Diagram
 
 # Left, top and side of what is looked at, in pixels.
 Box = tuple[int, int, int]
@@ -20,47 +21,34 @@ Box = tuple[int, int, int]
 
 def draw_msafn(width: float = 11.0) -> Figure:
     """The way of an enlarged photo through MSAFN: three scales, fusion, residual blocks, refinement."""
-    fig, ax = plt.subplots(figsize=(width, width * 0.26), layout="constrained")
-    plain = {"boxstyle": "round,pad=0.45", "facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
-    learned = {"boxstyle": "round,pad=0.45", "facecolor": "#fdf2e0", "edgecolor": COLOURS["student"]}
     places = {
-        "photo": (0.0, 1.0, "enlarged\nphoto", plain),
-        "init": (1.4, 1.0, "3×3\nconvolution", learned),
-        "full": (3.2, 2.0, "full size: block, gate", learned),
-        "half": (3.2, 1.0, "half size: block, gate", learned),
-        "quarter": (3.2, 0.0, "quarter: block, gate", learned),
-        "fusion": (5.1, 1.0, "enlarge,\nfuse: 1×1", learned),
-        "blocks": (6.5, 1.0, "residual\nblocks", learned),
-        "refine": (7.9, 1.0, "recurrent\nunit", learned),
-        "recon": (9.3, 1.0, "two 3×3", learned),
-        "out": (10.6, 1.0, "sharpened", plain),
+        "photo": (0.0, 1.0, "enlarged\nphoto", False),
+        "init": (1.4, 1.0, "3×3\nconvolution", True),
+        "full": (3.2, 2.0, "full size: block, gate", True),
+        "half": (3.2, 1.0, "half size: block, gate", True),
+        "quarter": (3.2, 0.0, "quarter: block, gate", True),
+        "fusion": (5.1, 1.0, "enlarge,\nfuse: 1×1", True),
+        "blocks": (6.5, 1.0, "residual\nblocks", True),
+        "refine": (7.9, 1.0, "recurrent\nunit", True),
+        "recon": (9.3, 1.0, "two 3×3", True),
+        "out": (10.6, 1.0, "sharpened", False),
     }
-    boxes = {
-        name: ax.text(x, y, text, ha="center", va="center", fontsize=10, bbox=box)
-        for name, (x, y, text, box) in places.items()
-    }
-
-    def arrow(start: str, end: str, bend: float = 0.0, style: str = "-", colour: str = "black") -> None:
-        look = {"arrowstyle": "-|>", "color": colour, "shrinkA": 1, "shrinkB": 2, "linestyle": style}
-        look |= {"patchA": boxes[start].get_bbox_patch(), "patchB": boxes[end].get_bbox_patch()}
-        look |= {"connectionstyle": f"arc3,rad={bend}"}
-        ax.annotate("", xy=boxes[end].get_position(), xytext=boxes[start].get_position(), arrowprops=look)
-
+    diagram = Diagram(places, width)
     for path in ("full", "half", "quarter"):
-        arrow("init", path)
-        arrow(path, "fusion")
+        diagram.arrow("init", path)
+        diagram.arrow(path, "fusion")
     for start, end in (
         ("photo", "init"), ("fusion", "blocks"), ("blocks", "refine"), ("refine", "recon"), ("recon", "out")
     ):  # fmt: skip
-        arrow(start, end)
-    arrow("photo", "out", bend=-0.3, style=":", colour=COLOURS["student"])
+        diagram.arrow(start, end)
+    diagram.arrow("photo", "out", bend=-0.3, line=":", colour=COLOURS["student"])
+    ax = diagram.ax
     ax.text(6.5, 2.15, "residual: added to the photo", fontsize=9, color=COLOURS["student"], ha="center")
     loop = {"arrowstyle": "-|>", "color": "black", "connectionstyle": "arc3,rad=-1.3", "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", xy=(7.65, 0.58), xytext=(8.15, 0.58), arrowprops=loop)
     ax.text(7.9, 0.02, "3 times (student: 2)", fontsize=9, ha="center", va="top")
     ax.set(xlim=(-0.7, 11.3), ylim=(-0.5, 2.9))
-    ax.axis("off")
-    return fig
+    return diagram.figure
 
 
 def cut(photo: Tensor, box: Box) -> Tensor:
