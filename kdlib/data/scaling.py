@@ -42,7 +42,7 @@ def shrink(images: Tensor, factor: int = 4) -> Tensor:
     height, width = images.shape[-2:]
     if height % factor or width % factor:
         raise ValueError(f"a side of {width}×{height} pixels is no multiple of {factor}; see crop_to_multiple")
-    return _bicubic(images, (height // factor, width // factor))
+    return resize(images, (height // factor, width // factor))
 
 
 def enlarge(images: Tensor, to: int | Sequence[int] = 4) -> Tensor:
@@ -62,7 +62,7 @@ def enlarge(images: Tensor, to: int | Sequence[int] = 4) -> Tensor:
     rows, columns = (height * to, width * to) if isinstance(to, int) else to
     if rows < height or columns < width:
         raise ValueError(f"{width}×{height} pixels cannot be enlarged to {columns}×{rows}")
-    return _bicubic(images, (rows, columns))
+    return resize(images, (rows, columns))
 
 
 def as_stored(images: Tensor) -> Tensor:
@@ -85,9 +85,19 @@ def blur(images: Tensor, factor: int = 4) -> Tensor:
     return as_stored(enlarge(as_stored(shrink(images, factor)), images.shape[-2:]))
 
 
-def _bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Bicubic at another height and width, averaging where it shrinks; the images themselves if that is their size.
+
+    Args:
+        images: B×C×H×W floating point; the result is not clamped.
+
+    Raises:
+        ValueError: wrong rank or dtype.
+    """
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"expected B×3×H×W floating point, got {'×'.join(map(str, images.shape))} {images.dtype}")
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
     # In half precision the sixteen taps would cost more than the 8 bits that are kept.
     wide = images if images.dtype == torch.float64 else images.float()
-    return F.interpolate(wide, size=size, mode="bicubic", align_corners=False, antialias=True).to(images.dtype)
+    return F.interpolate(wide, size=tuple(size), mode="bicubic", align_corners=False, antialias=True).to(images.dtype)

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, TensorDataset
 from kdlib.data.datasets import load_photos
 from kdlib.data.degrade import darken
 from kdlib.data.pairs import split_scenes
+from kdlib.data.scaling import resize
 from kdlib.evaluation.metrics import capped_psnr
 from kdlib.losses.levels import EARLY_WEIGHTS, LATE_WEIGHTS, TO_TRUTH, LevelLosses, ProgressiveWeights
 from kdlib.models import IAT, IATStudent, create_model
@@ -123,13 +124,6 @@ def ask_in_stages(
         torch.cat([part.colour for part in answers]),
         torch.cat([part.gamma for part in answers]),
     )
-
-
-def resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """B×C×H×W at another height and width: bicubic, averaging where it shrinks; may leave the range by a little."""
-    if planes.shape[2:] == size:
-        return planes
-    return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 
 def load_fixed_pairs(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from kdlib.data.samples import HELD_OUT, sample_photos
 from kdlib.data.scaling import blur, crop_to_multiple
@@ -46,19 +47,6 @@ class EmbeddedPhotos:
         return self.photos[index]
 
 
-class Chosen:
-    """Some images of a data set, under their own numbers from 0."""
-
-    def __init__(self, images: Images, indices: list[int]) -> None:
-        self.images, self.indices = images, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[self.indices[index]]
-
-
 def as_planes(photo: Any) -> Tensor:
     """H×W×3 uint8 array → 3×H×W tensor."""
     return torch.from_numpy(photo).permute(2, 0, 1).contiguous()
@@ -94,7 +82,7 @@ def split_images(data: Sharp | None, patch: int, fraction: float, seed: int) -> 
         if kept >= len(order):
             raise ValueError(f"{len(order)} images are too few to train on and to keep some back: give at least 2")
         held = [images[index] for index in order[: min(kept, MOST_JUDGED)]]
-        images = Chosen(images, order[kept:])
+        images = Subset(images, order[kept:])
     side = min(JUDGED, *(min(photo.shape[1:]) for photo in held)) // 4 * 4
     return images, [middle(photo, side) for photo in held]
 
