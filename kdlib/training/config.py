@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
@@ -29,6 +29,8 @@ class LoopConfig:
         schedule: ``one-cycle`` and ``cosine`` move with every batch; ``step`` divides by ten after each third of the
             epochs; ``plateau`` halves when five epochs have brought no better score; ``constant``.
         centralise: take the mean from every weight's gradient, see :func:`centralise_gradients`.
+        hold_norm: share of the training after which batch norm keeps its statistics, see :func:`set_batch_norm`; at 1
+            it never does.
         clip_norm: largest norm of the gradient; 0 turns clipping off.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
         averaged: the result is that average instead of the weights themselves; it needs ``ema_decay`` above 0.
@@ -49,6 +51,7 @@ class LoopConfig:
     optimiser: str = "adamw"
     schedule: str = "one-cycle"
     centralise: bool = False
+    hold_norm: float = 1.0
     clip_norm: float = 1.0
     ema_decay: float = 0.0
     averaged: bool = False
@@ -71,6 +74,8 @@ class LoopConfig:
                 raise ValueError(f"{name} is a number from 0 up, not {value!r}")
         if self.learning_rate == 0 or self.ema_decay >= 1:
             raise ValueError("learning_rate must be above 0 and ema_decay below 1")
+        if isinstance(self.hold_norm, bool) or not 0 < self.hold_norm <= 1:
+            raise ValueError(f"hold_norm is a share above 0 and at most 1, not {self.hold_norm!r}")
         if self.averaged and not self.ema_decay:
             raise ValueError("averaged=True needs an ema_decay above 0")
         for name, allowed in (
@@ -106,6 +111,29 @@ def make_schedule(config: LoopConfig, optimiser: Optimizer, batches: int) -> tup
         case "plateau":
             return ReduceLROnPlateau(optimiser, mode="max", factor=0.5, patience=5), False
     return None, False
+
+
+def set_batch_norm(model: nn.Module, epoch: int, config: LoopConfig) -> None:
+    """Let the batch norm layers of a model in training mode keep their statistics, once ``hold_norm`` of the training
+    is done; those that they keep are means over the whole epoch before.
+
+    Batch norm shows a network each photo relative to the others of its batch. What depends on how bright a photo is, it
+    can then not learn; and in evaluation mode, with statistics of the last few batches, it is another network than the
+    one that was trained.
+
+    Args:
+        epoch: the one that begins, from 0.
+    """
+    if config.hold_norm == 1:
+        return
+    first = max(1, round(config.hold_norm * config.epochs))
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            if epoch >= first:
+                layer.eval()
+            elif epoch == first - 1:
+                layer.reset_running_stats()
+                layer.momentum = None  # the plain mean
 
 
 def centralise_gradients(parameters: Iterable[Tensor]) -> None:

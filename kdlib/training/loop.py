@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from kdlib.training.checkpoint import load_checkpoint, save_checkpoint, write_history
-from kdlib.training.config import OPTIMISERS, LoopConfig, centralise_gradients, make_schedule
+from kdlib.training.config import OPTIMISERS, LoopConfig, centralise_gradients, make_schedule, set_batch_norm
 from kdlib.training.preview import Preview, write_preview
 
 BAD_BATCHES_IN_A_ROW = 10
@@ -182,6 +182,7 @@ def fit(
             advance(epoch / config.epochs)
         started = time.perf_counter()
         wrapped.train()
+        set_batch_norm(model, epoch, config)
         sums: dict[str, float] = {}
         counted = 0
         for batch in loader:
