@@ -107,6 +107,14 @@ def test_at_the_start_of_training_features_differ_from_pixel_to_pixel(name):
     assert features.std(dim=(2, 3)).mean() > 0.1
 
 
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_at_the_start_of_training_many_blocks_do_not_drive_the_refinement_into_its_bounds(name):
+    torch.manual_seed(0)
+    features = create_model(name, width=8, blocks=12, residual=True)(random_photo(32, 32, batch=2))[1]
+    assert (features.abs() > 0.95).float().mean() < 0.02
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()

@@ -80,7 +80,9 @@ class MSAFN(nn.Module):
         """Starting weights under which what differs from pixel to pixel reaches the last layer.
 
         PyTorch's own shrink it at every convolution, and gates that start at a half shrink it again: after ten layers
-        the features are nearly the same everywhere, and two hundred steps of training changed nothing that shows.
+        the features are nearly the same everywhere, and two hundred steps of training changed nothing that shows. If
+        instead every block adds as much as it was given, the features are several times too large for the refinement,
+        whose tanh is then 1 or −1 and lets no gradient through. So a block starts by adding a tenth.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -89,6 +91,10 @@ class MSAFN(nn.Module):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, Gate):
                 nn.init.constant_(module.fc[2].bias, 2.0)  # type: ignore[arg-type]
+        for module in self.modules():
+            if isinstance(module, DenseBlock | LightBlock):
+                with torch.no_grad():
+                    module.last.weight.mul_(0.1)
         if isinstance(self.refinement, Refinement):
             # The state starts at zero: most of it is to be taken from the features.
             nn.init.ones_(self.refinement.conv_z.bias)  # type: ignore[arg-type]

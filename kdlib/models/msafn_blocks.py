@@ -62,6 +62,11 @@ class DenseBlock(nn.Module):
         self.conv3 = nn.Conv2d(3 * width, width, 3, padding=1)
         self.gate = Gate(width, 16)
 
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution that gives what the block adds."""
+        return self.conv3
+
     def forward(self, x: Tensor, run: GatePass) -> Tensor:
         if _left_out(self, run):
             return x
@@ -82,6 +87,11 @@ class LightBlock(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.gate = Gate(width, 8)
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """See :attr:`DenseBlock.last`."""
+        return self.conv2
 
     def forward(self, x: Tensor, run: GatePass) -> Tensor:
         if _left_out(self, run):

@@ -34,22 +34,10 @@ MOST_JUDGED = 12
 Sharp = str | Path | Sequence[str | Path] | SharpSet | JoinedImages
 
 
-class EmbeddedPhotos:
-    """The embedded photos that are not held out, as sharp images."""
-
-    def __init__(self) -> None:
-        self.photos = [as_planes(photo) for name, photo in sample_photos().items() if name not in HELD_OUT]
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.photos[index]
-
-
-def as_planes(photo: Any) -> Tensor:
-    """H×W×3 uint8 array → 3×H×W tensor."""
-    return torch.from_numpy(photo).permute(2, 0, 1).contiguous()
+def embedded_images(*, held_out: bool = False) -> list[Tensor]:
+    """The embedded photos that training may see, or those that it may not, each 3×H×W uint8."""
+    chosen = (photo for name, photo in sample_photos().items() if (name in HELD_OUT) == held_out)
+    return [torch.from_numpy(photo).permute(2, 0, 1).contiguous() for photo in chosen]
 
 
 def open_images(data: Sharp, least_side: int) -> SharpSet | JoinedImages:
@@ -73,8 +61,7 @@ def split_images(data: Sharp | None, patch: int, fraction: float, seed: int) -> 
     """
     images: Images
     if data is None:
-        images = EmbeddedPhotos()
-        held = [as_planes(photo) for name, photo in sample_photos().items() if name in HELD_OUT]
+        images, held = embedded_images(), embedded_images(held_out=True)
     else:
         images = open_images(data, patch)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()
