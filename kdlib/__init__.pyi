@@ -1,6 +1,7 @@
+from . import scale
 from .inference.enhancer import Enhancer
 from .models.registry import create_model
 from .weights import load_model, save_model
 
 __version__: str
-__all__ = ["Enhancer", "__version__", "create_model", "load_model", "save_model"]
+__all__ = ["Enhancer", "__version__", "create_model", "load_model", "save_model", "scale"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,11 +12,25 @@ from rich.markup import escape
 from kdlib.cli._options import Denoise, Device, Model, Strength
 from kdlib.cli._output import console, fail, progress_bar
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kdlib.inference.folder import Summary
+
+_LISTED = 100  # on the screen; a report has all
+
+
+class Engine(StrEnum):
+    """What runs the workers."""
+
+    local = "local"
+    ray = "ray"
+
 
 def enhance(
     inputs: Annotated[list[str], typer.Argument(metavar="IN…", help="Photos, folders, glob patterns.")],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", "-o", help="Folder for the results, or a file name for one photo. [default: beside]"),
     ] = None,
     model: Model = "glance-650",
@@ -33,6 +48,15 @@ def enhance(
         int | None, typer.Option(min=1, help="Refuse photos, or results, of more pixels, which might fill the memory.")
     ] = None,
     device: Device = "auto",
+    engine: Annotated[
+        Engine, typer.Option(help="ray: many machines, photos and results in any store, such as s3://bucket/photos.")
+    ] = Engine.local,
+    address: Annotated[
+        str | None, typer.Option(help="With --engine ray: a running cluster. [default: RAY_ADDRESS, else this machine]")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what failed, and why, to this file, as JSON lines.")
+    ] = None,
 ) -> None:
     """Brighten photos, or enlarge them by a model that sharpens. Each result is of its photo's kind: format, bit depth,
     alpha, EXIF, colour profile, and, unless it is enlarged, size.
@@ -41,46 +65,73 @@ def enhance(
     """
     import time
 
+    if overwrite and resume:
+        raise fail("--overwrite replaces results, --resume keeps them; choose one")
+    if engine is Engine.local and address:
+        raise fail("--address names a cluster, which takes --engine ray")
+    if engine is Engine.ray and (output is None or device not in {"auto", "cpu"}):
+        raise fail("--engine ray works on CPUs and needs an --output folder; leave --device out")
+    shared = {"recursive": recursive, "suffix": suffix}
+    doing = {"workers": workers, "overwrite": overwrite, "resume": resume, "max_pixels": max_pixels}
+    options = {"strength": strength, "denoise": denoise, "upscale": upscale}
+    start = time.perf_counter()
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("", total=None, speed="")
+
+            def progress(photos: int, total: int | None = None) -> None:
+                rate = photos / (time.perf_counter() - start)
+                bar.update(task, completed=photos, total=total, speed=f"{rate:.1f} photos/s")
+
+            if engine is Engine.ray:
+                from kdlib.scale import enhance_dataset
+
+                everything: dict[str, Any] = {**shared, **doing, **options, "model": model, "address": address}
+                summary, where = enhance_dataset(inputs, str(output), **everything, progress=progress), ""
+            else:
+                summary, where = _on_this_machine(
+                    inputs, output, shared, doing, {**options, "device": device}, model, progress
+                )
+        if report is not None:
+            summary.write_report(report)
+    except (OSError, ValueError, ImportError) as error:
+        raise fail(str(error)) from None
+    seconds = time.perf_counter() - start
+    kept = f", {summary.kept} kept" if summary.kept else ""
+    console.print(f"{summary.done} enhanced{kept}, {seconds:.1f} s{escape(where)}", highlight=False, soft_wrap=True)
+    for colour, lines in (("yellow", summary.notes), ("bold red", summary.failed)):
+        for photo, what in lines[:_LISTED]:
+            console.print(f"[{colour}]{escape(photo)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
+        if len(lines) > _LISTED:
+            console.print(f"… and {len(lines) - _LISTED:,} more, which --report FILE lists", highlight=False)
+    if summary.failed:
+        console.print(f"[bold red]{len(summary.failed)} of {summary.photos} could not be enhanced[/]", highlight=False)
+        raise typer.Exit(1)
+
+
+def _on_this_machine(
+    inputs: list[str],
+    output: str | None,
+    chosen: dict[str, Any],
+    doing: dict[str, Any],
+    options: dict[str, Any],
+    model: str,
+    progress: Callable[[int, int], object],
+) -> tuple[Summary, str]:
+    """What became of the photos, and where the result is if there is one."""
     from kdlib.inference.enhancer import Enhancer
     from kdlib.inference.folder import enhance_files, plan
     from kdlib.inference.threads import available_threads
 
-    if overwrite and resume:
-        raise fail("--overwrite replaces results, --resume keeps them; choose one")
-    start = time.perf_counter()
-    try:
-        jobs = plan(inputs, output, recursive=recursive, suffix=suffix)
-        with progress_bar() as bar:
-            task = bar.add_task("", total=len(jobs), speed="")
+    jobs = plan(inputs, Path(output) if output else None, **chosen)
+    finished: list[Path] = []
 
-            def progress(_: Path) -> None:
-                bar.advance(task)
-                rate = bar.tasks[0].completed / (time.perf_counter() - start)
-                bar.update(task, speed=f"{rate:.1f} photos/s")
+    def one_more(photo: Path) -> None:
+        finished.append(photo)
+        progress(len(finished), len(jobs))
 
-            summary = enhance_files(
-                jobs,
-                lambda threads: Enhancer(
-                    model, strength=strength, denoise=denoise, device=device, threads=threads, upscale=upscale
-                ),
-                workers=workers or available_threads(),
-                overwrite=overwrite,
-                resume=resume,
-                max_pixels=max_pixels,
-                progress=progress,
-            )
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
-    seconds = time.perf_counter() - start
-    where = f" → {summary.done[0]}" if len(summary.done) == 1 and len(jobs) == 1 else ""
-    kept = f", {len(summary.kept)} kept" if summary.kept else ""
-    console.print(
-        f"{len(summary.done)} enhanced{kept}, {seconds:.1f} s{escape(where)}", highlight=False, soft_wrap=True
+    doing = {**doing, "workers": doing["workers"] or available_threads()}
+    summary = enhance_files(
+        jobs, lambda threads: Enhancer(model, threads=threads, **options), **doing, progress=one_more
     )
-    for path, note in summary.notes:
-        console.print(f"[yellow]{escape(str(path))}[/]: {escape(note)}", highlight=False, soft_wrap=True)
-    for path, reason in summary.failed:
-        console.print(f"[bold red]{escape(str(path))}[/]: {escape(reason)}", highlight=False, soft_wrap=True)
-    if summary.failed:
-        console.print(f"[bold red]{len(summary.failed)} of {len(jobs)} could not be enhanced[/]", highlight=False)
-        raise typer.Exit(1)
+    return summary, f" → {jobs[0].target}" if len(jobs) == summary.done == 1 else ""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from kdlib.data.photo_file import decode_photo, encode_photo, resized
 from kdlib.data.photo_paths import PHOTO_SUFFIXES, PhotoError, photos_in
+from kdlib.files import replacing
 from kdlib.inference.enhancer import Enhancer
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 @dataclass(frozen=True)
@@ -23,19 +28,38 @@ class Job:
 
 @dataclass
 class Summary:
-    """What became of a list of jobs.
+    """What became of photos, a few or millions: names are held only of those that there is something to say of.
 
     Attributes:
-        done: results that were written.
-        kept: results of an earlier run that were left as they are.
+        done: how many results were written.
+        kept: how many of an earlier run were left as they are.
         failed: photos without a result, each with the reason.
         notes: results that lack something of their photo, each with what it is.
     """
 
-    done: list[Path] = field(default_factory=list)
-    kept: list[Path] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    notes: list[tuple[Path, str]] = field(default_factory=list)
+    done: int = 0
+    kept: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def photos(self) -> int:
+        """All that were looked at."""
+        return self.done + self.kept + len(self.failed)
+
+    def add(self, other: Summary) -> None:
+        """Count another part of the photos in."""
+        self.done, self.kept = self.done + other.done, self.kept + other.kept
+        self.failed += other.failed
+        self.notes += other.notes
+
+    def write_report(self, path: Path) -> None:
+        """Write ``failed`` and ``notes`` as JSON, one object a line: ``photo``, and ``failed`` or ``note``."""
+        lines = [{"photo": photo, "failed": reason} for photo, reason in self.failed]
+        lines += [{"photo": photo, "note": note} for photo, note in self.notes]
+        with replacing(path) as partial:
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            partial.write_text(text, encoding="utf-8")
 
 
 def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool = False, suffix: str = "") -> list[Job]:
@@ -53,7 +77,7 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
         FileNotFoundError: an input does not exist.
         ValueError: nothing to do, two photos for one target, a target that is an input, or another format asked for.
     """
-    files = [path for pattern in inputs for path in _expand(pattern)]
+    files = [path for pattern in inputs for path in expand(pattern)]
     folders = [path for path in files if path.is_dir()]
     if output is not None and _names_a_file(output):
         if len(files) != 1 or folders:
@@ -71,17 +95,22 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
                 if output is not None and len(folders) > 1:
                     root = output / path.resolve().name
                 jobs += [
-                    Job(photo, root / _renamed(photo, suffix).relative_to(path))
+                    Job(photo, root / renamed(photo, suffix).relative_to(path))
                     for photo in _photos_of(path, recursive, root)
                 ]
             elif output is None:
-                jobs.append(Job(path, _renamed(path, suffix or "_enhanced")))
+                jobs.append(Job(path, renamed(path, suffix or "_enhanced")))
             else:
-                jobs.append(Job(path, output / _renamed(path, suffix).name))
+                jobs.append(Job(path, output / renamed(path, suffix).name))
     return _checked(jobs)
 
 
-def _expand(pattern: str | Path) -> list[Path]:
+def expand(pattern: str | Path) -> list[Path]:
+    """A file or a folder, or the files of a glob pattern.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     path = Path(pattern).expanduser()
     if path.exists():
         return [path]
@@ -101,7 +130,8 @@ def _kind(path: Path) -> str:
     return {"jpeg": "jpg", "tiff": "tif"}.get(extension, extension)
 
 
-def _renamed(path: Path, suffix: str) -> Path:
+def renamed(path: AnyPath, suffix: str) -> AnyPath:
+    """The name of a photo's result."""
     return path.with_name(f"{path.stem}{suffix}{path.suffix}")
 
 
@@ -168,22 +198,15 @@ def enhance_files(
             "--overwrite replaces them, --resume keeps them"
         )
     if resume and not overwrite:
-        summary.kept = [job.target for job in existing]
+        summary.kept = len(existing)
         kept = {job.target for job in existing}
         jobs = [job for job in jobs if job.target not in kept]
     workers = max(1, min(workers, len(jobs)))
     # Many photos: one core each, which wastes nothing on waiting. One photo: all cores.
     enhance = enhancer(1 if workers > 1 else None)
-    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
 
     def run(job: Job) -> tuple[str, ...]:
-        photo = decode_photo(job.source, **limit, upscale=enhance.upscale)
-        if enhance.upscale > 1:
-            photo = resized(photo, enhance(photo.pixels))
-        else:
-            enhance(photo.pixels, out=photo.pixels)
-        encode_photo(photo, job.target)
-        return photo.notes
+        return enhance_photo(job.source, job.target, enhance, max_pixels)
 
     waiting = iter(jobs)
     running: dict[Future[tuple[str, ...]], Job] = {}
@@ -196,7 +219,7 @@ def enhance_files(
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
-                    _note(summary, job, future)
+                    summary.add(outcome(future.result, str(job.source), str(job.target)))
                     progress(job.source)
         finally:
             for future in running:
@@ -205,14 +228,26 @@ def enhance_files(
     return summary
 
 
-def _note(summary: Summary, job: Job, future: Future[tuple[str, ...]]) -> None:
-    error = future.exception()
-    if error is None:
-        summary.done.append(job.target)
-        summary.notes += [(job.target, note) for note in future.result()]
-    elif isinstance(error, PhotoError):
-        summary.failed.append((job.source, str(error).removeprefix(f"{job.source}: ")))
-    elif isinstance(error, OSError | ValueError | MemoryError):
-        summary.failed.append((job.source, str(error) or type(error).__name__))
+def enhance_photo(source: Path, target: Path, enhance: Enhancer, max_pixels: int | None = None) -> tuple[str, ...]:
+    """Decode, enhance and encode one photo, and return what the result lacks of it. Raises as ``decode_photo``, but
+    without the file's name, ``encode_photo`` and the Enhancer do."""
+    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    try:
+        photo = decode_photo(source, **limit, upscale=enhance.upscale)
+    except PhotoError as error:
+        raise PhotoError(str(error).removeprefix(f"{source}: ")) from None
+    if enhance.upscale > 1:
+        photo = resized(photo, enhance(photo.pixels))
     else:
-        raise error
+        enhance(photo.pixels, out=photo.pixels)
+    encode_photo(photo, target)
+    return photo.notes
+
+
+def outcome(work: Callable[[], tuple[str, ...]], source: str, target: str) -> Summary:
+    """Do the work on one photo, which returns what its result lacks: what became of it. A mistake in the program is
+    raised, and not taken for a bad photo."""
+    try:
+        return Summary(done=1, notes=[(target, note) for note in work()])
+    except (OSError, ValueError, MemoryError) as error:
+        return Summary(failed=[(source, str(error) or type(error).__name__)])

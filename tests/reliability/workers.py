@@ -1,0 +1,96 @@
+"""Photos on Ray while workers are killed: nothing lost, nothing twice, and every file as the local engine writes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kdlib.inference import Enhancer
+from kdlib.inference.folder import Summary, enhance_files, plan
+from kdlib.scale import enhance_dataset
+
+FORMATS = ("jpg", "png", "webp", "bmp", "tif")
+WORKERS = 2
+
+
+def make_photos(folder: Path, count: int, seed: int = 0) -> Path:
+    """Small dark photos of five formats, in the folder and ten below it."""
+    random = np.random.default_rng(seed)
+    for k in range(count):
+        path = folder / (f"{k % 10}" if k % 3 else "") / f"{k:05}.{FORMATS[k % 5]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 60, (20 + k % 5, 24 + k % 7, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, hidden ones too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def by_the_local_engine(photos: Path, out: Path) -> dict[str, bytes]:
+    """What the local engine makes of them."""
+    enhance_files(plan([photos], out, recursive=True), lambda _: Enhancer(threads=1), workers=1)
+    return files_in(out)
+
+
+def photo_workers() -> list[int]:
+    """The processes below this one that hold a PhotoWorker: Ray writes that into their command lines. Linux only."""
+    parents, found = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended
+            continue
+        if b"ray::" in command and b"PhotoWorker" in command:
+            found.append(int(folder.name))
+    return [pid for pid in found if os.getpid() in _ancestors(pid, parents)]
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> list[int]:
+    line = []
+    while pid := parents.get(pid, 0):
+        line.append(pid)
+    return line
+
+
+def enhance_and_kill(photos: Path, out: Path) -> tuple[Summary, int]:
+    """Enhance on Ray with two workers, and kill one when the first results are there: what became of the photos, and
+    how many results stood when it was killed."""
+    standing = []
+
+    def kill(_: int) -> None:
+        if not standing:
+            victim = photo_workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            standing.append(len(files_in(out)))
+
+    summary = enhance_dataset([photos], out, workers=WORKERS, recursive=True, progress=kill)
+    return summary, standing[0]
+
+
+def soak(seconds: float, folder: Path, seed: int = 0) -> dict[str, Any]:
+    """Rounds of 500 photos, a worker killed in each, until the time is over; at least one."""
+    start, total = time.monotonic(), {"photos": 0, "workers": WORKERS, "workers_killed": 0, "outputs": 0}
+    identical, lost, repeated, rounds = True, 0, 0, 0
+    while not rounds or (time.monotonic() - start) * (rounds + 1) / rounds < seconds:
+        place = folder / f"{rounds}"
+        photos = make_photos(place / "in", 500, seed + rounds)
+        summary, _ = enhance_and_kill(photos, place / "out")
+        outputs, expected = files_in(place / "out"), by_the_local_engine(photos, place / "expected")
+        identical &= outputs == expected
+        lost += len(expected.keys() - outputs.keys())
+        repeated += len(outputs.keys() - expected.keys()) + abs(summary.done - len(expected))
+        rounds += 1
+        total["photos"] += 500
+        total["workers_killed"] += 1
+        total["outputs"] += len(outputs)
+    checked = {"identical_to_local": identical, "lost": lost, "repeated": repeated}
+    return {**total, **checked, "seconds": round(time.monotonic() - start, 1)}
