@@ -16,8 +16,8 @@ from kdlib.inference.enhancer import Enhancer
 from kdlib.inference.folder import Summary
 from kdlib.inference.threads import available_threads
 
-# Photos in a part, which one worker does as a whole, and which is done again if it dies. Parts grow to the larger number
-# with the photos that have been listed: the driver remembers some kilobytes of each for as long as the run lasts.
+# Photos in a part, which one worker does as a whole, and which is done again if it dies. Parts grow to the larger
+# number with the photos that have been listed: the driver remembers some kilobytes of each as long as the run lasts.
 _PARTS = (8, 256)
 _STORE_BYTES = 256 * 2**20  # of Ray's shared memory, which holds names; photos never pass through it
 

@@ -66,7 +66,8 @@ def place(url: str | Path) -> Place:
     """
     store, path = url_to_fs(str(url))
     if isinstance(store, LocalFileSystem):
-        path = Path(path).resolve().as_posix()
+        there = Path(path)  # a link to a photo keeps its name
+        path = (there.resolve() if there.is_dir() else there.parent.resolve() / there.name).as_posix()
     return Place(store, path)
 
 
