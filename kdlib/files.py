@@ -42,3 +42,9 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     with replacing(path) as partial:
         partial.write_text(f"{text}\n", encoding="utf-8")
     return path
+
+
+def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What differs between the settings of results and those that are wanted now, in words; empty if nothing does."""
+    both = {name: (found.get(name), wanted.get(name)) for name in {**found, **wanted}}
+    return ", ".join(f"{name} {old!r} → {new!r}" for name, (old, new) in both.items() if old != new)

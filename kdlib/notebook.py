@@ -36,9 +36,7 @@ def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] 
         imported = name.startswith("_") or constant or name in {"In", "Out"}
         if imported or name in expected or not isinstance(value, _PLAIN):
             continue
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise NameError(f"unknown parameter {name!r}: {hint}This notebook takes {', '.join(known)}.")
+        raise NameError(f"{unknown_name('parameter', name, known, 'This notebook takes')}.")
     for name, kind in expected.items():
         value = namespace[name]
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
@@ -46,6 +44,13 @@ def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] 
             continue
         hint = " In a YAML file write 1.0e-4, not 1e-4." if kind is float and isinstance(value, str) else ""
         raise TypeError(f"parameter {name!r} takes {kind.__name__}, got {type(value).__name__} {value!r}.{hint}")
+
+
+def unknown_name(kind: str, name: object, known: Collection[str], takes: str = "there are") -> str:
+    """A sentence about a name that nothing is known by: the nearest one that is, and all of them."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {kind} {name!r}: {hint}{takes} {', '.join(known)}"
 
 
 def project_path(path: str | Path) -> Path:

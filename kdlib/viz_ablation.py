@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from kdlib.training.ablation import ALPHAS, BETAS, VARIANTS, Compared, grid, summarise
+from kdlib.viz_sweep import heat_map
 
 # Okabe and Ito's colours, which colour-blind people tell apart; the marker says the same once more.
 VERDICTS = {
@@ -96,19 +97,17 @@ def plot_grid(
     for (alpha, beta), scores in cells.items():
         means[BETAS.index(beta), ALPHAS.index(alpha)] = statistics.fmean(scores)
     fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
-    image = ax.imshow(means, cmap="cividis", origin="lower", aspect="auto")
-    middle = (np.nanmin(means) + np.nanmax(means)) / 2
+    texts = {}
     for (alpha, beta), scores in cells.items():
         x, y = ALPHAS.index(alpha), BETAS.index(beta)
         spread = f"\n± {statistics.stdev(scores):{fmt}}" if len(scores) > 1 else ""
-        colour = "white" if means[y, x] < middle else "black"
-        ax.text(x, y, f"{means[y, x]:{fmt}}{spread}", ha="center", va="center", color=colour, fontsize=10)
+        texts[y, x] = f"{means[y, x]:{fmt}}{spread}"
+    image = heat_map(ax, means, ALPHAS, BETAS, texts)
     for style, (name, (alpha, beta)) in zip(("-", "--", ":"), (outlined or {}).items(), strict=False):
         corner = (ALPHAS.index(alpha) - 0.45, BETAS.index(beta) - 0.45)
         frame = Rectangle(corner, 0.9, 0.9, fill=False, edgecolor="#d55e00", linewidth=2.5, linestyle=style, label=name)
         ax.add_patch(frame)
-    ax.set(xlabel="α, share of output alignment", ylabel="β, share of feature matching", xticks=range(len(ALPHAS)))
-    ax.set(xticklabels=ALPHAS, yticks=range(len(BETAS)), yticklabels=BETAS)
+    ax.set(xlabel="α, share of output alignment", ylabel="β, share of feature matching")
     ax.set_title("what is left of 1 goes to the task loss", fontsize=10)
     if outlined:
         fig.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)

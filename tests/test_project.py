@@ -17,6 +17,7 @@ from packaging.version import Version
 from kdlib.evaluation.benchmark import speed_table
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.evaluation.report import markdown_table
+from kdlib.sweep import read_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -75,7 +76,8 @@ def test_weights_and_catalogue_match():
         assert entry["category"] in card
 
 
-CONFIGURATIONS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGURATIONS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if not path.stem.startswith("sweep_")]
+SWEEPS = sorted((ROOT / "configs").glob("sweep_*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
@@ -89,6 +91,16 @@ def test_configurations_fit_the_notebook_that_they_name(path):
     given = yaml.safe_load(text)
     assert set(given) <= known, f"{command[1]} does not know {set(given) - known}"
     assert Path(given["output_dir"]).name == path.stem
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_sweeps_fit_the_notebook_that_they_name(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("KDLIB_RUNS", raising=False)
+    assert f"kdlib sweep configs/{path.name}" in path.read_text(encoding="utf-8")
+    sweep = read_sweep(path)
+    assert sweep.output == ROOT / "runs" / path.stem
+    assert sweep.resumable
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -11,6 +11,7 @@ from kdlib.cli.cost import cost
 from kdlib.cli.enhance import enhance
 from kdlib.cli.evaluate import evaluate
 from kdlib.cli.report import report
+from kdlib.cli.sweep import sweep
 from kdlib.cli.video import camera, video
 
 app = typer.Typer(no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos.")
@@ -21,4 +22,5 @@ app.command()(evaluate)
 app.command()(report)
 app.command()(benchmark)
 app.command()(cost)
+app.command()(sweep)
 app.add_typer(weights.app, name="weights")

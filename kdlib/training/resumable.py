@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdlib.files import write_json
+from kdlib.files import changed_settings, write_json
 
 
 class Measurement:
@@ -35,8 +35,7 @@ class Measurement:
         if not self.path.is_file():
             return
         found = json.loads(self.path.read_text(encoding="utf-8"))
-        both = {name: (found["settings"].get(name), wanted.get(name)) for name in found["settings"] | wanted}
-        if changes := ", ".join(f"{name} {old!r} → {new!r}" for name, (old, new) in both.items() if old != new):
+        if changes := changed_settings(found["settings"], wanted):
             raise ValueError(f"{self.path.name} holds results with other settings ({changes}); use another file")
         self.content = found
 

@@ -1,0 +1,58 @@
+"""``kdlib sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdlib.cli._output import console, fail
+
+
+def sweep(
+    settings: Annotated[Path, typer.Argument(metavar="YAML", help="For example configs/sweep_alpha_beta.yaml.")],
+    jobs: Annotated[int, typer.Option(min=0, help="Trials at once; 0: as the file says, else one for each core.")] = 0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed.")] = False,
+) -> None:
+    """Run a notebook with many parameters, several at once, and compare what came of them.
+
+    Start it again after an interruption, and it goes on; start it on several machines with one database, and they
+    share the work. Trials that failed are listed at the end, and the exit code is then 1.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    from kdlib.sweep import read_sweep, run_sweep
+
+    try:
+        chosen = read_sweep(settings)
+
+        def shown(row: Mapping[str, Any]) -> list[str]:
+            value = f"{row['metric']:.5g}" if row["metric"] is not None else row["state"]
+            seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+            return [f"{row['trial']:04}", *(str(row[name]) for name in chosen.space), value, seconds]
+
+        console.print(f"{chosen.trials} trials of {chosen.notebook.name}", highlight=False)
+        rows = run_sweep(
+            chosen,
+            jobs=jobs,
+            retry=retry_failed,
+            progress=lambda row: console.print("  ".join(shown(row)), highlight=False, soft_wrap=True),
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise fail(str(error)) from None
+    done = [row for row in rows if row["state"] == "done"]
+    failed = [row for row in rows if row["state"] == "failed"]
+    done.sort(key=lambda row: row["metric"], reverse=chosen.direction == "maximize")
+    table = Table("trial", *chosen.space, chosen.metric, "time")
+    for row in done:
+        table.add_row(*shown(row))
+    console.print(table)
+    for row in failed:
+        reason = str(row["reason"]).strip().splitlines()[0]
+        console.print(f"[bold red]trial-{row['trial']:04}[/]: {escape(reason)}", highlight=False, soft_wrap=True)
+    console.print(f"{len(done)} done, {len(failed)} failed → {escape(str(chosen.output))}/results.csv, .json, .png")
+    if failed:
+        raise typer.Exit(1)

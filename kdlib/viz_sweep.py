@@ -1,0 +1,125 @@
+"""Figures of a sweep: a heat map, a line, or a panel for each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from kdlib.sweep.settings import Range
+
+_BEST: dict[str, Any] = {
+    "marker": "*",
+    "s": 260,
+    "color": "#d55e00",
+    "edgecolor": "white",
+    "zorder": 3,
+    "label": "best",
+}
+
+
+def heat_map(
+    ax: Axes, values: np.ndarray, columns: Sequence[Any], rows: Sequence[Any], texts: Mapping[tuple[int, int], str]
+) -> AxesImage:
+    """Numbers as colours, with texts upon them in the colour that can be read.
+
+    Args:
+        values: rows × columns; NaN for cells without one.
+        columns, rows: what to write at the axes, rows from below.
+        texts: (row, column) → what to write there.
+    """
+    image = ax.imshow(values, cmap="cividis", origin="lower", aspect="auto")
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (y, x), text in texts.items():
+        colour = "white" if values[y, x] < middle else "black"
+        ax.text(x, y, text, ha="center", va="center", color=colour, fontsize=10)
+    ax.set(xticks=range(len(columns)), yticks=range(len(rows)))
+    ax.set_xticklabels(columns)
+    ax.set_yticklabels(rows)
+    return image
+
+
+def plot_sweep(
+    rows: Sequence[Mapping[str, Any]], space: Mapping[str, Any], metric: str, direction: str = "maximize"
+) -> Figure:
+    """The metric over what was swept: two parameters as a heat map (with a range: as dots in colour), otherwise a panel
+    for each parameter, with a line if there is one alone. A star marks the best.
+
+    Args:
+        rows: of :func:`kdlib.sweep.run_sweep`; only those that are done are drawn.
+        space: of the :class:`~kdlib.sweep.Sweep`.
+        metric, direction: what to call it, and which end of it is the better one.
+
+    Raises:
+        ValueError: no row is done.
+    """
+    done = [row for row in rows if row["state"] == "done"]
+    if not done:
+        raise ValueError("no trial of the sweep is done, there is nothing to draw")
+    best = (max if direction == "maximize" else min)(done, key=lambda row: row["metric"])
+    if len(space) == 2 and not any(isinstance(values, Range) for values in space.values()):
+        return _as_grid(done, best, space, metric)
+    if len(space) == 2:
+        return _as_plane(done, best, space, metric)
+    fig, axes = plt.subplots(
+        1, len(space), figsize=(max(6, 3.2 * len(space)), 4.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, (name, values) in zip(axes[0], space.items(), strict=True):
+        points = sorted((_place(row, name, space), row["metric"]) for row in done)
+        ax.plot(*zip(*points, strict=True), "o-" if len(space) == 1 else "o", color="#0072b2", alpha=0.8)
+        ax.scatter(_place(best, name, space), best["metric"], **_BEST)
+        _axis(ax.set_xscale, ax.set_xticks, values)
+        ax.set_xlabel(name)
+        ax.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(metric)
+    return fig
+
+
+def _as_grid(
+    done: Sequence[Mapping[str, Any]], best: Mapping[str, Any], space: Mapping[str, Any], metric: str
+) -> Figure:
+    (x, columns), (y, lines) = space.items()
+    values, texts = np.full((len(lines), len(columns)), np.nan), {}
+    for row in done:
+        cell = _place(row, y, space), _place(row, x, space)
+        values[cell] = row["metric"]
+        texts[cell] = f"{row['metric']:.4g}" + ("\nbest" if row is best else "")
+    fig, ax = plt.subplots(figsize=(1.5 + 1.2 * len(columns), 1.4 + 0.8 * len(lines)), layout="constrained")
+    fig.colorbar(heat_map(ax, values, columns, lines, texts), ax=ax, label=metric)
+    ax.set(xlabel=x, ylabel=y)
+    return fig
+
+
+def _as_plane(
+    done: Sequence[Mapping[str, Any]], best: Mapping[str, Any], space: Mapping[str, Any], metric: str
+) -> Figure:
+    (x, columns), (y, lines) = space.items()
+    at = np.array([[_place(row, x, space), _place(row, y, space)] for row in done])
+    fig, ax = plt.subplots(figsize=(7.0, 4.6), layout="constrained")
+    ax.scatter(_place(best, x, space), _place(best, y, space), **_BEST)
+    scores = [row["metric"] for row in done]
+    dots = ax.scatter(at[:, 0], at[:, 1], c=scores, cmap="cividis", s=70, edgecolor="black", zorder=4)
+    fig.colorbar(dots, ax=ax, label=metric)
+    _axis(ax.set_xscale, ax.set_xticks, columns)
+    _axis(ax.set_yscale, ax.set_yticks, lines)
+    ax.set(xlabel=x, ylabel=y)
+    ax.legend(loc="upper left", bbox_to_anchor=(0, 1.1), frameon=False)
+    return fig
+
+
+def _place(row: Mapping[str, Any], name: str, space: Mapping[str, Any]) -> Any:
+    """Where a value stands on its axis: of a list, by its number in it."""
+    values = space[name]
+    return row[name] if isinstance(values, Range) else [*map(repr, values)].index(repr(row[name]))
+
+
+def _axis(scale: Any, ticks: Any, values: Any) -> None:
+    if not isinstance(values, Range):
+        ticks(range(len(values)), labels=[str(value) for value in values])
+    elif values.log:
+        scale("log")
