@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from kdlib.evaluation.benchmark import speed_table
+from kdlib.evaluation.engines import engines_table
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.evaluation.report import markdown_table
 from kdlib.sweep import read_sweep
@@ -140,6 +141,8 @@ def test_the_readmes_tables_are_the_results():
     assert speed_table(speed) in readme
     denoised = json.loads((ROOT / "results" / "denoise.json").read_text(encoding="utf-8"))["rows"]
     assert markdown_table([row for row in denoised if row["parameters"]]) in readme
+    scale = json.loads((ROOT / "results" / "scale.json").read_text(encoding="utf-8"))
+    assert engines_table(scale) in readme
     video = json.loads((ROOT / "results" / "video.json").read_text(encoding="utf-8"))
     for key in ("enhance_ms", "decode_ms", "encode_ms"):
         assert f"{video[key]:.1f} ms" in readme

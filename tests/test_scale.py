@@ -12,6 +12,7 @@ from reliability.workers import by_the_local_engine, enhance_and_kill, files_in,
 from typer.testing import CliRunner
 
 from kdlib.cli import app
+from kdlib.evaluation import engines
 from kdlib.inference.folder import plan
 from kdlib.scale import dataset, enhance_dataset
 from kdlib.scale.stores import place, plan_inputs, tasks_of
@@ -75,8 +76,10 @@ def test_a_folder_that_cannot_be_listed_ends_the_run(cluster, tmp_path, guarded)
         enhance_dataset([guarded("secret")], guarded("out"), workers=1)
 
 
-def test_the_command_with_a_cluster_of_its_own(album, tmp_path):
-    """Damaged photos are listed and the rest is done; then only what is missing."""
+def test_the_command_on_a_running_cluster(cluster, album, tmp_path):
+    """Damaged photos are listed and the rest is done, but for what an earlier run has left."""
+    import ray
+
     expected = by_the_local_engine(album, tmp_path / "expected")
     (album / "broken.jpg").write_bytes(b"these are words")
     out, report = tmp_path / "out", tmp_path / "report.jsonl"
@@ -84,8 +87,10 @@ def test_the_command_with_a_cluster_of_its_own(album, tmp_path):
     command += ["--workers", "2", "--recursive", "--resume", "--report", str(report)]
     (out / "3").mkdir(parents=True)
     (out / "3" / "00013.bmp").write_bytes(b"of an earlier run")
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
+    assert ray.nodes()[0]["Alive"]
     assert "19 enhanced, 1 kept" in run.stdout
     assert f"{album}/broken.jpg: not a photo" in run.stdout
     assert "1 of 21 could not be enhanced" in run.stdout
@@ -144,6 +149,7 @@ def test_the_plan_is_the_local_engines(inputs, output, suffix, recursive, album,
         ("album twin/album -o out", "would both be written to"),
         ("album -o full", "full is not empty; --overwrite replaces what is there, --resume keeps it"),
         ("album -o nowhere://out", "nowhere"),
+        ("album/00000.jpg -o x.jpg", "x.jpg names a file; --engine ray writes into a folder"),
         ("album -o out --strength 3", "strength is a number from 0 to 2, not 3"),
         ("album -o out --model none.safetensors", "no weights file at none.safetensors"),
         ("album -o out --device cuda", "--engine ray works on CPUs"),
@@ -192,3 +198,52 @@ def test_the_ledger_blames_the_photo_that_was_announced_last():
     assert [ledger.announce("part", name) for name in "abc"] == [0, 0, 1]
     ledger.end("part")
     assert not ledger.begin("part")
+
+
+# What it costs
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Runs that take 1 s + 0.5 s a photo (local) and 7 s + 0.6 s (Ray) on one core, half as long a photo on two."""
+    called = []
+
+    def seconds(folder, count, engine, workers, model):
+        called.append((len(list((folder / "in").iterdir())), count, engine, workers))
+        return (1 + 0.5 * count / workers if engine == "local" else 7 + 0.6 * count / workers), 1000 * count
+
+    monkeypatch.setattr(engines, "_time", seconds)
+    return called
+
+
+def test_figures_of_the_engines_follow_from_their_seconds(timed, tmp_path):
+    result = engines.measure_engines(tmp_path, ["12 MP", "64x48"], photos=4, repeats=2, price=0.1)
+    assert {(count, of) for of, count, *_ in timed if of == 4} == {(1, 4), (2, 4), (4, 4)}
+    assert max(count for _, count, *_ in timed) == round(4 * (12e6 / (64 * 48)) ** 0.5)
+    [line] = [fit for fit in result["fits"] if (fit["size"], fit["engine"], fit["workers"]) == ("12 MP", "ray", 2)]
+    assert (line["start"], line["each"]) == (7, 0.3)
+    # 7 + 0.3 n / k < 1 + 0.25 n
+    assert result["pays"]["12 MP"] == {"1": None, "2": 60, "10": 28, "100": 25}
+    projection = result["projection"]
+    assert projection["core_hours"] == round(1e8 * 0.6 / 3600)
+    assert projection["days"]["10"] == round(1e8 * 0.6 / 3600 / 16 / 10 / 24, 1)
+    assert projection["cost"] == round(1e8 * 0.6 / 3600 * 0.1)
+    assert projection["terabytes"]["written"] == 0.1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_the_figures(timed, tmp_path):
+    arguments = ["benchmark", "--engines", "--size", "64x48", "--photos", "4", "--out", str(tmp_path / "scale.json")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "| Ray on 1 such machine pays from | never |" in result.output
+    written = json.loads((tmp_path / "scale.json").read_text())
+    assert written["projection"] is None
+    assert engines.engines_table(written) in result.output
+
+
+@pytest.mark.parametrize(("option", "value"), [("--photos", "3"), ("--repeats", "-1"), ("--size", "8K")])
+def test_wrong_measurements_are_refused(option, value):
+    result = CliRunner().invoke(app, ["benchmark", "--engines", option, value])
+    assert result.exit_code == 1
+    assert value in result.output

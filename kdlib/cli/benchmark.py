@@ -16,13 +16,23 @@ def benchmark(
     size: Annotated[
         list[str] | None, typer.Option(help="640×480, 1080p, 4K, 12 MP or WIDTHxHEIGHT; repeatable. Default: all four.")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Measured runs of each method; the median counts.")] = 15,
+    repeats: Annotated[
+        int | None, typer.Option(help="Measured runs of each method; the median counts. [default: 15; engines: 3]")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads for every method.")] = 2,
     without: Annotated[list[str] | None, typer.Option(help="Leave a method out, by its name in the table.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them into this PNG file.")] = None,
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Instead, the engines of kdlib enhance: local and Ray.")
+    ] = False,
+    photos: Annotated[int, typer.Option(help="With --engines: photos of 12 MP in the longest folder.")] = 60,
+    price: Annotated[float, typer.Option(help="With --engines: assumed price of a core-hour.")] = 0.05,
 ) -> None:
     """Time the Enhancer beside PyTorch, ONNX Runtime, torch.compile, CLAHE, a lookup table and a plain copy."""
+    if engines:
+        _engines(model, size, repeats or 3, photos, price, out)
+        return
     from rich.markdown import Markdown
 
     from kdlib.evaluation.benchmark import SIZES, speed_table
@@ -34,7 +44,7 @@ def benchmark(
             result = run(
                 model,
                 size or list(SIZES),
-                repeats=repeats,
+                repeats=15 if repeats is None else repeats,
                 threads=threads,
                 without=without or [],
                 progress=status.update,
@@ -56,3 +66,28 @@ def benchmark(
 
         plot_speed(result["rows"]).savefig(plot, dpi=120, bbox_inches="tight")
         console.print(f"drawn to {plot}")
+
+
+def _engines(model: str, size: list[str] | None, repeats: int, photos: int, price: float, out: Path | None) -> None:
+    import tempfile
+
+    from kdlib.evaluation.engines import SIZES_OF_PHOTOS, engines_table, measure_engines
+    from kdlib.files import write_json
+
+    try:
+        with console.status("…") as status, tempfile.TemporaryDirectory(prefix="kdlib-") as folder:
+            result = measure_engines(
+                Path(folder),
+                size or SIZES_OF_PHOTOS,
+                photos=photos,
+                repeats=repeats,
+                model=model,
+                price=price,
+                progress=status.update,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise fail(str(error)) from None
+    print(engines_table(result))
+    if out is not None:
+        write_json(out, {"command": "kdlib benchmark --engines", **result})
+        console.print(f"written to {out}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlib.catalogue import catalogue, find_weights
+from kdlib.data.photo_paths import PHOTO_SUFFIXES
 from kdlib.inference.enhancer import Enhancer
 from kdlib.inference.folder import Summary
 from kdlib.inference.threads import available_threads
@@ -57,7 +58,7 @@ def enhance_dataset(
         recursive: subfolders too.
         suffix: added to every file name, before the extension.
         max_pixels: refuse larger photos; None keeps the default.
-        address: of a running cluster, such as ``auto`` or ``ray://head:10001``; by default the one that the environment
+        address: of a running cluster, such as ``auto`` or ``head:6379``; by default the one that the environment
             variable RAY_ADDRESS names, else a cluster of this machine alone, which ends with the call.
         progress: called with the number of photos looked at, as it grows.
 
@@ -77,6 +78,8 @@ def enhance_dataset(
     options: dict[str, Any] = {"strength": strength, "denoise": denoise, "upscale": upscale, "device": "cpu"}
     Enhancer(model, threads=1, **options)  # a wrong value is said here, before anything is started
     root = place(output)
+    if Path(root.path).suffix.lower() in PHOTO_SUFFIXES and not root.store.isdir(root.path):
+        raise ValueError(f"{output} names a file; --engine ray writes into a folder")
     plan = plan_inputs(inputs, root, suffix)
     if not (overwrite or resume or is_empty(root)):
         raise FileExistsError(f"{root} is not empty; --overwrite replaces what is there, --resume keeps it")
