@@ -15,10 +15,10 @@ from kdlib.sweep.settings import Range
 
 _BEST: dict[str, Any] = {
     "marker": "*",
-    "s": 260,
+    "s": 200,
     "color": "#d55e00",
     "edgecolor": "white",
-    "zorder": 3,
+    "zorder": 5,
     "label": "best",
 }
 
@@ -73,7 +73,7 @@ def plot_sweep(
         points = sorted((_place(row, name, space), row["metric"]) for row in done)
         ax.plot(*zip(*points, strict=True), "o-" if len(space) == 1 else "o", color="#0072b2", alpha=0.8)
         ax.scatter(_place(best, name, space), best["metric"], **_BEST)
-        _axis(ax.set_xscale, ax.set_xticks, values)
+        _axis(ax, "x", values)
         ax.set_xlabel(name)
         ax.grid(alpha=0.3)
     axes[0, 0].set_ylabel(metric)
@@ -105,8 +105,8 @@ def _as_plane(
     scores = [row["metric"] for row in done]
     dots = ax.scatter(at[:, 0], at[:, 1], c=scores, cmap="cividis", s=70, edgecolor="black", zorder=4)
     fig.colorbar(dots, ax=ax, label=metric)
-    _axis(ax.set_xscale, ax.set_xticks, columns)
-    _axis(ax.set_yscale, ax.set_yticks, lines)
+    _axis(ax, "x", columns)
+    _axis(ax, "y", lines)
     ax.set(xlabel=x, ylabel=y)
     ax.legend(loc="upper left", bbox_to_anchor=(0, 1.1), frameon=False)
     return fig
@@ -118,8 +118,9 @@ def _place(row: Mapping[str, Any], name: str, space: Mapping[str, Any]) -> Any:
     return row[name] if isinstance(values, Range) else [*map(repr, values)].index(repr(row[name]))
 
 
-def _axis(scale: Any, ticks: Any, values: Any) -> None:
+def _axis(ax: Axes, which: str, values: Any) -> None:
     if not isinstance(values, Range):
-        ticks(range(len(values)), labels=[str(value) for value in values])
+        ax.set(**{f"{which}ticks": range(len(values)), f"{which}lim": (-0.5, len(values) - 0.5)})
+        ax.set(**{f"{which}ticklabels": [str(value) for value in values]})
     elif values.log:
-        scale("log")
+        ax.set(**{f"{which}scale": "log"})

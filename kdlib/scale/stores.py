@@ -141,7 +141,7 @@ def tasks_of(inputs: Sequence[Input], output: Place, *, recursive: bool, suffix:
                 below = Place(store, found[name]["name"].rstrip("/"))
                 is_folder = found[name]["type"] == "directory" and below.path != folder.rstrip("/")
                 nested = given.target != given.source and below.is_in(output)
-                if is_folder and not (nested or name.startswith(".") or found[name].get("islink")):
+                if is_folder and not (nested or name.startswith(".")):  # a link is none: it may lead back
                     waiting.append((below.path, target / name))
 
 
