@@ -24,10 +24,10 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="workers
 @pytest.fixture(scope="module")
 def cluster():
     """One for all tests: starting Ray takes longer than they do."""
-    dataset._require_ray()
+    dataset.require_ray()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the workers import the store below
-        with dataset._cluster(None, 2):
+        with dataset.cluster(None, 2):
             yield
 
 
@@ -159,7 +159,7 @@ def test_the_plan_is_the_local_engines(inputs, output, suffix, recursive, album,
 )
 def test_what_cannot_be_meant_is_refused_before_ray_starts(arguments, message, album, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dataset, "_cluster", None)
+    monkeypatch.setattr(dataset, "cluster", None)
     make_photos(tmp_path / "twin" / "album", 1)
     make_photos(tmp_path / "twin", 1)
     make_photos(tmp_path / "full", 1)

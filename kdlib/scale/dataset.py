@@ -69,7 +69,7 @@ def enhance_dataset(
         FileExistsError: the output is not empty.
         ConnectionError: no cluster at ``address``.
     """
-    _require_ray()
+    require_ray()
     from kdlib.scale.stores import is_empty, place, plan_inputs, tasks_of
     from kdlib.scale.worker import Settings
 
@@ -100,7 +100,7 @@ def enhance_dataset(
             yield {"tasks": [settings.packed(part)]}
 
     summary = Summary()
-    with _cluster(address, workers) as cores:
+    with cluster(address, workers) as cores:
         for found in _run(parts, settings, workers or cores):
             summary.add(found)
             progress(summary.photos)
@@ -144,7 +144,7 @@ def _run(parts: Callable[..., Iterator[Any]], settings: Any, workers: int) -> It
 
 
 @contextmanager
-def _cluster(address: str | None, workers: int) -> Iterator[int]:
+def cluster(address: str | None, workers: int) -> Iterator[int]:
     """The cluster to work on, and its cores."""
     import ray
 
@@ -179,7 +179,7 @@ def _silent() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _require_ray() -> None:
+def require_ray() -> None:
     """Import Ray so that it neither phones home nor speaks of itself."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

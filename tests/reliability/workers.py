@@ -14,6 +14,7 @@ from PIL import Image
 from kdlib.inference import Enhancer
 from kdlib.inference.folder import Summary, enhance_files, plan
 from kdlib.scale import enhance_dataset
+from kdlib.scale.dataset import cluster, require_ray
 
 FORMATS = ("jpg", "png", "webp", "bmp", "tif")
 WORKERS = 2
@@ -64,12 +65,13 @@ def _ancestors(pid: int, parents: dict[int, int]) -> list[int]:
 def enhance_and_kill(photos: Path, out: Path) -> tuple[Summary, int]:
     """Enhance on Ray with two workers, and kill one when the first results are there: what became of the photos, and
     how many results stood when it was killed."""
-    standing = []
+    standing: list[int] = []
+    ending = photo_workers()  # of a run before
 
     def kill(_: int) -> None:
         if not standing:
-            victim = photo_workers()[0]
-            os.kill(victim, signal.SIGKILL)
+            victims = [worker for worker in photo_workers() if worker not in ending]
+            os.kill(victims[0], signal.SIGKILL)
             standing.append(len(files_in(out)))
 
     summary = enhance_dataset([photos], out, workers=WORKERS, recursive=True, progress=kill)
@@ -77,20 +79,22 @@ def enhance_and_kill(photos: Path, out: Path) -> tuple[Summary, int]:
 
 
 def soak(seconds: float, folder: Path, seed: int = 0) -> dict[str, Any]:
-    """Rounds of 500 photos, a worker killed in each, until the time is over; at least one."""
-    start, total = time.monotonic(), {"photos": 0, "workers": WORKERS, "workers_killed": 0, "outputs": 0}
-    identical, lost, repeated, rounds = True, 0, 0, 0
-    while not rounds or (time.monotonic() - start) * (rounds + 1) / rounds < seconds:
-        place = folder / f"{rounds}"
-        photos = make_photos(place / "in", 500, seed + rounds)
-        summary, _ = enhance_and_kill(photos, place / "out")
-        outputs, expected = files_in(place / "out"), by_the_local_engine(photos, place / "expected")
-        identical &= outputs == expected
-        lost += len(expected.keys() - outputs.keys())
-        repeated += len(outputs.keys() - expected.keys()) + abs(summary.done - len(expected))
-        rounds += 1
-        total["photos"] += 500
-        total["workers_killed"] += 1
-        total["outputs"] += len(outputs)
-    checked = {"identical_to_local": identical, "lost": lost, "repeated": repeated}
-    return {**total, **checked, "seconds": round(time.monotonic() - start, 1)}
+    """Rounds of 500 photos on one cluster, a worker killed in each, until the time is over; at least one."""
+    start, rounds = time.monotonic(), 0
+    found: dict[str, Any] = {"photos": 0, "workers": WORKERS, "workers_killed": 0, "outputs": 0}
+    found |= {"identical_to_local": True, "lost": 0, "repeated": 0}
+    require_ray()
+    with cluster(None, WORKERS):
+        while not rounds or (time.monotonic() - start) * (rounds + 1) / rounds < seconds:
+            place = folder / f"{rounds}"
+            photos = make_photos(place / "in", 500, seed + rounds)
+            summary, _ = enhance_and_kill(photos, place / "out")
+            outputs, expected = files_in(place / "out"), by_the_local_engine(photos, place / "expected")
+            rounds += 1
+            found["photos"] += 500
+            found["workers_killed"] += 1
+            found["outputs"] += len(outputs)
+            found["identical_to_local"] &= outputs == expected
+            found["lost"] += len(expected.keys() - outputs.keys())
+            found["repeated"] += len(outputs.keys() - expected.keys()) + abs(summary.done - len(expected))
+    return {**found, "seconds": round(time.monotonic() - start, 1)}
