@@ -18,6 +18,7 @@ from kdlib.scale import dataset, enhance_dataset
 from kdlib.scale.stores import place, plan_inputs, tasks_of
 from kdlib.scale.worker import DEATHS, Ledger
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="workers are found in /proc")
 
 
