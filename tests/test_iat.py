@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from kdlib.data import evaluation_pairs
-from kdlib.data.images import read_photo, to_tensor
-from kdlib.evaluation import report
+from kdlib.data.images import list_photos, read_photo, to_tensor
+from kdlib.evaluation import daylight_photos, report
 from kdlib.models import IAT, IATStudent, count_parameters, create_model, infer_architecture
 from kdlib.models.stages import BLACK, WHITE_FLOOR, apply_colour_and_gamma, guard_colour
 from kdlib.weights import load_model, save_model
@@ -339,3 +339,13 @@ def test_the_published_student_goes_black_by_its_colour_matrix_and_guarded_it_do
     assert guarded.mean() > 0.15
     assert torch.equal(kept.local, stages.local)
     assert torch.equal(kept.gamma, stages.gamma)
+
+
+@torch.no_grad()
+def test_the_shipped_student_turns_no_photo_black(shared):
+    model = load_model("iat-student")
+    photos = {path.name: to_tensor(read_photo(path)) for path in list_photos(shared / "data" / "no_reference")}
+    assert len(photos) > 60
+    for name, photo in {**photos, **daylight_photos()}.items():
+        smaller = photo[None, :, ::2, ::2]
+        assert model(smaller)[0].mean() > 0.5 * smaller.mean(), f"{name} has turned dark"
