@@ -18,6 +18,7 @@ from kdlib.data import write_photo
 from kdlib.data.datasets import dark_photos, evaluation_pairs
 from kdlib.data.images import to_array, to_tensor
 from kdlib.data.samples import sample_photos
+from kdlib.data.scaling import as_stored, resize
 from kdlib.evaluation import behaviour, report
 from kdlib.evaluation.classical import classical_methods, eight_bit_methods, gamma, gamma_to_mean
 from kdlib.evaluation.metrics import FIDELITY_CAP
@@ -386,3 +387,19 @@ def test_equal_maps_lose_nothing_by_sharing_and_different_ones_do():
         behaviour.shared_map_psnr(create_model("zero-dce++"), photos)
     with pytest.raises(ValueError, match="no photos"):
         behaviour.shared_map_psnr(model, [])
+
+
+def test_pairs_can_be_brought_to_another_size_first(evaluate, tmp_path, pairs):
+    path = kdlib.save_model(create_model("nano-161"), tmp_path / "student.safetensors")
+    rows = evaluate(str(path), "--resize", "24x16")
+
+    def shrunk():
+        for name, dark, truth in evaluation_pairs(pairs):
+            yield name, *(as_stored(resize(photo[None], (16, 24)))[0] for photo in (dark, truth))
+
+    expected = report.score(lambda photo: photo, shrunk())
+    assert expected["psnr"] != pytest.approx(
+        report.score(lambda photo: photo, evaluation_pairs(pairs))["psnr"], abs=1e-3
+    )
+    assert rows["input"]["psnr"] == pytest.approx(expected["psnr"])
+    assert json.loads((tmp_path / "scores.json").read_text())["data"] == "pairs, 24×16"

@@ -119,6 +119,7 @@ def evaluate(
     scale_factor: Annotated[int, typer.Option(help="The network sees the photo at 1/N; 0 keeps the model's own.")] = 0,
     curve_activation: Annotated[str, typer.Option(help="tanh or sigmoid, for all models; empty keeps their own.")] = "",
     mirror: Annotated[bool, typer.Option(help="Score each model on mirrored photos too.")] = False,
+    size: Annotated[str, typer.Option("--resize", help="Bring the pairs to WIDTHxHEIGHT first.")] = "",
     denoise: Annotated[
         list[float] | None, typer.Option(help="Score the Enhancer too, denoising this much; repeatable.")
     ] = None,
@@ -139,10 +140,11 @@ def evaluate(
     from kdlib.catalogue import catalogue
     from kdlib.cli import _sharpening
     from kdlib.data.datasets import dark_photos, evaluation_pairs
+    from kdlib.evaluation.benchmark import parse_size
     from kdlib.evaluation.classical import classical_methods
     from kdlib.evaluation.leaderboard import check_category
     from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity
-    from kdlib.evaluation.report import compare, measure_method, over_seeds
+    from kdlib.evaluation.report import compare, measure_method, over_seeds, resized
     from kdlib.evaluation.timing import milliseconds_1080p
     from kdlib.inference.threads import available_threads
     from kdlib.models import count_parameters
@@ -163,6 +165,10 @@ def evaluate(
         return evaluation_pairs(data)
 
     try:
+        if size:
+            width, height = parse_size(size)
+            name_of_data += f", {width}×{height}"
+            pairs = resized(pairs, width, height)
         check_category(category)
         if together and not models:
             raise ValueError(f"--as {together}: name the weights files that are its seeds")
@@ -175,6 +181,7 @@ def evaluate(
                 "--adaptivity-data": adaptivity_data,
                 "--denoise": denoise,
                 "--mirror": mirror,
+                "--resize": size,
             }
             folder = _sharpening.check_options(unsuited, data)
             with console.status("scoring …"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
+import torch
 from torch import Tensor, nn
 
 from kdlib.data.images import to_array, to_tensor
+from kdlib.data.scaling import as_stored, resize
 from kdlib.evaluation.behaviour import FixedCurve, daylight_change, fixed_curve_psnr
 from kdlib.evaluation.classical import Method, classical_methods
 from kdlib.evaluation.metrics import enhance_tensor, gt_mean, lpips, lpips_available, psnr, quantise, ssim
@@ -35,6 +37,17 @@ def mirrored(method: Method) -> Method:
     """A method that is shown the photo in a mirror, its answer mirrored back: what has it learned about scenes that it
     knows, beside brightening?"""
     return lambda photo: method(photo.flip(-1)).flip(-1)
+
+
+def resized(pairs: Pairs, width: int, height: int) -> Pairs:
+    """Pairs at another size, dark photo and truth alike: bicubic, averaging where it shrinks, rounded to 8 bits."""
+
+    def found() -> Iterator[tuple[str, Tensor, Tensor]]:
+        for name, dark, truth in pairs():
+            small, wanted = as_stored(resize(torch.stack([dark, truth]), (height, width)))
+            yield name, small, wanted
+
+    return found
 
 
 def gaussian_after(method: Method, sigma: float = 1.0) -> Method:
