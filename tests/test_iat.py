@@ -344,8 +344,9 @@ def test_the_published_student_goes_black_by_its_colour_matrix_and_guarded_it_do
 @torch.no_grad()
 def test_the_shipped_student_turns_no_photo_black(shared):
     model = load_model("iat-student")
-    photos = {path.name: to_tensor(read_photo(path)) for path in list_photos(shared / "data" / "no_reference")}
-    assert len(photos) > 60
+    files = list_photos(shared / "data" / "no_reference")
+    assert len(files) > 40
+    photos = {str(file): to_tensor(read_photo(file)) for file in files}
     for name, photo in {**photos, **daylight_photos()}.items():
         smaller = photo[None, :, ::2, ::2]
         assert model(smaller)[0].mean() > 0.5 * smaller.mean(), f"{name} has turned dark"
