@@ -28,6 +28,27 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def strict_json(text: str | bytes) -> Any:
+    """Read JSON as the standard has it: no NaN, and no name twice, of which readers would take one or the other.
+
+    Raises:
+        ValueError: it is no such JSON.
+        RecursionError: nested deeper than anyone needs.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"{next(name for name in table if names.count(name) > 1)!r} stands there twice")
+        return table
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    return json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+
+
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     """Write a result with what is needed to trust it (versions, date, machine); an existing file is replaced at
     once."""

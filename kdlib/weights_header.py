@@ -6,13 +6,13 @@ asks for against limits: memory and time stay within what the file is large. Wor
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdlib.files import strict_json
 from kdlib.pickled_header import read_pickled_header
 
 MAX_BYTES = 2**28
@@ -76,7 +76,7 @@ def read_header(path: Path) -> Header:
     if "architecture" not in metadata:
         return Header(tensors, None)
     try:
-        return Header(tensors, check_architecture(_json(metadata["architecture"])))
+        return Header(tensors, check_architecture(strict_json(metadata["architecture"])))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its architecture cannot be read ({error})") from None
 
@@ -92,7 +92,7 @@ def _safetensors(path: Path, size: int) -> tuple[dict[str, Claim], Mapping[str, 
             raise ValueError(f"its header would have {length:,} bytes, more than {MAX_HEADER:,}")
         if 8 + length > size:
             raise ValueError("it is truncated")
-        entries = _json(file.read(length))
+        entries = strict_json(file.read(length))
     if not isinstance(entries, dict):
         raise ValueError("its header is no table of tensors")
     metadata = entries.pop("__metadata__", {})
@@ -119,22 +119,6 @@ def _safetensors(path: Path, size: int) -> tuple[dict[str, Claim], Mapping[str, 
 
 def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and len(value) <= 8 and all(type(n) is int and 0 <= n < 2**40 for n in value)
-
-
-def _json(text: str | bytes) -> Any:
-    """JSON as the standard has it: no NaN, and no name twice, of which readers would take one or the other."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise ValueError(f"{next(name for name in table if names.count(name) > 1)!r} stands there twice")
-        return table
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
-
-    return json.loads(text, object_pairs_hook=once, parse_constant=refuse)
 
 
 def check_architecture(arguments: Any) -> dict[str, Any]:
