@@ -388,3 +388,11 @@ def test_reading_photos_imports_neither_pytorch_nor_opencv(tmp_path):
     )
     command = [sys.executable, "-c", script, str(tmp_path / "photo.png"), str(tmp_path / "again.png")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("sides", [(300_000, 1), (1, 300_000)])
+def test_photo_of_one_row_is_refused_before_it_fills_the_memory(sides, tmp_path):
+    # Smoothing holds rows in float32: 500 bytes for each pixel of a photo that is a single row.
+    Image.new("L", sides).save(tmp_path / "line.png")
+    assert reason(tmp_path / "line.png").endswith("have too long a side, the limit is 262,144; cut it into parts")
+    assert decode_photo(tmp_path / "line.png", max_pixels=None).pixels.shape == sides[::-1]
