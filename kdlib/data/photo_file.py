@@ -112,7 +112,8 @@ def encode_photo(photo: PhotoFile, path: str | Path) -> Path:
     different names.
 
     Args:
-        photo: from :func:`decode_photo`, with the same or with other pixels of a shape that the format can hold.
+        photo: from :func:`decode_photo`, with the same or with other pixels of a shape that the format can hold, in any
+            order in memory.
         path: where to; its folder is made.
 
     Raises:
@@ -120,8 +121,9 @@ def encode_photo(photo: PhotoFile, path: str | Path) -> Path:
         OSError: the file cannot be written.
     """
     path = Path(path)
+    pixels = np.ascontiguousarray(photo.pixels, dtype=photo.pixels.dtype.newbyteorder("="))
     with replacing(path) as partial:
-        import_module(_CODECS[photo.format]).encode(photo.pixels, photo.container, partial)
+        import_module(_CODECS[photo.format]).encode(pixels, photo.container, partial)
     return path
 
 

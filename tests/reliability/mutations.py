@@ -184,11 +184,14 @@ def _serve(link: Connection, folder: Path, idle: bool) -> None:
 
 def _warmed_up(folder: Path) -> Any:
     """An Enhancer, when all that it and others need is imported and compiled."""
+    import numba
     import torch
 
     from kdlib.inference import Enhancer
 
     torch.set_num_threads(1)
+    # Networks of a new kind are compiled once, for which the compiler has to be there.
+    numba.njit(lambda x: sum([k * x for k in range(3)]))(1.0)
     bright = Enhancer("glance-650", threads=1)
     for suffix in (".jpg", ".mp4", ".safetensors", ".pth", ".avif", ".png", ".tif"):
         path = next(path for path in CORPUS.iterdir() if path.suffix == suffix)
@@ -290,14 +293,18 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--found", type=Path, help="a folder for inputs that show a defect")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        result = soak(given.seconds, Path(scratch), given.seed, workers=given.workers)
-        for name in _DEFECTS:
-            for line in result[name]:
-                print(name, line)
+        result = soak(given.seconds, given.found or Path(scratch), given.seed, workers=given.workers)
+    for name in _DEFECTS:
+        for line in result[name]:
+            print(name, line)
     print({name: value if isinstance(value, int) else len(value) for name, value in result.items()})
     if given.out:
         from kdlib.files import write_json
 
-        write_json(given.out, {"command": "python -m tests.reliability.mutations", **result})
+        command = f"python -m tests.reliability.mutations --seconds {given.seconds:g} --seed {given.seed}"
+        limits = {"seconds_allowed": TIMEOUT, "bytes_allowed": MEMORY, "max_pixels": MAX_PIXELS}
+        write_json(given.out, {"command": command, **limits, **result})
+    sys.exit(any(result[name] for name in _DEFECTS))
