@@ -71,7 +71,7 @@ def own_catalogue(listing: str | Path | None = None) -> dict[str, CatalogueEntry
     listing = listing or os.environ.get("KDLIB_CATALOGUE")
     if not listing:
         return {}
-    entries = _read(Path(listing).expanduser())
+    entries = _read(Path(os.path.expanduser(listing)))
     if taken := sorted(entries.keys() & catalogue().keys()):
         raise ValueError(f"{listing}: {taken[0]!r} is the name of weights that ship with kdlib; choose another")
     return entries
@@ -125,7 +125,8 @@ def verify(entry: CatalogueEntry) -> None:
         how = f"`kdlib weights fetch {entry.name}`" if entry.url else f"`git checkout -- {entry.path.name}`"
         how = f"restore it with {how}" if entry.url or entry.name in catalogue() else "put it there, or give its url"
         raise FileNotFoundError(f"{entry.path} is missing; {how}")
-    if entry.name not in catalogue() and entry.path.resolve().parent != entry.path.parent.resolve():
+    folder = os.path.dirname(os.path.realpath(entry.path))
+    if folder != os.path.realpath(entry.path.parent) and entry.name not in catalogue():
         raise ValueError(f"{entry.path} is a link to a file elsewhere; put the file itself there")
     actual = sha256_of(entry.path)
     if actual != entry.sha256:

@@ -105,7 +105,7 @@ def resized(photo: PhotoFile, pixels: np.ndarray) -> PhotoFile:
     return replace(photo, pixels=pixels, container=container)
 
 
-def encode_photo(photo: PhotoFile, path: str | Path) -> Path:
+def encode_photo(photo: PhotoFile, path: str | Path, *, overwrite: bool = True) -> Path:
     """Write a photo in its own format, whatever the extension; a file is never left half-written.
 
     Lossless formats give exactly ``photo.pixels`` when read again. Several threads may encode at once, to files of
@@ -115,14 +115,16 @@ def encode_photo(photo: PhotoFile, path: str | Path) -> Path:
         photo: from :func:`decode_photo`, with the same or with other pixels of a shape that the format can hold, in any
             order in memory.
         path: where to; its folder is made.
+        overwrite: whether to replace a file that is there in the end.
 
     Raises:
+        MadeMeanwhileError: it is there, and is not to be replaced.
         ValueError: the format cannot hold pixels of that shape or dtype.
         OSError: the file cannot be written.
     """
     path = Path(path)
     pixels = np.ascontiguousarray(photo.pixels, dtype=photo.pixels.dtype.newbyteorder("="))
-    with replacing(path) as partial:
+    with replacing(path, overwrite=overwrite) as partial:
         import_module(_CODECS[photo.format]).encode(pixels, photo.container, partial)
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 import shutil
 import sys
@@ -26,7 +27,7 @@ _STARTS = {
 
 
 def run(target: Callable[[bytes], None], folder: Path, suffixes: set[str]) -> None:
-    """Fuzz until the time is up or a defect is found, which libFuzzer then writes to a file.
+    """Fuzz until the time is up or a defect is found, whose input is then written to a file.
 
     The exit code is 0 if there was none. An input may take five seconds and two gigabytes.
 
@@ -50,6 +51,15 @@ def run(target: Callable[[bytes], None], folder: Path, suffixes: set[str]) -> No
     for name, content in seeds.items():
         (found / name).write_bytes(content)
 
+    def watched(data: bytes) -> None:
+        try:
+            target(data)
+        except Exception:
+            # libFuzzer's own file may never come: its clock can end the process while Python is still closing down.
+            given.found.mkdir(parents=True, exist_ok=True)
+            (given.found / f"crash-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
+            raise
+
     def change(data: bytes, most: int, seed: int) -> bytes:
         # Blind changes hardly get beyond lengths and checksums.
         rng = random.Random(seed)
@@ -63,7 +73,7 @@ def run(target: Callable[[bytes], None], folder: Path, suffixes: set[str]) -> No
         *("-timeout=5", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1", "-verbosity=0"),
         *(f"-max_total_time={given.seconds}", f"-artifact_prefix={given.found.resolve()}/"),
     ]
-    atheris.Setup([sys.argv[0], *options, str(found)], target, custom_mutator=change)
+    atheris.Setup([sys.argv[0], *options, str(found)], watched, custom_mutator=change)
     try:
         atheris.Fuzz()
     finally:
