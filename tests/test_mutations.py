@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import features
 
+from kdlib.data.photo_file import MAX_PIXELS, MAX_SIDE
 from tests.fuzz import make_corpus
 from tests.reliability import mutations
 from tests.reliability.mutations import Worker, soak
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers are watched in the way of Unix")
+ROOT = Path(__file__).parents[1]
 CORPUS = sorted(make_corpus.CORPUS.iterdir())
 DEFECTS = ("crashes", "hangs", "over_memory", "outputs_of_failed_inputs", "unreadable_results")
 
@@ -72,7 +74,21 @@ def test_which_files_is_decided_by_the_seed():
     assert files[0] == files[1] != files[2]
 
 
-def test_committed_result_has_no_defect():
-    result = json.loads((Path(__file__).parents[1] / "results" / "mutations.json").read_text(encoding="utf-8"))
+def test_committed_result_has_no_defect_and_is_the_readmes():
+    result = json.loads((ROOT / "results" / "mutations.json").read_text(encoding="utf-8"))
     assert result["inputs"] >= 10_000
     assert not any(result[name] for name in DEFECTS)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{result['inputs']:,} damaged files" in readme
+    assert f"over {result['bytes_allowed'] / 1e6:.0f} MB" in readme
+    assert result["command"] in readme
+
+
+def test_memory_is_what_the_readme_says():
+    measured = json.loads((ROOT / "results" / "memory.json").read_text(encoding="utf-8"))["bytes_a_pixel"]
+    *others, avif = sorted(size for sides in measured.values() for size in sides.values())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{others[0]} to {others[-1]} bytes of memory a pixel, AVIF {avif}" in readme
+    assert avif < mutations.BYTES_PER_PIXEL
+    assert f"{MAX_PIXELS // 10**6} million pixels" in readme
+    assert f"{MAX_SIDE:,} a side" in readme

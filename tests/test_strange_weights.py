@@ -156,3 +156,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.parametrize("name", catalogue())
 def test_shipped_networks_are_within_the_limits(name):
     assert weights_header.read_header(catalogue()[name].path).architecture is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["one number, for a million million", "behind what is stored", "more numbers than stored"]
+)
+def test_tensor_is_not_larger_than_what_is_stored(name, strange):
+    with pytest.raises(ValueError, match=r"larger than data/0, where it is stored|another count is stored"):
+        read_weights(strange[f".pth: {name}"])

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import random
 import re
-import resource
 import signal
 import sys
 import tempfile
@@ -165,6 +164,8 @@ def _peak(*, anew: bool = False) -> int:
         Path("/proc/self/clear_refs").write_text("5")
     if sys.platform == "linux":
         return 1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
