@@ -312,7 +312,7 @@ def test_without_links_nothing_is_replaced_either(tmp_path, monkeypatch):
 
 
 @posix
-@pytest.mark.parametrize("option", [(), ("--resume",), ("--overwrite",)])
+@pytest.mark.parametrize("option", [(), ("--overwrite",)])
 def test_two_runs_into_one_folder(option, tmp_path):
     album, out = tmp_path / "album", tmp_path / "out"
     for n in range(40):
