@@ -1,13 +1,14 @@
 # make distill   set up on first use, then run the main notebook
 # make test      lint, types, unit tests and every notebook
 # make lab       open the course in JupyterLab
+# make fuzz      look for inputs that break the readers of photos and weights, FUZZ_SECONDS (600) each
 # make notebooks execute the notebooks in place, to store their outputs
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup distill test lint lab notebooks
+.PHONY: setup distill test lint lab fuzz notebooks
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -40,6 +41,12 @@ lint: $(READY)
 test: lint
 	OMP_NUM_THREADS=1 KDLIB_RUNS="$$(mktemp -d)" $(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env \
 		--nbval-cell-timeout=900 tests notebooks
+
+FUZZ_SECONDS ?= 600
+fuzz: $(READY)
+	$(BIN)/python -m tests.reliability.mutations --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.photos --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.weights --seconds $(FUZZ_SECONDS)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import platform
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,20 +15,122 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class MadeMeanwhileError(FileExistsError):
+    """While a file was being made, another run has put one in its place."""
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, which takes its place at once when the block succeeds.
 
-    If the block fails, an existing file stays as it was and nothing is left behind.
+    If the block fails, an existing file stays as it was and nothing is left behind. What a killed process has left is
+    used again.
+
+    Args:
+        path: the file; its folder is made.
+        overwrite: whether to replace a file that is there when the block has succeeded.
+
+    Raises:
+        MadeMeanwhileError: it is there, and is not to be replaced.
+        OSError: another process is writing it, or it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
+    partial = _partial(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        claim = _claimed(partial, path)
+    except PermissionError:
+        raise PermissionError(f"no permission to write to {path.parent}") from None
     try:
         yield partial
-        os.replace(partial, path)
-    finally:
+        if overwrite:
+            os.replace(partial, path)
+        else:
+            _put(partial, path)
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+    finally:
+        if claim is not None:
+            os.close(claim)
+
+
+def _partial(path: Path) -> Path:
+    # A name of 255 bytes, the most that there is, leaves no room for more.
+    name = path.name if len(os.fsencode(path.name)) < 240 else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    return path.with_name(f".{name}.part" if fcntl else f".{name[:200]}.{os.getpid()}.part")
+
+
+def _claimed(partial: Path, path: Path) -> int | None:
+    """Make an empty file and keep others from it, until the descriptor is closed; None where files have no locks."""
+    if fcntl is None:
+        return None
+    while True:
+        try:
+            # Never through a link: in a stranger's folder, it may lead to any file.
+            claim = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            partial.unlink()
+            continue
+        if not stat.S_ISREG(os.fstat(claim).st_mode):  # nor through a pipe
+            os.close(claim)
+            partial.unlink()
+            continue
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(claim), os.stat(partial, follow_symlinks=False)):
+                return claim
+        except FileNotFoundError:
+            pass  # the other process has just finished
+        except BlockingIOError:
+            os.close(claim)
+            raise OSError(f"{path} is being written by another run; wait for it, or write elsewhere") from None
+        except OSError:
+            return claim  # a disk without locks
+        os.close(claim)
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Move a file to where none is."""
+    taken = MadeMeanwhileError(f"{path} has been written by another run meanwhile, and was kept")
+    try:
+        os.link(partial, path, follow_symlinks=False)
+    except FileExistsError:
+        raise taken from None
+    except (OSError, NotImplementedError):  # a disk without links
+        if path.exists():
+            raise taken from None
+        os.replace(partial, path)
+    else:
+        partial.unlink()
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Read JSON as the standard has it: no NaN, and no name twice, of which readers would take one or the other.
+
+    Raises:
+        ValueError: it is no such JSON.
+        RecursionError: nested deeper than anyone needs.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"{next(name for name in table if names.count(name) > 1)!r} stands there twice")
+        return table
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    return json.loads(text, object_pairs_hook=once, parse_constant=refuse)
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:

@@ -60,7 +60,7 @@ def project_path(path: str | Path) -> Path:
     ``runs/`` go to the folder that the environment variable KDLIB_RUNS names, if it is set: the tests use that to leave
     a user's own runs alone.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.parts[:1] == ("runs",) and os.environ.get("KDLIB_RUNS"):
         return Path(os.environ["KDLIB_RUNS"], *path.parts[1:])
     here = Path.cwd()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from kdlib.catalogue import find_weights
 from kdlib.files import replacing
 from kdlib.models import Model, build_model, infer_architecture, to_published
+from kdlib.weights_header import MAX_BYTES, Header, check_architecture, read_header, require_shapes
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
@@ -21,37 +23,49 @@ AnyModel = TypeVar("AnyModel", bound=nn.Module)
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Read tensors from a ``.safetensors`` file or a ``.pth`` file, without ever running code from it.
 
+    Sizes that the file gives are checked against what is stored before anything is read: see
+    :mod:`kdlib.weights_header`, which also has the limits.
+
     Returns:
         The state dict, and the architecture's arguments if the file carries them.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds something else than tensors, or has another extension.
+        ValueError: the file is damaged, too large, holds something else than tensors, weights that are NaN or infinite,
+            or has another extension.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file at {path}")
+    header = read_header(path)
+    total = sum(math.prod(claim.shape) for claim in header.tensors.values())
+    if total > MAX_BYTES:  # of a .pth file, several may share what is stored
+        raise ValueError(f"{path}: its tensors have {total:,} numbers altogether, more than {MAX_BYTES:,}")
+    return _read_tensors(path, header), header.architecture
+
+
+def _read_tensors(path: Path, header: Header) -> dict[str, Tensor]:
+    """The tensors that the header announces; memory of their own."""
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+                state = {name: file.get_tensor(name) for name in header.tensors}
         except SafetensorError as error:
             raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
+    else:
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"
         try:
-            return state, json.loads(metadata["architecture"]) if "architecture" in metadata else None
-        except ValueError as error:
-            raise ValueError(f"{path}: its architecture cannot be read ({error})") from None
-    if path.suffix not in {".pth", ".pt"}:
-        raise ValueError(f"{path}: weights are read from .safetensors, .pth and .pt files")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes may fail anywhere in the decoder
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is damaged or holds more than tensors, and is not loaded: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict (a mapping of names to tensors)")
-    return state, None
+            # Mapped, a file's tensors are views of it, whatever size they are said to have.
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            state = {name: state[name].detach().clone() for name in header.tensors}
+        except Exception as error:  # damaged bytes may fail anywhere in the decoder
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{path} is damaged, and is not loaded: {reason}") from None
+    for name, tensor in state.items():
+        if tuple(tensor.shape) != header.tensors[name].shape:
+            raise ValueError(f"{path} is damaged: {name} has another shape than its header says")
+        if not torch.isfinite(tensor.float()).all():
+            raise ValueError(f"{path}: {name} has weights that are NaN or infinite; train it again, or copy it again")
+    return state
 
 
 def load_model(name_or_path: str | Path, **overrides: Any) -> Any:
@@ -69,16 +83,23 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: unknown name, damaged file, or tensors that fit no known architecture.
+        ValueError: unknown name, damaged file, tensors that fit no known architecture, or weights that are NaN or
+            infinite.
     """
     path = find_weights(name_or_path)
-    state, config = read_weights(path)
-    state = to_published(state)
+    header = read_header(path)
     try:
-        model = build_model({**(config or infer_architecture(state)), **overrides})
-        model.load_state_dict(state, strict=True)
-    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        # On the device "meta", tensors have a shape and no memory: nothing is read or allocated before all shapes fit.
+        claims = {name: torch.empty(claim.shape, device="meta") for name, claim in header.tensors.items()}
+        claims = to_published(claims)
+        config = {**(header.architecture or check_architecture(infer_architecture(claims))), **overrides}
+        with torch.device("meta"):
+            wanted = build_model(config).state_dict()
+        require_shapes({key: t.shape for key, t in claims.items()}, {key: t.shape for key, t in wanted.items()})
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
+    model = build_model(config)
+    model.load_state_dict(to_published(_read_tensors(path, header)), strict=True)
     return model.eval()
 
 

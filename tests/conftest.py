@@ -1,4 +1,7 @@
+import ipaddress
 import os
+import socket
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -11,6 +14,31 @@ from kdlib.training import loop
 
 # One thread: on tensors this small, threads only wait for each other.
 torch.set_num_threads(1)
+
+
+def _is_near(host):
+    """Whether a host is this machine, or beside it: parts of a test may talk to each other."""
+    if host in (None, "", b"", "localhost", socket.gethostname()):
+        return True
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_private
+    except ValueError:
+        return False
+
+
+def _stay_offline(event, arguments):
+    if event == "socket.connect":
+        _, address = arguments
+        host = address[0] if isinstance(address, tuple) else None
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if not _is_near(host):
+        raise PermissionError(f"a test wants to reach {host}; tests have no network")
+
+
+sys.addaudithook(_stay_offline)
 
 
 @pytest.fixture(scope="session")

@@ -370,7 +370,7 @@ def test_compiled_network_refuses_tensors_that_do_not_fit():
     model = create_model("student-565")
     state = {k: v.numpy(force=True) for k, v in model.state_dict().items()}
     key = "e_conv3.point_conv.weight"
-    with pytest.raises(ValueError, match=rf"{key} should have shape \(4, 4, 1, 1\), it is missing"):
+    with pytest.raises(ValueError, match=f"{key} is missing"):
         network.SeparableNetwork({k: v for k, v in state.items() if k != key}, model.config)
-    with pytest.raises(ValueError, match=rf"{key} should have shape .* it is of shape \(4, 3, 1, 1\)"):
+    with pytest.raises(ValueError, match=f"{key} has shape 4×3×1×1 instead of 4×4×1×1"):
         network.SeparableNetwork({**state, key: state[key][:, :3]}, model.config)

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image, features
+from PIL import EpsImagePlugin, Image, features
 
 from kdlib.data import (
     Darkening,
@@ -632,3 +632,13 @@ def test_every_damaged_avif_is_a_photo_error(tmp_path):
         path.write_bytes(damaged)
         with contextlib.suppress(PhotoError):  # any other error would show
             read_photo(path)
+
+
+def test_postscript_called_a_photo_is_not_run(tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **_: started.append(arguments))
+    with pytest.raises(PhotoError, match="not an image in a known format"):
+        read_photo(path)
+    assert started == []

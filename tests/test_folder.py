@@ -184,7 +184,7 @@ def test_too_large_a_photo_is_refused_and_the_limit_can_be_raised(tmp_path):
 
 
 def test_a_full_disk_is_reported_and_leaves_no_part(album, tmp_path, monkeypatch):
-    def full(_photo, path):
+    def full(_photo, path, **_):
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr("kdlib.inference.folder.encode_photo", full)

@@ -471,7 +471,7 @@ def test_network_refuses_tensors_that_do_not_fit():
         {**state, "smoothing.log_tolerance": np.zeros((2, 3), np.float32)},
         {**state, "more": np.zeros(3, np.float32)},
     ):
-        with pytest.raises(ValueError, match="do not fit a GlanceNet of width 8"):
+        with pytest.raises(ValueError, match="not those of the architecture"):
             GlanceNetwork(wrong, model.config)
 
 

@@ -388,3 +388,24 @@ def test_reading_photos_imports_neither_pytorch_nor_opencv(tmp_path):
     )
     command = [sys.executable, "-c", script, str(tmp_path / "photo.png"), str(tmp_path / "again.png")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("sides", [(300_000, 1), (1, 300_000)])
+def test_photo_of_one_row_is_refused_before_it_fills_the_memory(sides, tmp_path):
+    # Smoothing holds rows in float32: 500 bytes for each pixel of a photo that is a single row.
+    Image.new("L", sides).save(tmp_path / "line.png")
+    assert reason(tmp_path / "line.png").endswith("have too long a side, the limit is 262,144; cut it into parts")
+    assert decode_photo(tmp_path / "line.png", max_pixels=None).pixels.shape == sides[::-1]
+
+
+def test_jpeg_that_has_fewer_samples_of_green_and_blue_is_written_with_all(tmp_path):
+    # Found by fuzzing: it can be read, but not be written like this.
+    data = encoded("JPEG", subsampling=2)
+    assert data[2:4] == b"\xff\xe0"
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # the last byte: no luma and chroma, but RGB
+    (tmp_path / "rgb.jpg").write_bytes(data[:2] + adobe + data[20:])
+    photo = decode_photo(tmp_path / "rgb.jpg")
+    assert photo.container.rgb
+    written = decode_photo(encode_photo(photo, tmp_path / "out.jpg"))
+    assert written.container.rgb
+    assert np.abs(written.pixels.astype(int) - photo.pixels).mean() < 3

@@ -1,6 +1,8 @@
 import io
+import shutil
 import threading
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -1001,3 +1003,20 @@ def test_command_that_is_interrupted(run, tmp_path, monkeypatch):
     result = run(tmp_path / "in.mp4", tmp_path / "out.mp4")
     assert result.exit_code == 130
     assert "was not written" in result.output
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ffconcat version 1.0\nfile other.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mp4\n#EXT-X-ENDLIST\n",
+    ],
+)
+def test_lists_of_other_files_are_refused(content, tmp_path):
+    # Else a stranger's file would show what lies beside it.
+    shutil.copyfile(Path(__file__).parent / "fuzz" / "corpus" / "silent.mp4", tmp_path / "other.mp4")
+    source = tmp_path / ("list.mp4" if "concat" in content else "list.m3u8")
+    source.write_text(content)
+    with pytest.raises(VideoError, match="not a video but a list of other files"):
+        enhance_video(source, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()

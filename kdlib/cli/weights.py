@@ -1,38 +1,92 @@
-"""``kdlib weights list`` and ``kdlib weights verify``."""
+"""``kdlib weights list``, ``kdlib weights verify`` and ``kdlib weights fetch``."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from kdlib.cli._output import console
+from kdlib.cli._output import console, fail
 
-app = typer.Typer(no_args_is_help=True, help="The weights that ship with the project.")
+if TYPE_CHECKING:
+    from kdlib.catalogue import CatalogueEntry
+
+app = typer.Typer(no_args_is_help=True, help="The weights that ship with the project, and those of your own catalogue.")
+Own = Annotated[
+    Path | None,
+    typer.Option("--catalogue", envvar="KDLIB_CATALOGUE", help="A catalogue of your own; its files lie beside it."),
+]
 
 
 @app.command("list")
-def list_weights() -> None:
-    """List the shipped weights with their licence and how they were made."""
-    from kdlib.catalogue import catalogue
-
-    for entry in catalogue().values():
-        console.print(f"[bold]{entry.name}[/]  {entry.path.name}\n  {entry.made}\n  {entry.licence}", highlight=False)
+def list_weights(own: Own = None) -> None:
+    """List the weights with their licence and how they were made."""
+    for entry in _entries(own).values():
+        lines = (f"[bold]{escape(entry.name)}[/]  {escape(entry.path.name)}", entry.made, entry.licence)
+        console.print("\n  ".join([lines[0], *map(escape, lines[1:])]), highlight=False)
 
 
 @app.command("verify")
-def verify_weights() -> None:
-    """Check every shipped file against the catalogue's SHA-256."""
-    from kdlib.catalogue import catalogue, verify
+def verify_weights(own: Own = None) -> None:
+    """Check every file against its catalogue's SHA-256."""
+    from kdlib.catalogue import verify
 
-    entries = catalogue()
+    entries = _entries(own)
     wrong = 0
     for entry in entries.values():
         try:
             verify(entry)
-            console.print(f"{entry.name}: as catalogued")
+            console.print(f"{escape(entry.name)}: as catalogued")
         except (OSError, ValueError) as error:
             wrong += 1
-            console.print(f"[bold red]{entry.name}:[/] {escape(str(error))}", highlight=False)
+            _print_error(entry, error)
     console.print(f"{len(entries) - wrong} of {len(entries)} files are as catalogued")
     if wrong or not entries:
         raise typer.Exit(1)
+
+
+@app.command("fetch")
+def fetch_weights(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Models. [default: all]")] = None,
+    own: Own = None,
+) -> None:
+    """Download the files that are missing and that a catalogue has an address for; https only, checked by SHA-256.
+
+    Those that ship with kdlib are there already.
+    """
+    from kdlib.downloads import fetch
+
+    entries = _entries(own)
+    if unknown := [name for name in names or [] if name not in entries]:
+        raise fail(f"no catalogue lists {unknown[0]!r}; choose from {', '.join(entries)}")
+    wanted = [entries[name] for name in names] if names else list(entries.values())
+    got = missing = 0
+    for entry in wanted:
+        there = entry.path.exists()
+        try:
+            path = fetch(entry)
+        except (OSError, ValueError) as error:
+            missing += 1
+            _print_error(entry, error)
+        else:
+            if not there:
+                got += 1
+                console.print(f"{escape(entry.name)} → {escape(str(path))}", highlight=False, soft_wrap=True)
+    console.print(f"{got} downloaded, {len(wanted) - got - missing} of {len(wanted)} were there")
+    if missing:
+        raise typer.Exit(1)
+
+
+def _entries(own: Path | None) -> dict[str, CatalogueEntry]:
+    from kdlib.catalogue import catalogue, own_catalogue
+
+    try:
+        return catalogue() | own_catalogue(own)
+    except (OSError, ValueError) as error:
+        raise fail(str(error)) from None
+
+
+def _print_error(entry: CatalogueEntry, error: Exception) -> None:
+    console.print(f"[bold red]{escape(entry.name)}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import warnings
@@ -63,7 +64,7 @@ def pair_folders(folder: str | Path, part: str = "train") -> tuple[Path, Path] |
             folders, as LOL-v2's ``Real_captured`` does; or that.
         part: ``train`` or ``test``, where a data set has both.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     dark, truth = _subfolder(folder, DARK_FOLDER), _subfolder(folder, *TRUTH_FOLDERS)
     if dark and truth:
         return dark, truth
@@ -78,7 +79,7 @@ def training_folder(folder: str | Path, part: str = "train") -> Path:
         folder, part: see :func:`pair_folders`.
     """
     found = pair_folders(folder, part)
-    return found[0] if found else Path(folder).expanduser()
+    return found[0] if found else Path(os.path.expanduser(folder))
 
 
 def load_photos(

@@ -23,6 +23,9 @@ __all__ = [
     "write_photo",
 ]
 
+# All that have one of PHOTO_SUFFIXES; Pillow's names.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "GIF", "PPM")
+
 
 def open_photo(path: str | Path) -> Image.Image:
     """Decode a photo, upright (EXIF orientation applied), as 8-bit RGB.
@@ -33,7 +36,10 @@ def open_photo(path: str | Path) -> Image.Image:
         PhotoError: missing, empty, truncated, too large, or not an image.
     """
     path = Path(path)
-    with photo_errors(path), Image.open(path) as image:
+    Image.init()
+    # Pillow knows many more, some of which start a program: PostScript, for one, whatever the file is called.
+    formats = [name for name in _FORMATS if name in Image.OPEN]
+    with photo_errors(path), Image.open(path, formats=formats) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I") or upright.mode == "F":
             upright = Image.fromarray(_to_eight_bits(np.asarray(upright), upright.mode))

@@ -14,10 +14,21 @@ from kdlib.data.photo_formats.shared import require_single
 from kdlib.data.photo_paths import PHOTO_SUFFIXES, PhotoError, photo_errors
 from kdlib.files import replacing
 
-__all__ = ["MAX_PIXELS", "PHOTO_SUFFIXES", "PhotoError", "PhotoFile", "decode_photo", "encode_photo", "resized"]
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "PHOTO_SUFFIXES",
+    "PhotoError",
+    "PhotoFile",
+    "decode_photo",
+    "encode_photo",
+    "resized",
+]
 
 MAX_PIXELS = 250_000_000
 """More than the largest sensors of cameras and phones have; decoded, that is 750 MB of 8-bit RGB."""
+MAX_SIDE = 262_144
+"""Pixels; four times what JPEG has. Some steps hold a few rows in float32: a photo of one row would be all of them."""
 
 _CODECS = {name: f"kdlib.data.photo_formats.{name.lower()}" for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")}
 _LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels of a side that encoders take
@@ -49,7 +60,8 @@ def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale:
 
     Args:
         path: a JPEG (MPO: the first picture), PNG, WebP, BMP, TIFF or AVIF file.
-        max_pixels: refuse larger photos by their header, before they fill the memory; None for no limit.
+        max_pixels: refuse larger photos by their header, before they fill the memory, and those with a side longer
+            than :data:`MAX_SIDE`; None for no limit.
         upscale: how many times as wide and high the photo is going to be: that size has to be within the limit, and
             within what the format holds.
 
@@ -68,6 +80,11 @@ def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale:
             raise PhotoError(
                 f"{width:,} × {height:,} pixels{enlarged} are more than the limit of {max_pixels:,}; "
                 f"--max-pixels {width * height} allows them, if there is memory for them"
+            )
+        if max_pixels is not None and max(width, height) > MAX_SIDE:
+            raise PhotoError(
+                f"{width:,} × {height:,} pixels{enlarged} have too long a side, the limit is {MAX_SIDE:,}; "
+                "cut it into parts"
             )
         if enlarged and max(width, height) > (longest := _LONGEST.get(name, 2**31)):
             raise PhotoError(
@@ -88,23 +105,27 @@ def resized(photo: PhotoFile, pixels: np.ndarray) -> PhotoFile:
     return replace(photo, pixels=pixels, container=container)
 
 
-def encode_photo(photo: PhotoFile, path: str | Path) -> Path:
+def encode_photo(photo: PhotoFile, path: str | Path, *, overwrite: bool = True) -> Path:
     """Write a photo in its own format, whatever the extension; a file is never left half-written.
 
     Lossless formats give exactly ``photo.pixels`` when read again. Several threads may encode at once, to files of
     different names.
 
     Args:
-        photo: from :func:`decode_photo`, with the same or with other pixels of a shape that the format can hold.
+        photo: from :func:`decode_photo`, with the same or with other pixels of a shape that the format can hold, in any
+            order in memory.
         path: where to; its folder is made.
+        overwrite: whether to replace a file that is there in the end.
 
     Raises:
+        MadeMeanwhileError: it is there, and is not to be replaced.
         ValueError: the format cannot hold pixels of that shape or dtype.
         OSError: the file cannot be written.
     """
     path = Path(path)
-    with replacing(path) as partial:
-        import_module(_CODECS[photo.format]).encode(photo.pixels, photo.container, partial)
+    pixels = np.ascontiguousarray(photo.pixels, dtype=photo.pixels.dtype.newbyteorder("="))
+    with replacing(path, overwrite=overwrite) as partial:
+        import_module(_CODECS[photo.format]).encode(pixels, photo.container, partial)
     return path
 
 

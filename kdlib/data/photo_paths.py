@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ def list_photos(folder: str | Path) -> list[Path]:
         NotADirectoryError: it is a file.
         ValueError: there is no photo in it.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))  # Path's own fails for the home of nobody
     if not folder.exists():
         raise FileNotFoundError(f"the folder {folder} does not exist")
     if not folder.is_dir():

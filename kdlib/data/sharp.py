@@ -110,7 +110,7 @@ class SharpImages(SharpSet):
         least_side: int = 1,
         progress: Callable[[Iterator[object], int], Iterator[object]] | None = None,
     ) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(os.path.expanduser(folder))
         # One array instead of a list of strings: reading a string counts a reference, and that copies its memory page
         # into every worker that was forked.
         self._names = np.array([os.fsencode(path.relative_to(self.folder)) for path in list_photos(self.folder)])
@@ -207,7 +207,7 @@ class Vimeo90K(SharpSet):
         self.frames = tuple(frames) if frames is not None else tuple(range(1, length + 1))
         if not self.frames or not set(self.frames) <= set(range(1, length + 1)):
             raise ValueError(f"frames of a {layout} are numbered from 1 to {length}, got {self.frames}")
-        self.root = Path(root).expanduser()
+        self.root = Path(os.path.expanduser(root))
         if not self.root.is_dir():
             raise FileNotFoundError(f"the folder {self.root} does not exist")
         self.list_path = self.root / f"{prefix}_{split}list.txt"

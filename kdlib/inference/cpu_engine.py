@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from kdlib.catalogue import find_weights
 from kdlib.inference.curve import apply_curve_map
 from kdlib.inference.families import CurveFamily, Engine, GlanceFamily
 from kdlib.inference.network import SeparableNetwork, small_copy
+from kdlib.weights_header import read_header, require_shapes
 
 if TYPE_CHECKING:
     from kdlib.inference.glance import GlanceNetwork
@@ -127,27 +127,40 @@ def _open_without_torch(model: str | Path) -> Engine | None:
     if path.suffix != ".safetensors":
         return None
     try:
+        header = read_header(path)
+        network, arguments = _compiled_form(header.architecture or {})
+        require_shapes({name: claim.shape for name, claim in header.tensors.items()}, network.shapes(arguments))
         with safe_open(path, framework="np") as file:
-            architecture = json.loads((file.metadata() or {})["architecture"])
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        return _from_arrays(state, architecture)
+            state = {name: file.get_tensor(name) for name in header.tensors}
+        with np.errstate(over="ignore"):
+            if not all(np.isfinite(tensor.astype(np.float32)).all() for tensor in state.values()):
+                return None
+        return _from_arrays(state, header.architecture or {})
     except (SafetensorError, KeyError, TypeError, ValueError):
         return None
 
 
-def _from_arrays(state: dict[str, np.ndarray], architecture: dict[str, Any]) -> Engine:
-    """The engine for a network that has a compiled form; ValueError, KeyError or TypeError where it has none."""
+def _compiled_form(architecture: dict[str, Any]) -> tuple[type[SeparableNetwork] | type[GlanceNetwork], dict[str, Any]]:
+    """The compiled form of a network, and its arguments; ValueError or KeyError where there is none."""
     arguments = dict(architecture)
     family = arguments.pop("family", "zero-dce")
     if family == "glance" and set(arguments) == _GLANCE_ARGUMENTS:
         from kdlib.inference.glance import GlanceNetwork
 
-        return CpuGlance(GlanceNetwork(state, arguments))
+        return GlanceNetwork, arguments
     arguments = {**_NEWER, **arguments}
     if family != "zero-dce" or set(arguments) != _ARGUMENTS | set(_NEWER) or not arguments["separable"]:
         raise ValueError("no compiled form of this network")
-    network = SeparableNetwork(state, arguments)
-    return CpuCurves(network, network.iterations, network.scale_factor, network.network_side)
+    return SeparableNetwork, arguments
+
+
+def _from_arrays(state: dict[str, np.ndarray], architecture: dict[str, Any]) -> Engine:
+    """The engine for a network that has a compiled form; ValueError, KeyError or TypeError where it has none."""
+    form, arguments = _compiled_form(architecture)
+    network = form(state, arguments)
+    if isinstance(network, SeparableNetwork):
+        return CpuCurves(network, network.iterations, network.scale_factor, network.network_side)
+    return CpuGlance(network)
 
 
 def _in_torch(model: ZeroDCE) -> Callable[[np.ndarray, int], np.ndarray]:

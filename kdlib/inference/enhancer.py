@@ -198,7 +198,11 @@ class Enhancer:
         return image.detach().numpy()
 
     def _estimate(self, photo: Any) -> Any:
-        return self._engine.estimate(photo, self.max_network_side, self._threads(photo))
+        maps = self._engine.estimate(photo, self.max_network_side, self._threads(photo))
+        # Weights may be finite and still overflow; what kernels make of NaN is anyone's guess.
+        if not np.isfinite(self._engine.as_array(maps)).all():
+            raise ValueError("the network gives values that are NaN or infinite; its weights are damaged")
+        return maps
 
     def _threads(self, photo: Any) -> int:
         height, width, channels = photo.shape

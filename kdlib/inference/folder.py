@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 from kdlib.data.photo_file import decode_photo, encode_photo, resized
 from kdlib.data.photo_paths import PHOTO_SUFFIXES, PhotoError, photos_in
-from kdlib.files import replacing
+from kdlib.files import MadeMeanwhileError, replacing
 from kdlib.inference.enhancer import Enhancer
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
@@ -87,13 +88,15 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
                 f"{files[0].name} stays a {_kind(files[0])} file; name the result {output.stem}{files[0].suffix}"
             )
         jobs = [Job(files[0], output)]
+    elif output is not None and os.path.lexists(output) and not output.is_dir():
+        raise NotADirectoryError(f"{output} is no folder; give one, or a name that is free")
     else:
         jobs = []
         for path in files:
             if path.is_dir():
-                root = output if output is not None else path.resolve().with_name(f"{path.resolve().name}_enhanced")
+                root = output if output is not None else _real(path).with_name(f"{_real(path).name}_enhanced")
                 if output is not None and len(folders) > 1:
-                    root = output / path.resolve().name
+                    root = output / _real(path).name
                 jobs += [
                     Job(photo, root / renamed(photo, suffix).relative_to(path))
                     for photo in _photos_of(path, recursive, root)
@@ -111,14 +114,21 @@ def expand(pattern: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: there is none.
     """
-    path = Path(pattern).expanduser()
-    if path.exists():
-        return [path]
-    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    # os.path, not Path: that stumbles over names that cannot be, links in circles, and homes of nobody.
+    path = str(pattern) if os.path.exists(pattern) else os.path.expanduser(pattern)
+    if os.path.exists(path):
+        return [Path(path)]
+    matches: dict[Path, Path] = {}
+    for match in sorted(map(Path, glob.glob(path, recursive=True))):
+        matches.setdefault(_real(match.parent) / match.name, match)  # "**" goes round links in circles many times
     if not matches:
         raise FileNotFoundError(f"{pattern}: no such file or folder")
     # A pattern stands for its files; of "**" the folders are those files' own.
-    return [match for match in matches if match.is_file()] or matches
+    return [match for match in matches.values() if match.is_file()] or list(matches.values())
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _names_a_file(output: Path) -> bool:
@@ -137,20 +147,20 @@ def renamed(path: AnyPath, suffix: str) -> AnyPath:
 
 def _photos_of(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
     """Photos of a folder, without those that lie in an output folder below it."""
-    nested = output.resolve() != folder.resolve()
+    nested = _real(output) != _real(folder)
     for path in photos_in(folder, recursive=recursive):
-        if not (nested and path.resolve().is_relative_to(output.resolve())):
+        if not (nested and _real(path).is_relative_to(_real(output))):
             yield path
 
 
 def _checked(jobs: list[Job]) -> list[Job]:
     targets: dict[Path, Path] = {}
     # A second run with a suffix in the photos' own folder meets the results of the first: they are no input.
-    results = {job.target.resolve() for job in jobs if job.target.resolve() != job.source.resolve()}
-    jobs = [job for job in jobs if job.source.resolve() not in results]
+    results = {_real(job.target) for job in jobs if _real(job.target) != _real(job.source)}
+    jobs = [job for job in jobs if _real(job.source) not in results]
     for job in jobs:
-        target = job.target.resolve()
-        if target == job.source.resolve():
+        target = _real(job.target)
+        if target == _real(job.source):
             raise ValueError(f"{job.source} would be overwritten by its result; choose another --output or a --suffix")
         if target in targets:
             raise ValueError(
@@ -191,7 +201,7 @@ def enhance_files(
         FileExistsError: results exist, and neither ``overwrite`` nor ``resume`` was given. Nothing has been done.
     """
     summary = Summary()
-    existing = [job for job in jobs if job.target.exists()]
+    existing = [job for job in jobs if os.path.lexists(job.target)]
     if existing and not (overwrite or resume):
         raise FileExistsError(
             f"{len(existing)} of {len(jobs)} results exist, {existing[0].target} for one; "
@@ -206,7 +216,7 @@ def enhance_files(
     enhance = enhancer(1 if workers > 1 else None)
 
     def run(job: Job) -> tuple[str, ...]:
-        return enhance_photo(job.source, job.target, enhance, max_pixels)
+        return enhance_photo(job.source, job.target, enhance, max_pixels, overwrite=overwrite)
 
     waiting = iter(jobs)
     running: dict[Future[tuple[str, ...]], Job] = {}
@@ -219,7 +229,7 @@ def enhance_files(
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
-                    summary.add(outcome(future.result, str(job.source), str(job.target)))
+                    summary.add(outcome(future.result, str(job.source), str(job.target), resume=resume))
                     progress(job.source)
         finally:
             for future in running:
@@ -228,7 +238,9 @@ def enhance_files(
     return summary
 
 
-def enhance_photo(source: Path, target: Path, enhance: Enhancer, max_pixels: int | None = None) -> tuple[str, ...]:
+def enhance_photo(
+    source: Path, target: Path, enhance: Enhancer, max_pixels: int | None = None, *, overwrite: bool = True
+) -> tuple[str, ...]:
     """Decode, enhance and encode one photo, and return what the result lacks of it. Raises as ``decode_photo``, but
     without the file's name, ``encode_photo`` and the Enhancer do."""
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
@@ -240,14 +252,16 @@ def enhance_photo(source: Path, target: Path, enhance: Enhancer, max_pixels: int
         photo = resized(photo, enhance(photo.pixels))
     else:
         enhance(photo.pixels, out=photo.pixels)
-    encode_photo(photo, target)
+    encode_photo(photo, target, overwrite=overwrite)
     return photo.notes
 
 
-def outcome(work: Callable[[], tuple[str, ...]], source: str, target: str) -> Summary:
+def outcome(work: Callable[[], tuple[str, ...]], source: str, target: str, *, resume: bool = False) -> Summary:
     """Do the work on one photo, which returns what its result lacks: what became of it. A mistake in the program is
-    raised, and not taken for a bad photo."""
+    raised, and not taken for a bad photo. With ``resume``, a result that another run has made meanwhile is kept."""
     try:
         return Summary(done=1, notes=[(target, note) for note in work()])
+    except MadeMeanwhileError as error:
+        return Summary(kept=1) if resume else Summary(failed=[(source, str(error))])
     except (OSError, ValueError, MemoryError) as error:
         return Summary(failed=[(source, str(error) or type(error).__name__)])

@@ -14,6 +14,7 @@ import numpy as np
 from kdlib.inference.denoise import filter_photo
 from kdlib.inference.families import GAMMA_LIMITS
 from kdlib.noise import measure_noise
+from kdlib.weights_header import require_shapes
 
 
 class GlanceNetwork:
@@ -32,12 +33,23 @@ class GlanceNetwork:
     """
 
     def __init__(self, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> None:
+        require_shapes({name: tensor.shape for name, tensor in state.items()}, self.shapes(architecture))
+        self.side: int = architecture["side"]
+        self._tensors = {key: np.array(tensor, dtype=np.float32, order="C") for key, tensor in state.items()}
+        self.limits: np.ndarray = np.exp(-2 * self._tensors["smoothing.log_tolerance"])
+
+    @staticmethod
+    def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors of an architecture.
+
+        Raises:
+            ValueError: a value out of range.
+        """
         for name in ("width", "hidden", "side"):
             if type(architecture[name]) is not int or architecture[name] < 1:
                 raise ValueError(f"{name} is a whole number from 1 up, not {architecture[name]!r}")
         width, hidden = architecture["width"], architecture["hidden"]
-        self.side: int = architecture["side"]
-        shapes = {
+        return {
             "conv.weight": (width, 3, 3, 3),
             "conv.bias": (width,),
             "depth_conv.weight": (width, 1, 3, 3),
@@ -52,12 +64,6 @@ class GlanceNetwork:
             "local.bias": (2,),
             "smoothing.log_tolerance": (3, 3),
         }
-        found = {key: tensor.shape for key, tensor in state.items()}
-        if found != shapes:
-            wrong = sorted(key for key in found | shapes if found.get(key) != shapes.get(key))
-            raise ValueError(f"{', '.join(wrong)} do not fit a GlanceNet of width {width} and hidden {hidden}")
-        self._tensors = {key: np.array(tensor, dtype=np.float32, order="C") for key, tensor in state.items()}
-        self.limits: np.ndarray = np.exp(-2 * self._tensors["smoothing.log_tolerance"])
 
     def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
         """The maps, 7×h×w float32, of a thumbnail, 3×h×w in [0, 1]: gain (3), gamma − 1 (3) and tolerance (1), as

@@ -14,6 +14,7 @@ import numpy as np
 
 from kdlib.inference._compile import compiled
 from kdlib.inference.threads import over_rows
+from kdlib.weights_header import require_shapes
 
 # Below this many multiply-adds in a layer, handing rows to other threads takes longer than working them out.
 _WORTH_THREADS = 4_000_000
@@ -106,50 +107,57 @@ def _separable_layer(
                     line[x + 1] = max(line[x + 1], np.float32(0))
 
 
+def _straight(architecture: Mapping[str, Any]) -> int:
+    """How many layers see their predecessor alone."""
+    depth: int = architecture["depth"]
+    return depth // 2 + 1 if architecture["skips"] else depth
+
+
 class SeparableNetwork:
     """A Zero-DCE++ like network in plain arrays; the same curve maps as :class:`kdlib.models.zero_dce.ZeroDCE`."""
 
     def __init__(self, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> None:
+        shapes = self.shapes(architecture)
+        # Compiled code does not look where an array ends.
+        require_shapes({name: tensor.shape for name, tensor in state.items()}, shapes)
+        self.network_side: int = architecture.get("network_side", 0)
+        self.iterations: int = architecture["iterations"]
+        self.scale_factor: int = architecture["scale_factor"]
+        self._width: int = architecture["width"]
+        self._depth: int = architecture["depth"]
+        self._straight = _straight(architecture)
+        # 2·sigmoid(z) − 1 is tanh(z / 2)
+        self._slope = np.float32({"tanh": 1.0, "sigmoid": 0.5}[architecture["curve_activation"]])
+        tensors = [np.array(state[name], dtype=np.float32, order="C") for name in shapes]
+        self._layers = [
+            (depth_weight[:, 0], depth_bias, point_weight[:, :, 0, 0], point_bias)
+            for depth_weight, depth_bias, point_weight, point_bias in zip(*[iter(tensors)] * 4, strict=True)
+        ]
+
+    @staticmethod
+    def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors of an architecture, four for each layer, in their order.
+
+        Raises:
+            ValueError: a value out of range.
+        """
         for name in ("iterations", "scale_factor", "width", "depth"):
             if type(architecture[name]) is not int or architecture[name] < 1:
                 raise ValueError(f"{name} is a whole number from 1 up, not {architecture[name]!r}")
         network_side = architecture.get("network_side", 0)
         if type(network_side) is not int or network_side < 0:
             raise ValueError(f"network_side is a whole number from 1 up, or 0 for no limit, not {network_side!r}")
-        self.network_side: int = network_side
-        self.iterations: int = architecture["iterations"]
-        self.scale_factor: int = architecture["scale_factor"]
-        self._width: int = architecture["width"]
-        self._depth: int = architecture["depth"]
-        self._straight = self._depth // 2 + 1 if architecture["skips"] else self._depth
-        # 2·sigmoid(z) − 1 is tanh(z / 2)
-        self._slope = np.float32({"tanh": 1.0, "sigmoid": 0.5}[architecture["curve_activation"]])
-        maps = 1 if architecture["shared_map"] else self.iterations
-        self._layers = []
-        expected: set[str] = set()
-        for i in range(self._depth):
-            c_in = 3 if i == 0 else self._width if i < self._straight else 2 * self._width
-            c_out = self._width if i < self._depth - 1 else 3 * maps
-            shapes = {
-                "depth_conv.weight": (c_in, 1, 3, 3),
-                "depth_conv.bias": (c_in,),
-                "point_conv.weight": (c_out, c_in, 1, 1),
-                "point_conv.bias": (c_out,),
-            }
-            # Compiled code does not look where an array ends.
-            tensors = []
-            for part, shape in shapes.items():
-                tensor = state.get(f"e_conv{i + 1}.{part}")
-                if tensor is None or tensor.shape != shape:
-                    found = "missing" if tensor is None else f"of shape {tensor.shape}"
-                    raise ValueError(f"e_conv{i + 1}.{part} should have shape {shape}, it is {found}")
-                tensors.append(np.array(tensor, dtype=np.float32, order="C"))
-            depth_weight, depth_bias, point_weight, point_bias = tensors
-            expected.update(f"e_conv{i + 1}.{part}" for part in shapes)
-            self._layers.append((depth_weight[:, 0], depth_bias, point_weight[:, :, 0, 0], point_bias))
-
-        if surplus := set(state) - expected:
-            raise ValueError(f"{', '.join(sorted(surplus))} do not belong to this network")
+        width, depth, straight = architecture["width"], architecture["depth"], _straight(architecture)
+        maps = 1 if architecture["shared_map"] else architecture["iterations"]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i in range(depth):
+            c_in = 3 if i == 0 else width if i < straight else 2 * width
+            c_out = width if i < depth - 1 else 3 * maps
+            shapes[f"e_conv{i + 1}.depth_conv.weight"] = (c_in, 1, 3, 3)
+            shapes[f"e_conv{i + 1}.depth_conv.bias"] = (c_in,)
+            shapes[f"e_conv{i + 1}.point_conv.weight"] = (c_out, c_in, 1, 1)
+            shapes[f"e_conv{i + 1}.point_conv.bias"] = (c_out,)
+        return shapes
 
     def __call__(self, small: np.ndarray, threads: int) -> np.ndarray:
         """The curve maps, K×h×w float32 in (-1, 1), of a small copy, 3×h×w in [0, 1]; K is 3 or 3·iterations."""

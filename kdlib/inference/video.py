@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -119,7 +120,7 @@ def enhance_video(
     _check_free(out, source, overwrite)
     smoother = MapSmoother(smoothing)
     video = VideoSource(source)
-    with closing(video), replacing(out) as partial:
+    with closing(video), replacing(out, overwrite=overwrite) as partial:
         if enhancer is None:
             from kdlib.inference.enhancer import Enhancer
 
@@ -171,9 +172,9 @@ def enhance_video(
 
 
 def _check_free(out: Path, source: Path, overwrite: bool) -> None:
-    if not out.exists():
+    if not os.path.lexists(out):
         return
-    if source.exists() and out.samefile(source):
+    if source.exists() and out.exists() and out.samefile(source):
         raise VideoError(f"{out} is the source itself; write to another file")
     if out.is_dir():
         raise VideoError(f"{out} is a folder; give the name of a file")

@@ -10,6 +10,8 @@ import av
 
 # File extensions of videos that are written → FFmpeg's name of the format
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+# FFmpeg's names of formats that show what is in other files, whichever their author wants shown
+_LISTS = {"hls", "concat", "dash", "sdp", "rtsp", "imf", "webm_dash_manifest"}
 
 
 class VideoError(ValueError):
@@ -33,7 +35,8 @@ def open_video(path: Path) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty")
     try:
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        # Formats that name further files may get them from nowhere but this machine; see below.
+        container = av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
         with path.open("rb") as file:
             if file.read(8)[4:] == b"ftyp":
@@ -47,6 +50,9 @@ def open_video(path: Path) -> av.container.InputContainer:
     if name.endswith("_pipe") or name in {"image2", "tty"}:
         container.close()
         raise VideoError(f"{path} is not a video but a {'text' if name == 'tty' else 'photo'}")
+    if set(name.split(",")) & _LISTS:
+        container.close()
+        raise VideoError(f"{path} is not a video but a list of other files; give one of these")
     return container
 
 

@@ -89,7 +89,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     container = JpegContainer(
         segments=tuple(kept for segment in segments if (kept := _kept(segment)) is not None),
         tables=_tables(image),
-        sampling=_sampling(image),
+        sampling=0 if _is_rgb(image) else _sampling(image),  # of green and blue nothing can be left out in writing
         progressive=bool(image.info.get("progressive")),
         # The tables of the standard, for one and for three components, have a known size.
         optimised=huffman_bytes not in (208, 416),

@@ -1,0 +1,35 @@
+"""Coverage-guided fuzzing of decode → enhance → encode: ``python -m tests.fuzz.photos --seconds 600``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["kdlib.data"]):
+    from kdlib.data.photo_file import PhotoError, decode_photo, encode_photo
+    from kdlib.data.photo_formats import avif, bmp, jpeg, png, tiff, webp  # noqa: F401 - imported when first used
+
+from kdlib.inference import Enhancer
+from tests.fuzz.run import run
+from tests.reliability.mutations import MAX_PIXELS
+
+ENHANCE = Enhancer("student-565", threads=1)
+FOLDER = Path(tempfile.mkdtemp())
+
+
+def photo(data: bytes) -> None:
+    """One input. An exception other than PhotoError is a defect."""
+    source, target = FOLDER / "photo", FOLDER / "result"
+    source.write_bytes(data)
+    try:
+        decoded = decode_photo(source, max_pixels=MAX_PIXELS)
+    except PhotoError:
+        return
+    ENHANCE(decoded.pixels, out=decoded.pixels)
+    decode_photo(encode_photo(decoded, target), max_pixels=MAX_PIXELS)
+
+
+if __name__ == "__main__":
+    run(photo, FOLDER, {".jpg", ".png", ".webp", ".bmp", ".tif", ".avif"})
