@@ -19,6 +19,7 @@ from kdlib.data import sample_crops
 from kdlib.models import create_model
 from kdlib.training import LoopConfig, distill, pretrain
 from kdlib.training import loop as loop_module
+from kdlib.training.epoch import Draws
 from kdlib.training.loop import fit
 from kdlib.training.pretrain import fresh_model
 from kdlib.training.processes import GlobalBatches, average_gradients, leave, make_fabric
@@ -188,6 +189,17 @@ def test_every_photo_is_seen_once_in_an_epoch_and_validation_is_not_repeated():
                    second[4], first[5], second[5], first[6]]  # fmt: skip
 
 
+def test_processes_draw_one_order_and_noise_of_their_own():
+    def drawn(rank):
+        draws = Draws(3, torch.device("cpu"), rank)
+        draws.begin(2)
+        return [torch.rand(4, generator=source).tolist() for source in (draws.order, draws.noise, None)]
+
+    first, second = drawn(0), drawn(1)
+    assert [one == other for one, other in zip(first, second, strict=True)] == [True, False, False]
+    assert first[0] == first[1] == first[2], "the first process draws what one alone draws"
+
+
 @pytest.mark.parametrize(("count", "batch_size"), [(13, 4), (8, 4), (5, 9), (64, 16)])
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_parts_make_up_the_batches(count, batch_size, world):
@@ -259,8 +271,8 @@ def test_what_fails_on_the_first_process_fails_on_all(tmp_path):
     assert "the first process has failed" in str(refused[1])
 
 
-def not_a_number(precision):
-    """The loss of the second process alone is NaN, in the third batch."""
+def infinite(precision):
+    """The loss of the second process alone is infinite, in the third batch, and its gradient is not."""
     if precision == "16-mixed":
         loop_module.make_fabric = half_on_cpu
     calls = []
@@ -268,9 +280,7 @@ def not_a_number(precision):
     def objective(model, batch, average, generator):
         calls.append(1)
         bad = len(calls) == 3 and os.environ["RANK"] == "1"
-        return {
-            "loss": model(batch[0]).square().mean() * (math.nan if bad else 0.01)
-        }  # scaled, half precision holds it
+        return {"loss": model(batch[0]).square().mean() + (math.inf if bad else 0.0)}
 
     torch.manual_seed(0)
     data = TensorDataset(torch.rand(24, 2, generator=torch.Generator().manual_seed(0)))
@@ -289,8 +299,8 @@ def half_on_cpu(device, precision):
 
 
 @pytest.mark.parametrize(("precision", "skipped"), [("32-true", 1), ("16-mixed", 2)])
-def test_nan_on_one_process_skips_the_batch_on_both(precision, skipped):
-    first, second = together(2, not_a_number, precision)
+def test_a_loss_that_is_not_finite_on_one_process_skips_the_batch_on_both(precision, skipped):
+    first, second = together(2, infinite, precision)
     # Half precision also skips the first: with its first scale, 2¹⁶, the gradient overflows.
     assert first["skipped"] == second["skipped"] == skipped
     assert np.array_equal(first["weights"], second["weights"])

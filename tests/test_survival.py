@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from reliability.kills import KINDS, OFTEN, Ordeal, Stop, contents, pretraining, run_child, same, sharpening, soak
+from torch import nn
 from torch.utils.data import Dataset
 
 from kdlib.models import create_model
@@ -116,8 +117,8 @@ class Numbered(Dataset):
         return self.photos[index]
 
 
-def numbered_run(folder, *, epochs=3, stop_at=None, **settings):
-    """Train on 20 numbered photos with noise; optionally be interrupted at the beginning of a batch."""
+def numbered_run(folder, *, epochs=3, stop_at=None, norm=False, **settings):
+    """Train on 20 numbered photos with noise, perhaps with batch norm; be interrupted at the beginning of a batch."""
     data, calls = Numbered(20), []
 
     def objective(model, batch, average, generator):
@@ -125,12 +126,13 @@ def numbered_run(folder, *, epochs=3, stop_at=None, **settings):
         if len(calls) == stop_at:
             raise KeyboardInterrupt
         noise = torch.rand(batch.shape, generator=generator) + torch.rand(())
-        return {"loss": model(batch)[0].sub(noise).square().mean()}
+        answer = model(batch)
+        return {"loss": (answer if norm else answer[0]).sub(noise).square().mean()}
 
     torch.manual_seed(1)
     usual = {"batch_size": 3, "progress": False, "device": "cpu", "checkpoint_minutes": OFTEN, "resume": True}
     config = LoopConfig(epochs=epochs, **{**usual, **settings})
-    model = create_model("nano-161")
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) if norm else create_model("nano-161")
     run = loop_module.fit(model, objective, data, lambda model: {"s": 1.0}, "s", config, folder)
     return run, data.asked
 
@@ -148,6 +150,17 @@ def test_within_an_epoch_no_photo_is_loaded_again(tmp_path, monkeypatch):
     assert sorted(asked[:20]) == list(range(20))
     assert same(whole.model.state_dict(), resumed.model.state_dict())
     assert same(*(contents(tmp_path / name) for name in ("whole", "parts")))
+
+
+@pytest.mark.parametrize("stop_at", [4, 11, 18])
+def test_statistics_of_batch_norm_go_on_within_an_epoch(tmp_path, stop_at):
+    settings = {"norm": True, "hold_norm": 0.7, "ema_decay": 0.5}  # of three epochs, in the second they begin anew
+    whole, _ = numbered_run(tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        numbered_run(tmp_path / "parts", stop_at=stop_at, **settings)
+    numbered_run(tmp_path / "parts", **settings)
+    assert same(*(contents(tmp_path / name) for name in ("whole", "parts")))
+    assert int(whole.model[1].num_batches_tracked) == 7
 
 
 def test_without_minutes_checkpoints_are_written_after_epochs_only(tmp_path, monkeypatch):
@@ -171,13 +184,13 @@ def test_bad_batches_in_a_row_are_counted_across_an_interruption(tmp_path):
         def objective(model, batch, average, generator):
             calls.append(1)
             if len(calls) == stop_at:
-                raise KeyboardInterrupt
+                raise RuntimeError("stopped")
             return {"loss": model(batch)[0].mean() * float("nan")}
 
         config = LoopConfig(batch_size=2, progress=False, device="cpu", checkpoint_minutes=OFTEN, resume=True)
         loop_module.fit(create_model("nano-161"), objective, Numbered(40), lambda m: {"s": 1.0}, "s", config, tmp_path)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError, match="stopped"):
         run(7)
     with pytest.raises(loop_module.NonFiniteLossError, match="10 batches in a row"):
         run(5)  # 6 + 4
