@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import linecache
 import os
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdlib.notebook import parameters_of, unknown_name
 from kdlib.training.processes import leave, rank
 
 RUN = {"parameters", "injected-parameters", "train"}
@@ -31,8 +31,8 @@ def train_from_notebook(path: str | Path, parameters: Mapping[str, Any]) -> dict
         What the cells have defined.
 
     Raises:
-        ValueError: no notebook with a training, or a parameter that it does not know. What a cell raises carries a note
-            that names the cell.
+        FileNotFoundError, ValueError: no notebook with a training, or a parameter that it does not know. What a cell
+            raises carries a note that names the cell.
     """
     path = Path(path)
     away = tempfile.TemporaryDirectory() if rank() else None
@@ -62,22 +62,14 @@ def training_cells(
     Args:
         instead: parameters that go before those given, if the notebook has them.
     """
-    import nbformat
     from IPython.core.inputtransformer2 import TransformerManager
-    from papermill.inspection import inspect_notebook  # type: ignore[import-untyped]
     from papermill.iorw import load_notebook_node  # type: ignore[import-untyped]
     from papermill.parameterize import parameterize_notebook  # type: ignore[import-untyped]
 
-    try:
-        nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat and json raise half a dozen types
-        raise ValueError(f"{path} is no notebook ({error})") from None
-    known = inspect_notebook(path)
+    known = parameters_of(path)
     for name in parameters:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"unknown parameter {name!r}: {hint}{path.name} takes {', '.join(known)}")
+            raise ValueError(unknown_name("parameter", name, known, f"{path.name} takes"))
     given = {**parameters, **{name: value for name, value in (instead or {}).items() if name in known}}
     notebook = parameterize_notebook(load_notebook_node(str(path)), given)
     # Without the cell that has been put in, numbers are those of the file.
