@@ -53,6 +53,22 @@ def unknown_name(kind: str, name: object, known: Collection[str], takes: str = "
     return f"unknown {kind} {name!r}: {hint}{takes} {', '.join(known)}"
 
 
+def parameters_of(notebook: Path) -> dict[str, Any]:
+    """What papermill knows of a notebook's parameters, by name.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is no notebook.
+    """
+    import papermill  # type: ignore[import-untyped]
+
+    if not notebook.is_file():
+        raise FileNotFoundError(f"no notebook at {notebook}")
+    try:
+        return dict(papermill.inspect_notebook(str(notebook)))
+    except Exception as error:  # nbformat raises its own kinds for what is no notebook
+        raise ValueError(f"{notebook} cannot be read as a notebook ({type(error).__name__})") from None
+
+
 def project_path(path: str | Path) -> Path:
     """A path that means the same from the notebooks' folder (Jupyter, nbval) and from the project's (papermill).
 

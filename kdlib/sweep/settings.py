@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlib.notebook import project_path, unknown_name
+from kdlib.notebook import parameters_of, project_path, unknown_name
 
 _TOP = ("notebook", "output_dir", "metric", "direction", "parameters", "space", "where", "trials", "jobs", "storage")
 _KEYS = (*_TOP, "sampler", "seed")
@@ -125,13 +125,11 @@ def _checked(given: Any) -> Sweep:
         if not given.get(key):
             raise ValueError(f"{key} is missing")
     notebook, output = project_path(given["notebook"]), project_path(given["output_dir"]).absolute()
-    if not notebook.is_file():
-        raise FileNotFoundError(f"no notebook at {notebook}")
     fixed, space = given.get("parameters") or {}, given["space"]
     for key, value in (("parameters", fixed), ("space", space)):
         if not isinstance(value, dict):
             raise ValueError(f"{key} is a list of names and values, not {value!r}")
-    known = _parameters(notebook)
+    known = parameters_of(notebook)
     for name in (*fixed, *space):
         if name not in known:
             raise ValueError(unknown_name("parameter", name, known, f"{notebook.name} takes"))
@@ -170,15 +168,6 @@ def _with_trials(sweep: Sweep) -> Sweep:
     if not ranges and (sweep.trials or not sweep.grid):
         raise ValueError("a grid runs each of its points once: leave trials out, and a point for where to let through")
     return Sweep(**{**vars(sweep), "trials": sweep.trials or len(sweep.grid)})
-
-
-def _parameters(notebook: Path) -> dict[str, Any]:
-    import papermill  # type: ignore[import-untyped]
-
-    try:
-        return dict(papermill.inspect_notebook(str(notebook)))
-    except Exception as error:  # nbformat raises its own kinds for what is no notebook
-        raise ValueError(f"{notebook} cannot be read as a notebook ({type(error).__name__})") from None
 
 
 def _values(name: str, given: Any) -> tuple[Any, ...] | Range:

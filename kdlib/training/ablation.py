@@ -31,9 +31,9 @@ from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE, apply_curve
 from kdlib.training.config import LoopConfig
 from kdlib.training.distill import darken_once, distill
-from kdlib.training.loop import make_fabric
 from kdlib.training.pairs import targets, train_pairs
 from kdlib.training.pretrain import at_scale, digest, pretrain
+from kdlib.training.processes import make_fabric
 from kdlib.training.recipes import Recipe, make_recipe
 from kdlib.training.resumable import Measurement
 from kdlib.weights import load_model

@@ -10,8 +10,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kdlib.files import replacing
+
+
+def open_folder(folder: Path, wanted: Mapping[str, Any], *, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint that a run goes on from, if it is to and there is one, in a folder that agrees with it.
+
+    A run can have been killed at any moment: what it was writing is removed, and of what follows from its checkpoint,
+    ``best.ckpt`` and ``history.csv``, what is missing or of another moment is written again.
+
+    Raises:
+        ValueError: the checkpoint is damaged or belongs to a run with other settings.
+        OSError: as :func:`save_checkpoint`.
+    """
+    for partial in (*folder.glob(".*.part"), *folder.glob("previews/.*.part")):
+        partial.unlink(missing_ok=True)
+    if not resume or not (folder / "last.ckpt").is_file():
+        return None
+    saved = load_checkpoint(folder / "last.ckpt", wanted)
+    if saved["best_model"] and not _is_best(folder / "best.ckpt", saved):
+        save_best(folder, saved["best_model"], saved["run"]["best_epoch"])
+    if history := saved["run"]["history"]:
+        write_history(folder / "history.csv", history)
+    return saved
+
+
+def save_best(folder: Path, weights: Mapping[str, Tensor], epoch: int) -> None:
+    """Write ``best.ckpt``. Raises as :func:`save_checkpoint`."""
+    save_checkpoint({"model": weights, "epoch": epoch}, folder / "best.ckpt")
+
+
+def _is_best(path: Path, saved: Mapping[str, Any]) -> bool:
+    try:
+        there = torch.load(path, map_location="cpu", weights_only=True)
+        return there["epoch"] == saved["run"]["best_epoch"] and all(
+            torch.equal(there["model"][name], value) for name, value in saved["best_model"].items()
+        )
+    except Exception:  # missing or damaged, for which torch raises half a dozen types
+        return False
 
 
 def load_checkpoint(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class LoopConfig:
 
     Attributes:
         epochs: passes over the training set.
-        batch_size: photos in a batch.
+        batch_size: photos in a batch, of all processes together.
         learning_rate: the peak of the schedule.
         weight_decay: L2 penalty (decoupled with ``adamw``).
         optimiser: ``adam`` or ``adamw``.
@@ -38,7 +38,9 @@ class LoopConfig:
         precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true``, ``bf16-mixed``, or
             ``16-mixed``, half precision with a scaled loss, for older GPUs.
         seed: of the weights, the order of the photos and every augmentation.
-        resume: continue from ``last.ckpt`` in the output folder, if there is one.
+        resume: continue from ``last.ckpt`` in the output folder, if there is one; the number of processes may differ.
+        checkpoint_minutes: also write ``last.ckpt`` within an epoch, when so many minutes have passed since the last
+            time; 0 writes it after epochs only.
         progress: show a progress bar.
         report_every: also print a line after every so many epochs (and the last); 0 prints none.
         preview_every: write a picture of held-out photos after every so many epochs (and the last); 0 writes none.
@@ -59,6 +61,7 @@ class LoopConfig:
     precision: str = "auto"
     seed: int = 0
     resume: bool = False
+    checkpoint_minutes: float = 10.0
     progress: bool = True
     report_every: int = 0
     preview_every: int = 0
@@ -68,7 +71,7 @@ class LoopConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} is a whole number from {least} up, not {value!r}")
-        for name in ("learning_rate", "weight_decay", "clip_norm", "ema_decay"):
+        for name in ("learning_rate", "weight_decay", "clip_norm", "ema_decay", "checkpoint_minutes"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} is a number from 0 up, not {value!r}")
@@ -89,7 +92,7 @@ class LoopConfig:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a run to be continued."""
-        free = {"device", "resume", "progress", "report_every", "preview_every"}
+        free = {"device", "resume", "checkpoint_minutes", "progress", "report_every", "preview_every"}
         return {k: v for k, v in asdict(self).items() if k not in free}
 
     def due(self, every: int, epoch: int) -> bool:

@@ -27,9 +27,10 @@ from kdlib.losses.perceptual import PerceptualLoss
 from kdlib.losses.zero_reference import ZeroReferenceLoss
 from kdlib.models import ZeroDCE, apply_curve
 from kdlib.training.config import LoopConfig
-from kdlib.training.loop import Run, fit, make_fabric
+from kdlib.training.loop import Run, fit
 from kdlib.training.pretrain import AUGMENTATIONS, at_scale, augment, digest, fresh_model, pretrain, split
 from kdlib.training.preview import preview_of
+from kdlib.training.processes import make_fabric
 from kdlib.training.recipes import Recipe, make_recipe
 from kdlib.weights import resolve_model
 

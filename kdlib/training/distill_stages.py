@@ -21,10 +21,11 @@ from kdlib.models import IAT, IATStudent, create_model
 from kdlib.models.stages import Stages, compose
 from kdlib.noise import measure_noise
 from kdlib.training.config import LoopConfig
-from kdlib.training.loop import Run, fit, make_fabric
+from kdlib.training.loop import Run, fit
 from kdlib.training.pairs import VALIDATION_DARKENING, load_training_set
 from kdlib.training.pretrain import digest
 from kdlib.training.preview import preview_of
+from kdlib.training.processes import make_fabric
 from kdlib.weights import resolve_model
 
 

@@ -1,4 +1,4 @@
-"""The one training loop: devices, precision, schedule, checkpoints, resume, NaN guard, progress and log."""
+"""The one training loop: schedule, checkpoints, resume, NaN guard, progress and log, on one process or many."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from lightning_fabric import Fabric, seed_everything
+from lightning_fabric import seed_everything
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from kdlib.training.checkpoint import load_checkpoint, save_checkpoint, write_history
+from kdlib.training.checkpoint import open_folder, save_best, save_checkpoint, write_history
 from kdlib.training.config import OPTIMISERS, LoopConfig, centralise_gradients, make_schedule, set_batch_norm
+from kdlib.training.epoch import Draws, Epoch
 from kdlib.training.preview import Preview, write_preview
+from kdlib.training.processes import (
+    GlobalBatches,
+    average_buffers,
+    average_gradients,
+    collate,
+    first,
+    make_fabric,
+    nothing,
+)
 
 BAD_BATCHES_IN_A_ROW = 10
 
@@ -60,26 +71,6 @@ class Objective(Protocol):
     ) -> dict[str, Tensor]: ...
 
 
-def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
-    """One device and a precision that it can do.
-
-    Raises:
-        ValueError: the device is not there, or cannot do the precision.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available[device]:
-        there = ", ".join(name for name in available if available[name])
-        raise ValueError(f"device {device!r} is not available here; choose auto or one of {there}")
-    if precision == "auto":
-        # On CPUs 32 bits are the reference: bfloat16 is faster on some, and gives other numbers.
-        precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
-    if precision == "16-mixed" and device != "cuda":
-        raise ValueError(f"precision '16-mixed' needs a CUDA device, this is {device!r}; choose bf16-mixed or 32-true")
-    return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
-
-
 def fit(
     model: nn.Module,
     objective: Objective,
@@ -95,9 +86,12 @@ def fit(
 ) -> Run:
     """Train a model.
 
+    Started by torchrun or Slurm, every process calls this with the same arguments. They share each batch and have the
+    same weights at any time; the first one alone validates, writes, prints and reads the checkpoint to go on from.
+
     Args:
         model: trained in place.
-        objective: the loss terms of a batch.
+        objective: the loss terms of a batch, as means over its photos.
         data: a map-style data set; batches are collated from its items and moved to the device.
         validate: scores of the model in evaluation mode, called after every epoch.
         monitor: the score of ``validate`` to select the best epoch by; higher is better.
@@ -111,7 +105,9 @@ def fit(
 
     Raises:
         NonFiniteLossError: ten batches in a row had a loss or gradient that was NaN or infinite.
-        ValueError: unknown device, or a checkpoint of a run with other settings.
+        ValueError: unknown device, more processes than a batch has photos, or a checkpoint of a run with other
+            settings.
+        OSError: a file could not be written; the message says what to go on from.
     """
     if config.resume and output_dir is None:
         raise ValueError("resume=True needs the output_dir of the run that is to go on")
@@ -121,24 +117,30 @@ def fit(
     fabric = make_fabric(config.device, config.precision)
     seed_everything(config.seed, verbose=False)
     # Convolutions over channels_last tensors are two to three times faster on CPUs and no slower on GPUs.
-    model = model.to(memory_format=torch.channels_last)
+    model = fabric.to_device(model.to(memory_format=torch.channels_last))
+    model.load_state_dict(first(fabric, model.state_dict))
     optimiser = OPTIMISERS[config.optimiser](
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    stepper: Any = fabric.setup_optimizers(optimiser)
     average = None
     if config.ema_decay:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
-    order = torch.Generator()
-    loader = fabric.setup_dataloaders(DataLoader(data, config.batch_size, shuffle=True, generator=order))
-    schedule, every_batch = make_schedule(config, optimiser, len(loader))
-    noise = torch.Generator(device=fabric.device)
+    draws = Draws(config.seed, fabric.device, fabric.global_rank)
+    batches = GlobalBatches(len(data), config.batch_size, draws.order, fabric.global_rank, fabric.world_size)  # type: ignore[arg-type]
+    loader = fabric.setup_dataloaders(
+        DataLoader(data, batch_sampler=batches, generator=draws.order, collate_fn=collate),
+        use_distributed_sampler=False,
+    )
+    schedule, every_batch = make_schedule(config, optimiser, len(batches))
     run = Run(model, device=str(fabric.device), precision=str(fabric._precision.precision))
     folder = Path(output_dir) if output_dir is not None else None
     best_state: dict[str, Tensor] = {}
+    bad_in_a_row = 0
 
-    def checkpoint() -> dict[str, Any]:
-        return {
+    def save(within: Mapping[str, Any] | None) -> None:
+        assert folder
+        content = {
             "config": same,
             "model": model.state_dict(),
             "optimiser": optimiser.state_dict(),
@@ -146,13 +148,32 @@ def fit(
             "average": average.state_dict() if average else None,
             "scaler": fabric._precision.state_dict(),  # empty but for 16-mixed
             "best_model": best_state,
+            "bad_in_a_row": bad_in_a_row,
+            "within": within,  # the epoch that is under way
             "run": {
                 f.name: getattr(run, f.name) for f in fields(run) if f.name not in {"model", "device", "precision"}
             },
         }
+        save_checkpoint(content, folder / "last.ckpt")
 
-    if config.resume and folder and (folder / "last.ckpt").is_file():
-        saved = load_checkpoint(folder / "last.ckpt", same)
+    def keep(epoch: int, candidate: nn.Module) -> None:
+        if not folder:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        # Before the checkpoint: a run that is stopped between the two and goes on would lack the picture.
+        if preview and config.due(config.preview_every, epoch):
+            write_preview(preview, candidate, folder, epoch)
+        write_history(folder / "history.csv", run.history)
+        save(None)
+        if run.best_epoch == epoch:
+            save_best(folder, best_state, epoch)
+
+    def judge(candidate: nn.Module) -> dict[str, float]:
+        with torch.no_grad():
+            return dict(validate(candidate))
+
+    saved = first(fabric, partial(open_folder, folder, same, resume=config.resume)) if folder else None
+    if saved:
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         if schedule:
@@ -160,95 +181,93 @@ def fit(
         if average:
             average.load_state_dict(saved["average"])
         fabric._precision.load_state_dict(saved["scaler"])
-        best_state = saved["best_model"]
+        best_state, bad_in_a_row = saved["best_model"], saved["bad_in_a_row"]
         for name, value in saved["run"].items():
             setattr(run, name, value)
+    under_way = saved["within"] if saved else None
 
-    bad_in_a_row = 0
     bar = tqdm(
-        total=config.epochs * len(loader),
-        initial=len(run.history) * len(loader),
+        total=config.epochs * len(batches),
+        initial=len(run.history) * len(batches) + (under_way["batches"] if under_way else 0),
         desc=description,
         unit="batch",
         leave=False,
-        disable=not config.progress,
+        disable=not (config.progress and fabric.is_global_zero),
     )
-    for epoch in range(len(run.history), config.epochs):
-        # Seeding by epoch makes a resumed run repeat the draws of one that was never interrupted.
-        torch.manual_seed(config.seed * 100_003 + epoch)  # of what a network draws itself: stochastic depth
-        order.manual_seed(config.seed * 100_003 + epoch)
-        noise.manual_seed(config.seed * 100_003 + epoch)
+    saved_at = time.monotonic()
+    for number in range(len(run.history), config.epochs):
+        draws.begin(number)
         if advance:
-            advance(epoch / config.epochs)
-        started = time.perf_counter()
-        wrapped.train()
-        set_batch_norm(model, epoch, config)
-        sums: dict[str, float] = {}
-        counted = 0
+            advance(number / config.epochs)
+        model.train()
+        set_batch_norm(model, number, config)
+        epoch = Epoch()
+        if under_way:
+            epoch.restore(under_way, fabric, draws, model)
+            under_way = None
+        batches.first = epoch.batches
         for batch in loader:
-            # Autocast without the wrapper's forward, which would round the photos themselves to half precision.
+            share = batches.share(epoch.batches)
+            # Autocast without a wrapper's forward, which would round the photos themselves to half precision.
             with fabric.autocast():
-                terms = objective(model, batch, average, noise)
+                terms = objective(model, batch, average, draws.noise) if share else nothing(model)
             loss = torch.stack([term.float() for term in terms.values()]).sum()
             optimiser.zero_grad()
             finite = bool(loss.isfinite())
-            if finite:
+            due = 0 < 60 * config.checkpoint_minutes <= time.monotonic() - saved_at
+            if finite or fabric.world_size > 1:  # the others wait for this one's gradient, whatever it is
                 fabric.backward(loss)
+                due = average_gradients(fabric, model.parameters(), share if finite else math.nan, due)
                 if config.centralise:
                     centralise_gradients(model.parameters())
                 norm = fabric.clip_gradients(
-                    wrapped, wrapped_optimiser, max_norm=config.clip_norm or math.inf, error_if_nonfinite=False
+                    model, stepper, max_norm=config.clip_norm or math.inf, error_if_nonfinite=False
                 )
                 finite = bool(torch.as_tensor(norm).isfinite())
                 if finite or config.precision == "16-mixed":
                     # Half precision's scaler skips the step itself if anything overflowed, and lowers its scale.
-                    wrapped_optimiser.step()
+                    stepper.step()
+            epoch.batches += 1
             if finite:
                 if average:
                     average.update_parameters(model)
-                counted, bad_in_a_row = counted + 1, 0
-                for name, term in {**terms, "total": loss}.items():
-                    sums[name] = sums.get(name, 0.0) + float(term.detach())
+                bad_in_a_row = 0
+                epoch.count({**terms, "total": loss}, share)
             else:
                 run.skipped_batches, bad_in_a_row = run.skipped_batches + 1, bad_in_a_row + 1
                 if bad_in_a_row == BAD_BATCHES_IN_A_ROW:
                     bar.close()
-                    raise NonFiniteLossError(_diagnosis(terms, epoch))
+                    raise NonFiniteLossError(_diagnosis(terms, number))
             if schedule and every_batch:
                 schedule.step()
             bar.update()
-            if counted and counted % 10 == 0:
-                bar.set_postfix(_brief({name: value / counted for name, value in sums.items()}, run))
+            if epoch.counted and epoch.counted % 10 == 0:
+                bar.set_postfix(_brief({k: v * fabric.world_size / epoch.counted for k, v in epoch.sums.items()}, run))
+            if due and folder and epoch.batches < len(batches):
+                first(fabric, partial(save, epoch.snapshot(fabric, draws, model)))
+                saved_at = time.monotonic()
         candidate = average.module if average and config.averaged else model
         candidate.eval()
-        with torch.no_grad():
-            scores = dict(validate(candidate))
+        average_buffers(fabric, model, average)
+        scores = first(fabric, partial(judge, candidate))
         if isinstance(schedule, ReduceLROnPlateau):
             schedule.step(scores[monitor])
         elif schedule and not every_batch:
             schedule.step()
-        seconds = time.perf_counter() - started
-        run.seconds += seconds
-        means = {name: value / max(1, counted) for name, value in sums.items()}
+        run.seconds += (seconds := epoch.seconds)
+        means = epoch.means(fabric)
         rate = optimiser.param_groups[0]["lr"]
-        run.history.append({"epoch": epoch + 1, "learning_rate": rate, **means, **scores, "seconds": seconds})
+        run.history.append({"epoch": number + 1, "learning_rate": rate, **means, **scores, "seconds": seconds})
         score = scores[monitor] if math.isfinite(scores[monitor]) else -math.inf
         if score > run.best_score or not best_state:
-            run.best_score, run.best_epoch = score, epoch + 1
+            run.best_score, run.best_epoch = score, number + 1
             best_state = {name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()}
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
-            # Before the checkpoint: a run that is stopped between the two and goes on would lack the picture.
-            if preview and config.due(config.preview_every, epoch + 1):
-                write_preview(preview, candidate, folder, epoch + 1)
-            write_history(folder / "history.csv", run.history)
-            save_checkpoint(checkpoint(), folder / "last.ckpt")
-            if run.best_epoch == epoch + 1:
-                save_checkpoint({"model": best_state, "epoch": epoch + 1}, folder / "best.ckpt")
+        first(fabric, partial(keep, number + 1, candidate))
+        saved_at = time.monotonic()
         bar.set_postfix(_brief({**means, **scores}, run))
-        if config.due(config.report_every, epoch + 1):
+        if fabric.is_global_zero and config.due(config.report_every, number + 1):
             shown = ", ".join(f"{name} {value}" for name, value in _brief({**means, **scores}, run).items())
-            print(f"{description}, epoch {epoch + 1} of {config.epochs}: {shown}", flush=True)
+            print(f"{description}, epoch {number + 1} of {config.epochs}: {shown}", flush=True)
     bar.close()
     model.load_state_dict(best_state)
     run.model = model.cpu().to(memory_format=torch.contiguous_format).eval()

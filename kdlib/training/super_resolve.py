@@ -21,9 +21,10 @@ from kdlib.losses.sharpening import SOFT_LOSSES, mimicry
 from kdlib.models import create_model
 from kdlib.models.msafn import MSAFN
 from kdlib.training.config import LoopConfig
-from kdlib.training.loop import Run, fit, make_fabric
+from kdlib.training.loop import Run, fit
 from kdlib.training.pretrain import digest
 from kdlib.training.preview import preview_of
+from kdlib.training.processes import make_fabric
 from kdlib.weights import resolve_model
 
 # Side of the middle of a photo kept back that is scored after every epoch: whole photos take longer than the training.

@@ -1,0 +1,1 @@
+"""Trainings that are maltreated for as long as one likes."""

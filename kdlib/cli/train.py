@@ -1,0 +1,62 @@
+"""``kdlib train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from kdlib.cli._output import console, fail
+
+
+class AsPapermill(TyperCommand):
+    """Takes ``-p NAME VALUE``, as papermill does: Typer has no option of two words that may come more than once."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the two words."""
+        joined: list[str] = []
+        words = iter(args)
+        for word in words:
+            joined.append(word)
+            if word in ("-p", "--parameters"):
+                joined.append(f"{next(words, '')}={next(words, '')}")
+        return super().parse_args(ctx, joined)
+
+
+def train(
+    notebook: Annotated[Path, typer.Argument(help="A notebook that trains, such as notebooks/04_distill.ipynb.")],
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", "--parameters", metavar="NAME VALUE", help="A parameter; repeatable.")
+    ] = None,
+    parameters_file: Annotated[
+        Path | None,
+        typer.Option("-f", "--parameters-file", help="A YAML file of parameters, as in configs/."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run; the same as -p resume True.")] = False,
+) -> None:
+    """Run the training of a notebook alone, with its parameters; also under torchrun and srun.
+
+    Afterwards papermill with the same parameters and `-p resume True` evaluates what was trained.
+    """
+    # Its own way to read a value, or 1e-3 and None would mean something else here than there.
+    from papermill.cli import _resolve_type  # type: ignore[import-untyped]
+    from papermill.iorw import read_yaml_file  # type: ignore[import-untyped]
+
+    from kdlib.training.from_notebook import train_from_notebook
+    from kdlib.training.processes import rank
+
+    try:
+        given: dict[str, Any] = (read_yaml_file(str(parameters_file)) or {}) if parameters_file else {}
+        for parameter in parameters or []:
+            name, _, value = parameter.partition("=")
+            given[name] = _resolve_type(value)
+        if resume:
+            given["resume"] = True
+        train_from_notebook(notebook, given)
+    except (OSError, ValueError, NameError, TypeError) as error:
+        where = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
+        raise fail(f"{error}{where}") from None
+    if rank() == 0:
+        console.print(f"trained; `papermill {notebook} … -p resume True` with the same parameters evaluates it")
