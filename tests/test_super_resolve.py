@@ -56,7 +56,7 @@ def weights_of(model):
 
 def test_without_a_teacher_a_network_gets_better_than_bicubic(sharp_dir, tmp_path):
     run = distill_sharpening(
-        tiny(width=8), None, sharp_dir, tmp_path, epochs=8, repeats=6, ssim=0.1, optimiser="adamw", **QUICK
+        tiny(width=8), None, sharp_dir, tmp_path, epochs=16, repeats=6, ssim=0.1, optimiser="adamw", **QUICK
     )
     _, held = split_images(sharp_dir, 32, 0.1, 0)
     wanted = torch.stack(held).float() / 255
