@@ -195,6 +195,7 @@ def fit(
         disable=not (config.progress and fabric.is_global_zero),
     )
     saved_at = time.monotonic()
+    scores: dict[str, float] = {}
     for number in range(len(run.history), config.epochs):
         draws.begin(number)
         if advance:
@@ -242,7 +243,8 @@ def fit(
                 schedule.step()
             bar.update()
             if epoch.counted and epoch.counted % 10 == 0:
-                bar.set_postfix(_brief({k: v * fabric.world_size / epoch.counted for k, v in epoch.sums.items()}, run))
+                so_far = {name: value * fabric.world_size / epoch.counted for name, value in epoch.sums.items()}
+                bar.set_postfix(_brief({**so_far, **scores}, run))  # the scores are those of the epoch before
             if due and folder and epoch.batches < len(batches):
                 first(fabric, partial(save, epoch.snapshot(fabric, draws, model)))
                 saved_at = time.monotonic()
