@@ -436,6 +436,33 @@ def test_training_can_centralise_its_gradients(teacher, photos):
     assert not torch.equal(weights_of(plain), weights_of(centralised))
 
 
+def test_the_progress_bar_keeps_the_scores_of_the_epoch_before(photos, monkeypatch):
+    shown = []
+
+    class Bar:
+        def __init__(self, **_):
+            pass
+
+        def update(self):
+            pass
+
+        def set_postfix(self, values):
+            shown.append(set(values))
+
+        close = update
+
+    monkeypatch.setattr(loop_module, "tqdm", Bar)
+
+    def objective(model, batch, average, generator):
+        return {"bright": model(batch[0].float() / 255)[0].mean()}
+
+    config = LoopConfig(**{**QUICK, "batch_size": 4, "epochs": 2})
+    data = torch.utils.data.TensorDataset(photos)
+    loop_module.fit(create_model("nano-161"), objective, data, lambda _: {"psnr": 1.0, "ssim": 0.5}, "psnr", config)
+    terms, scores = {"bright", "total"}, {"psnr", "ssim"}
+    assert shown == [terms, terms | scores, terms | scores, terms | scores]
+
+
 def test_half_precision_is_refused_where_there_is_no_cuda(photos):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
