@@ -81,9 +81,10 @@ def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: fl
             if k == 0:
                 ax.set_title(title, fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
-    for column, title in ((1, "multiply"), (2, "add")):
+    for column, title, middle in ((1, "multiply", 1.0), (2, "add", 0.0)):
         below = axes[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))  # takes no room from the pictures above it
-        fig.colorbar(drawn[title], cax=below, orientation="horizontal").ax.tick_params(labelsize=8)
+        ticks = [round(middle + share * reach[title], 1) for share in (-1, 0, 1)]
+        fig.colorbar(drawn[title], cax=below, orientation="horizontal", ticks=ticks).ax.tick_params(labelsize=8)
     return fig
 
 
@@ -94,7 +95,7 @@ def plot_schedule(schedule: ProgressiveWeights, steps: int = 201) -> Figure:
     weights = [schedule(share) for share in shares]
     cycle = plt.get_cmap("tab10")
     # Ever thinner, so that of two levels with the same weight both are seen.
-    widths = torch.linspace(4.5, 1.5, len(weights[0])).tolist()
+    widths = torch.linspace(6.5, 1.2, len(weights[0])).tolist()
     for k, level in enumerate(weights[0]):
         style = "--" if level in TO_TRUTH else "-"
         ax.plot(shares, [w[level] for w in weights], style, color=cycle(k % 10), label=level, linewidth=widths[k])

@@ -22,8 +22,9 @@ def photo():
     return np.random.default_rng(0).integers(0, 64, (50, 70, 3), dtype=np.uint8)
 
 
-def test_the_published_form_is_the_models_forward():
-    model, x = load_model("student-565"), torch.rand(2, 3, 37, 41)
+@pytest.mark.parametrize("name", ["student-565", "zero-dce"])
+def test_the_published_form_is_the_models_forward(name):
+    model, x = load_model(name), torch.rand(2, 3, 37, 41)
     with torch.no_grad():
         torch.testing.assert_close(speed.PublishedForm(model)(x), model(x)[0], atol=1e-6, rtol=0)
 

@@ -350,3 +350,14 @@ def test_the_shipped_student_turns_no_photo_black(shared):
     for name, photo in {**photos, **daylight_photos()}.items():
         smaller = photo[None, :, ::2, ::2]
         assert model(smaller)[0].mean() > 0.5 * smaller.mean(), f"{name} has turned dark"
+
+
+@torch.no_grad()
+def test_the_published_student_goes_black_on_nine_photos_because_they_are_bright(shared):
+    model = load_model(shared / "weights" / "iat_student_peer.pth")
+    files = list_photos(shared / "data" / "no_reference" / "DICM")
+    photos = sorted((to_tensor(read_photo(file))[None, :, ::2, ::2] for file in files), key=torch.mean)
+    black = [n for n, photo in enumerate(photos) if model(photo)[0].mean() < 1e-3]
+    assert (len(black), len(photos)) == (9, 32)
+    assert min(black) >= 14
+    assert all(model(photos[n] / 4)[0].mean() > 0.02 for n in black)

@@ -31,7 +31,7 @@ _PACKAGES = ("kdlib", "torch", "numba", "numpy", "opencv-python", "onnxruntime")
 
 
 class PublishedForm(nn.Module):
-    """Enhancing as the published code of Zero-DCE++ writes it: a full-size map, then pass after pass over the photo."""
+    """Enhancing as published code writes it: full-size maps, then pass after pass over the photo."""
 
     def __init__(self, model: ZeroDCE) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class PublishedForm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """B×3×H×W in [0, 1] → the same."""
-        r = self.model.curve_map(x)
-        for _ in range(self.model.iterations):
-            x = x + r * (torch.pow(x, 2) - x)
+        maps = self.model.curve_map(x).split(3, dim=1)  # one for all iterations, or one for each
+        for iteration in range(self.model.iterations):
+            x = x + maps[iteration % len(maps)] * (torch.pow(x, 2) - x)
         return x
 
 

@@ -222,8 +222,9 @@ def distill_stages(
         size: side of the photos in memory.
         side: of the windows that are trained on, at most ``size``.
         whole: share of the batches that show whole photos, because colour and gamma belong to those.
-        asked_at: width and height at which the teacher sees the photos, for example those it was trained at; its maps
-            are brought back to ``size``. None: as the student's.
+        asked_at: width and height at which the teacher sees the pairs' photos, for example those it was trained at;
+            its maps are brought back to ``size``. None: as the student's. Further photos it sees at ``size``: they may
+            have any shape.
         noise_gain: the student's input gets noise until it has up to so many times what was measured in the photo; the
             targets do not. Where photos were shrunk, n pixels averaged into one, √n is what the full size would have.
         limit: use at most so many pairs.
