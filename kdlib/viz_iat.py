@@ -83,7 +83,7 @@ def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: fl
         line[0].set_ylabel(name, fontsize=9)
     for column, title, middle in ((1, "multiply", 1.0), (2, "add", 0.0)):
         below = axes[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))  # takes no room from the pictures above it
-        ticks = [round(middle + share * reach[title], 1) for share in (-1, 0, 1)]
+        ticks = [round(middle + share * reach[title], 1) for share in (-0.8, 0, 0.8)]
         fig.colorbar(drawn[title], cax=below, orientation="horizontal", ticks=ticks).ax.tick_params(labelsize=8)
     return fig
 
