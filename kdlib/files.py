@@ -86,7 +86,10 @@ def _claimed(partial: Path, path: Path) -> int | None:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(claim), os.stat(partial, follow_symlinks=False)):
-                return claim
+                if os.fstat(claim).st_nlink == 1:
+                    return claim
+                # A second name of another file: of a result, if a run was killed between the two steps of _put.
+                partial.unlink()
         except FileNotFoundError:
             pass  # the other process has just finished
         except BlockingIOError:
@@ -109,7 +112,7 @@ def _put(partial: Path, path: Path) -> None:
             raise taken from None
         os.replace(partial, path)
     else:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def strict_json(text: str | bytes) -> Any:
@@ -121,10 +124,11 @@ def strict_json(text: str | bytes) -> Any:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise ValueError(f"{next(name for name in table if names.count(name) > 1)!r} stands there twice")
+        table: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in table:
+                raise ValueError(f"{name!r} stands there twice")
+            table[name] = value
         return table
 
     def refuse(constant: str) -> None:

@@ -174,6 +174,24 @@ def test_no_result_goes_through_what_lies_in_the_place_of_its_part(kind, tmp_pat
     assert not os.path.lexists(part)
 
 
+@posix
+def test_no_file_is_written_through_a_second_name(tmp_path):
+    # As a run leaves it that is killed when its result has its name, and the temporary one is not yet gone.
+    result, part = tmp_path / "a.png", tmp_path / ".a.png.part"
+    result.write_text("whole")
+    os.link(result, part)
+
+    def fail():
+        with replacing(result) as place:
+            place.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert result.read_text() == "whole"
+    assert names(tmp_path) == ["a.png"]
+
+
 # Permissions
 
 
