@@ -87,9 +87,14 @@ def _zipped(path: Path, most: int) -> Any:
             members += 1
     if members > _MOST_MEMBERS:
         raise ValueError(f"it has more than {_MOST_MEMBERS:,} members")
+    folded: set[str] = set()
     with zipfile.ZipFile(path) as archive:
-        sizes = {}
+        sizes: dict[str, int] = {}
         for member in archive.infolist():
+            # Of two members of one name, in capitals or not, PyTorch's reader may take the other.
+            if member.filename.casefold() in folded:
+                raise ValueError(f"it has {member.filename[:60]} twice")
+            folded.add(member.filename.casefold())
             if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
                 raise ValueError(f"{member.filename[:60]} is compressed, which PyTorch's files are not")
             sizes[member.filename] = member.file_size
@@ -126,6 +131,15 @@ def _follow(stream: BytesIO, storages: dict[str, _Storage]) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    left = len(stream.getbuffer())
+
+    def go_over(*parts: Any) -> None:
+        # Gone over once, they cannot have more members than the pickle has bytes. One long list, handed to a thousand
+        # calls, would keep this machine busy for hours, and PyTorch's after it.
+        nonlocal left
+        left -= sum(len(part) for part in parts if isinstance(part, tuple | list | dict))
+        if left < 0:
+            raise ValueError("it goes over one list again and again")
 
     def since_mark() -> list[Any]:
         at = marks.pop()
@@ -149,6 +163,10 @@ def _follow(stream: BytesIO, storages: dict[str, _Storage]) -> Any:
             stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
         elif name == "REDUCE":
             arguments, called = stack.pop(), stack.pop()
+            if not isinstance(arguments, tuple):
+                raise ValueError("it calls a function with what are no arguments")
+            go_over(arguments)
+            go_over(*arguments)
             stack.append(_made(called, arguments))
         elif name == "BINPERSID":
             storage = _storage(stack.pop())
@@ -173,6 +191,7 @@ def _follow(stream: BytesIO, storages: dict[str, _Storage]) -> Any:
             stack.append(_Global(argument.replace(" ", ".")))
         elif name == "BUILD":  # attributes of the mapping, such as the version of each layer
             attributes = stack.pop()
+            go_over(attributes)
             if not (isinstance(attributes, dict) and isinstance(stack[-1], dict)):
                 raise _NoTensorsAloneError("an object with attributes")
         elif name == "STOP":

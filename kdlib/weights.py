@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
@@ -57,6 +58,8 @@ def _read_tensors(path: Path, header: Header) -> dict[str, Tensor]:
             # Mapped, a file's tensors are views of it, whatever size they are said to have.
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
             state = {name: state[name].detach().clone() for name in header.tensors}
+        except UnpicklingError:  # whose message advises to let the file run code
+            raise ValueError(f"{path} is damaged, and is not loaded: PyTorch finds more than tensors in it") from None
         except Exception as error:  # damaged bytes may fail anywhere in the decoder
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"{path} is damaged, and is not loaded: {reason}") from None

@@ -9,6 +9,7 @@ import json
 import pickle
 import struct
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -156,6 +157,20 @@ def zipped(content, data=bytes(4), *, compression=zipfile.ZIP_STORED, copies=0):
     return buffer.getvalue()
 
 
+def doubled(name):
+    """A sound archive with a second pickle, of nothing, before its own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved())) as sound, zipfile.ZipFile(buffer, "w") as archive:
+        folder = sound.namelist()[0].split("/")[0]
+        with warnings.catch_warnings(action="ignore"):  # of the double name
+            for member, content in [
+                (f"{folder}/{name}", b"\x80\x02}."),
+                *((n, sound.read(n)) for n in sound.namelist()),
+            ]:
+                archive.writestr(member, content)
+    return buffer.getvalue()
+
+
 def legacy(content, keys=(), data=b""):
     parts = [pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     return b"".join([*parts, content, pickle.dumps(list(keys), protocol=2), data])
@@ -207,6 +222,10 @@ PTH = {
     "a storage that takes for ever to compare": zipped(b"\x80\x02(" + text("storage") + _FLOATS + _BILLION + text("cpu") + whole(1) + b"tQ."),
     "bytes of 2**60": zipped(b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"."),
     "a tensor of a tensor": zipped(state(_REBUILD + b"(" + _SOUND + b"K\0))tR")),
+    "two pickles": doubled("data.pkl"),
+    "two pickles, one in capitals": doubled("DATA.PKL"),
+    "one list for ten thousand mappings": zipped(b"\x80\x02ccollections\nOrderedDict\nq\0](" + b"X\1\0\0\0aN\x86" * 9000 + b"e\x85q\1" + b"h\0h\1R" * 10_000 + b"}."),
+    "attributes for ten thousand times": zipped(b"\x80\x02}}(" + b"".join(b"M" + struct.pack("<H", k) + b"N" for k in range(9000)) + b"uq\1" + b"b" + b"h\1b" * 10_000 + b"."),
     "legacy, a thousand million numbers": legacy(state(rebuilt(HUGE, (HUGE,), (1,), legacy=True)), ["0"], struct.pack("<q", HUGE)),
     "legacy, other numbers than stored": legacy(state(rebuilt(1, (1,), (1,), legacy=True)), ["0"], struct.pack("<q", HUGE) + bytes(4)),
     "legacy, of the age of tar": tarred(),

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from pickle import UnpicklingError
 
 import numpy as np
 import pytest
@@ -121,6 +122,34 @@ def test_archives_whose_list_lies_about_a_size_are_refused(tmp_path):
     (tmp_path / "lies.pth").write_bytes(content)
     with pytest.raises(ValueError, match=r"lies\.pth is damaged"):
         load_model(tmp_path / "lies.pth")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["one list for ten thousand mappings", "attributes for ten thousand times"],
+)
+def test_a_list_is_gone_over_once(name, strange):
+    # Or a file of a megabyte takes half an hour.
+    with pytest.raises(ValueError, match="it goes over one list again and again"):
+        read_weights(strange[f".pth: {name}"])
+
+
+@pytest.mark.parametrize("name", ["two pickles", "two pickles, one in capitals"])
+def test_no_other_pickle_is_checked_than_the_one_that_is_read(name, strange):
+    path = strange[f".pth: {name}"]
+    assert torch.load(path, weights_only=True) == {}  # and not the sound one, which an archive's last entry names
+    with pytest.raises(ValueError, match=r"it has [\w./]+ twice"):
+        read_weights(path)
+
+
+def test_no_error_advises_to_let_a_file_run_code(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise UnpicklingError("Weights only load failed. Re-running with `weights_only` set to `False` will succeed")
+
+    monkeypatch.setattr(torch, "load", refused)
+    (tmp_path / "a.pth").write_bytes(strange_weights.saved())
+    with pytest.raises(ValueError, match=r"a\.pth is damaged.*more than tensors in it$"):
+        load_model(tmp_path / "a.pth")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and measured in Linux's way")
