@@ -1,5 +1,6 @@
 """Names and folders as they come: spaces, any script, dashes, links in circles, no permission, two runs at a time."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -104,6 +105,23 @@ def test_names_that_cannot_be_are_told(name, tmp_path):
     result = kdlib("enhance", name, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "no such file or folder" in said(result)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_names_of_failed_photos_do_nothing_to_the_terminal(tmp_path):
+    names = [b"\xff.jpg", b"\x1b]0;title\x07.jpg", b"\xc2\x9b31m.jpg", "\u202egpj.exe.jpg".encode()]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_text("no photo")
+    report, environment = tmp_path / "report.jsonl", os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-m", "kdlib", "enhance", tmp_path, "-o", tmp_path / "out", "--report", report]
+    run = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert run.returncode == 1, run.stderr
+    assert "4 of 4 could not be enhanced" in run.stdout.decode()
+    for shown in (b"\\udcff.jpg", b"\\x1b]0;title\\x07.jpg", b"\\x9b31m.jpg", b"\\u202egpj.exe.jpg"):
+        assert shown in run.stdout
+    assert b"\x1b" not in run.stdout
+    lines = report.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    assert sorted(os.path.basename(json.loads(line)["photo"]) for line in lines) == sorted(map(os.fsdecode, names))
 
 
 # Links

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 console = Console()
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escape(text: str) -> str:
+    """A text of a stranger, such as a file's name, as it is shown: it can neither command the terminal nor turn the
+    direction of what is beside it, and what has no code (bytes that are no UTF-8) has one."""
+    return markup.escape(_UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text))
 
 
 def progress_bar() -> Progress:

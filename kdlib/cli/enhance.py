@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from kdlib.cli._options import Denoise, Device, Model, Strength
-from kdlib.cli._output import console, fail, progress_bar
+from kdlib.cli._output import console, escape, fail, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kdlib.cli._output import console, fail
+from kdlib.cli._output import console, escape, fail
 
 
 def sweep(
@@ -21,7 +21,6 @@ def sweep(
     Start it again after an interruption, and it goes on; start it on several machines with one database, and they
     share the work. Trials that failed are listed at the end, and the exit code is then 1.
     """
-    from rich.markup import escape
     from rich.table import Table
 
     from kdlib.sweep import read_sweep, run_sweep

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from kdlib.cli._output import console, fail
+from kdlib.cli._output import console, escape, fail
 
 if TYPE_CHECKING:
     from kdlib.catalogue import CatalogueEntry

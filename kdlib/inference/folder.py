@@ -60,7 +60,8 @@ class Summary:
         lines += [{"photo": photo, "note": note} for photo, note in self.notes]
         with replacing(path) as partial:
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            partial.write_text(text, encoding="utf-8")
+            # Of names that are no UTF-8, the bytes as they are.
+            partial.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool = False, suffix: str = "") -> list[Job]:
