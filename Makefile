@@ -2,13 +2,14 @@
 # make test      lint, types, unit tests and every notebook
 # make lab       open the course in JupyterLab
 # make fuzz      look for inputs that break the readers of photos and weights, FUZZ_SECONDS (600) each
+# make soak      kill trainings and workers and damage files for nine minutes; results/reliability.json
 # make notebooks execute the notebooks in place, to store their outputs
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup distill test lint lab fuzz notebooks
+.PHONY: setup distill test lint lab fuzz soak notebooks
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -47,6 +48,9 @@ fuzz: $(READY)
 	$(BIN)/python -m tests.reliability.mutations --seconds $(FUZZ_SECONDS)
 	$(BIN)/python -m tests.fuzz.photos --seconds $(FUZZ_SECONDS)
 	$(BIN)/python -m tests.fuzz.weights --seconds $(FUZZ_SECONDS)
+
+soak: $(READY)
+	$(BIN)/python -m tests.reliability --out results/reliability.json
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks

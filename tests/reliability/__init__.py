@@ -1,1 +1,1 @@
-"""Trainings that are maltreated for as long as one likes."""
+"""Trainings, readers of files and workers that are maltreated for as long as one likes."""
