@@ -89,7 +89,8 @@ def _download(url: str, file: str, _pooch: Any) -> None:
                     raise _RefusedError("it comes compressed, which was not asked for")
                 received = 0
                 with open(file, "wb") as out:
-                    for piece in answer.iter_content(_PIECE):
+                    # As it comes: a whole piece may take for ever, and the clock would not be looked at.
+                    while piece := _read(answer):
                         received += len(piece)
                         if received > MAX_BYTES:
                             raise _RefusedError(f"it is larger than the {MAX_BYTES:,} bytes that weights may have")
@@ -98,6 +99,17 @@ def _download(url: str, file: str, _pooch: Any) -> None:
                         out.write(piece)
                 return
     raise _RefusedError(f"it leads on more than {_REDIRECTS} times")
+
+
+def _read(answer: Any) -> bytes:
+    """What has come of an answer; nothing at its end."""
+    import requests
+    import urllib3
+
+    try:
+        return bytes(answer.raw.read1(_PIECE))
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from None
 
 
 def _require_https(url: str) -> None:
