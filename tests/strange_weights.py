@@ -73,6 +73,7 @@ SAFETENSORS = {
     "nested": safetensors(b"[" * 500_000),
     "nested tables": safetensors(b'{"a":' * 100_000),
     "a name twice": safetensors(b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},' * 2 + b'"b": 1}', bytes(4)),
+    "a name twice behind fifty thousand": safetensors(b"{" + b"".join(b'"%d":1,' % k for k in range(50_000)) + b'"49999":1}'),
     "a million million numbers": safetensors({"a": tensor([10**12], 0, 4 * 10**12)}),
     "shape beyond the place": safetensors({"a": tensor([10**6, 10**6], 0, 4)}, bytes(4)),
     "place beyond the file": safetensors({"a": tensor([HUGE], 0, 4 * HUGE)}, bytes(4)),

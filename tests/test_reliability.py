@@ -10,7 +10,7 @@ from tests.reliability import __main__ as reliability
 
 GOOD = {
     "kills": {"kills": 20, "kills_during_a_write": 7, "runs": 6, "identical": 6},
-    "mutations": {"inputs": 9, "enhanced": 4, "refused": 5, **{name: [] for name in reliability._DEFECTS}},
+    "mutations": {"inputs": 9, "enhanced": 4, "refused": 5, **{name: [] for name in reliability.DEFECTS}},
     "workers": {
         "photos": 500, "outputs": 500, "workers_killed": 1, "identical_to_local": True, "lost": 0, "repeated": 0,
     },
@@ -39,7 +39,7 @@ def test_all_well(monkeypatch, tmp_path):
         ("kills", "kills", 0, "no training was killed"),
         ("kills", "failed", "it did not end", "kills failed: it did not end"),
         ("mutations", "inputs", 0, "no file was damaged"),
-        *(("mutations", name, ["0 7 a.png"], f"{name}: 0 7 a.png") for name in reliability._DEFECTS),
+        *(("mutations", name, ["0 7 a.png"], f"{name}: 0 7 a.png") for name in reliability.DEFECTS),
         ("workers", "lost", 2, "2 photos lost"),
         ("workers", "repeated", 1, "1 photos repeated"),
         ("workers", "workers_killed", 0, "no worker was killed"),

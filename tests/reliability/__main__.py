@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from kdlib.files import write_json
+from tests.reliability.mutations import DEFECTS
 
 SHARES = {"kills": 0.4, "mutations": 0.4, "workers": 0.2}
 MOST = 600.0  # seconds altogether
 _ALLOWED = 540.0  # of which the parts share at most this: each finishes what it is at
-_DEFECTS = ("crashes", "hangs", "over_memory", "outputs_of_failed_inputs", "unreadable_results")
 _SOAK = "import sys; from tests.reliability.__main__ import soak_part; soak_part(*sys.argv[1:])"
 
 
@@ -63,7 +63,7 @@ def wrong(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
         said.append(f"{kills['runs'] - kills['identical']} of {kills['runs']} killed trainings came to something else")
     if mutations and not mutations["inputs"]:
         said.append("no file was damaged")
-    said += [f"{name}: {line}" for name in _DEFECTS for line in mutations.get(name, ())]
+    said += [f"{name}: {line}" for name in DEFECTS for line in mutations.get(name, ())]
     if workers and not (workers["workers_killed"] and workers["photos"]):
         said.append("no worker was killed")
     said += [f"{workers[name]} photos {name}" for name in ("lost", "repeated") if workers.get(name)]

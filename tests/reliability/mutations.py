@@ -54,7 +54,7 @@ def soak(seconds: float, folder: Path, seed: int = 0, *, most: int | None = None
     counts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    defects: dict[str, list[str]] = {name: [] for name in _DEFECTS}
+    defects: dict[str, list[str]] = {name: [] for name in DEFECTS}
     lock, end = threading.Lock(), time.monotonic() + seconds
     numbers = iter(range(sys.maxsize if most is None else most))
 
@@ -97,7 +97,7 @@ def soak(seconds: float, folder: Path, seed: int = 0, *, most: int | None = None
     }
 
 
-_DEFECTS = ("crashes", "hangs", "over_memory", "outputs_of_failed_inputs", "unreadable_results")
+DEFECTS = ("crashes", "hangs", "over_memory", "outputs_of_failed_inputs", "unreadable_results")
 
 
 def _input(corpus: dict[str, dict[str, bytes]], seed: str) -> tuple[str, str, bytes]:
@@ -298,7 +298,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         result = soak(given.seconds, given.found or Path(scratch), given.seed, workers=given.workers)
-    for name in _DEFECTS:
+    for name in DEFECTS:
         for line in result[name]:
             print(name, line)
     print({name: value if isinstance(value, int) else len(value) for name, value in result.items()})
@@ -308,4 +308,4 @@ if __name__ == "__main__":
         command = f"python -m tests.reliability.mutations --seconds {given.seconds:g} --seed {given.seed}"
         limits = {"seconds_allowed": TIMEOUT, "bytes_allowed": MEMORY, "max_pixels": MAX_PIXELS}
         write_json(given.out, {"command": command, **limits, **result})
-    sys.exit(any(result[name] for name in _DEFECTS))
+    sys.exit(any(result[name] for name in DEFECTS))
