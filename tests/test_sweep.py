@@ -220,6 +220,7 @@ def test_other_settings_do_not_join_the_same_table(sweep_of, open_queue):
         ("{x: [1]}", "directon: maximize", "unknown key 'directon': did you mean 'direction'?"),
         ("{x: [1]}", "direction: up", "direction is maximize or minimize, not 'up'"),
         ("{x: [1]}", "jobs: many", "jobs is a whole number, not 'many'"),
+        ("{x: [1]}", "jobs: true", "jobs is a whole number, not True"),
         ("{x: [1]}", "trials: 4", "a grid runs each of its points once: leave trials out"),
         ("{x: [1]}", "where: x > 1", "a point for where to let through"),
         ("{x: [1]}", "where: y > 1", "where: 'y > 1' cannot be used (name 'y' is not defined)"),

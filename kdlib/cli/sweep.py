@@ -31,9 +31,9 @@ def sweep(
         def shown(row: Mapping[str, Any]) -> list[str]:
             value = f"{row['metric']:.5g}" if row["metric"] is not None else row["state"]
             seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
-            return [f"{row['trial']:04}", *(str(row[name]) for name in chosen.space), value, seconds]
+            return [f"{row['trial']:04}", *(escape(str(row[name])) for name in chosen.space), escape(value), seconds]
 
-        console.print(f"{chosen.trials} trials of {chosen.notebook.name}", highlight=False)
+        console.print(f"{chosen.trials} trials of {escape(chosen.notebook.name)}", highlight=False)
         rows = run_sweep(
             chosen,
             jobs=jobs,
@@ -45,7 +45,7 @@ def sweep(
     done = [row for row in rows if row["state"] == "done"]
     failed = [row for row in rows if row["state"] == "failed"]
     done.sort(key=lambda row: row["metric"], reverse=chosen.direction == "maximize")
-    table = Table("trial", *chosen.space, chosen.metric, "time")
+    table = Table("trial", *map(escape, chosen.space), escape(chosen.metric), "time")
     for row in done:
         table.add_row(*shown(row))
     console.print(table)

@@ -141,7 +141,7 @@ def _checked(given: Any) -> Sweep:
         )
     options = {key: given[key] for key in ("trials", "jobs", "seed") if key in given}
     for key, value in options.items():
-        if not isinstance(value, int) or value < (1 if key == "trials" else 0):
+        if not isinstance(value, int) or isinstance(value, bool) or value < (1 if key == "trials" else 0):
             raise ValueError(f"{key} is a whole number, not {value!r}")
     for key, choices in (("direction", ("maximize", "minimize")), ("sampler", ("tpe", "random"))):
         if given.get(key, choices[0]) not in choices:

@@ -197,7 +197,7 @@ def first(fabric: Fabric, do: Callable[[], Result]) -> Result:
     if fabric.is_global_zero:
         try:
             result = do()
-        except Exception as error:
+        except BaseException as error:  # also Ctrl-C: the others would wait for hours
             fabric.broadcast((None, f"{type(error).__name__}: {error}"))
             raise
     result, failure = fabric.broadcast((result, None))
