@@ -21,7 +21,7 @@ from kdlib.data.samples import sample_photos
 from kdlib.data.scaling import as_stored, resize
 from kdlib.evaluation import behaviour, report
 from kdlib.evaluation.classical import classical_methods, eight_bit_methods, gamma, gamma_to_mean
-from kdlib.evaluation.metrics import FIDELITY_CAP
+from kdlib.evaluation.metrics import FIDELITY_CAP, lpips
 from kdlib.evaluation.timing import milliseconds_1080p
 from kdlib.models import create_model
 
@@ -403,3 +403,16 @@ def test_pairs_can_be_brought_to_another_size_first(evaluate, tmp_path, pairs):
     )
     assert rows["input"]["psnr"] == pytest.approx(expected["psnr"])
     assert json.loads((tmp_path / "scores.json").read_text())["data"] == "pairs, 24×16"
+
+
+def test_photos_that_are_too_small_for_lpips_are_scored_without_it(monkeypatch):
+    monkeypatch.setattr(report, "lpips_available", lambda: True)
+    monkeypatch.setattr(report, "lpips", lambda _photo, _truth: 0.25)
+    large, small = torch.rand(3, 17, 20), torch.rand(3, 16, 40)
+    assert report.score(lambda photo: photo, [("large", large, large)])["lpips"] == 0.25
+    both = report.score(lambda photo: photo, [("large", large, large), ("small", small, small)])
+    assert both["lpips"] is None
+    assert both["gt_mean_lpips"] is None
+    assert both["photos"] == 2
+    with pytest.raises(ValueError, match="LPIPS takes photos from 17×17 pixels, not 40×16"):
+        lpips(small, small)

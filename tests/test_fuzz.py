@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[1]
 
 def run(*command):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # By way of a shell: libFuzzer limits the peak of the process's memory, which a child inherits from a large parent.
     return subprocess.run(
-        [sys.executable, *map(str, command)],
+        ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
         errors="replace",

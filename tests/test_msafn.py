@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from kdlib.evaluation import multiply_adds
 from kdlib.models import MSAFN, LightMSAFN, count_parameters, create_model, infer_architecture
-from kdlib.models.msafn_blocks import DenseBlock, Gate, GatePass, Refinement
+from kdlib.models.msafn_blocks import DenseBlock, Gate, GatePass, LightBlock, Refinement
 from kdlib.weights import load_model, save_model
 
 NAMES = ["msafn", "light-msafn"]
@@ -34,6 +34,8 @@ def vivid(name, seed=0, width=8, blocks=2, **overrides):
                 module.fc[0].bias.fill_(2)  # so few hidden units would often all be cut off
                 module.fc[2].weight.normal_(std=2)
                 module.fc[2].bias.zero_()
+            elif isinstance(module, DenseBlock | LightBlock):
+                module.last.weight.mul_(10)  # as strong as what it is added to
         model.recon[2].weight.normal_(std=0.2)
     return model.eval()
 

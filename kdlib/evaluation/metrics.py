@@ -72,12 +72,20 @@ def _lpips_network() -> nn.Module | BackboneUnavailableError:
     return LearnedPerceptualImagePatchSimilarity("squeeze", normalize=True).eval()
 
 
+# Of a smaller photo nothing is left before the last of the network's stages.
+LPIPS_LEAST_SIDE = 17
+
+
 def lpips(photo: Tensor, truth: Tensor) -> float:
     """Learned perceptual distance (Zhang et al., CVPR 2018; SqueezeNet, v0.1) of two 3×H×W photos in [0, 1].
 
     Raises:
         BackboneUnavailableError: the pretrained network is neither on disk nor to be downloaded.
+        ValueError: a side of less than :data:`LPIPS_LEAST_SIDE` pixels.
     """
+    height, width = photo.shape[-2:]
+    if min(height, width) < LPIPS_LEAST_SIDE:
+        raise ValueError(f"LPIPS takes photos from {LPIPS_LEAST_SIDE}×{LPIPS_LEAST_SIDE} pixels, not {width}×{height}")
     network = _lpips_network()
     if isinstance(network, BackboneUnavailableError):
         raise network

@@ -14,7 +14,16 @@ from kdlib.data.images import to_array, to_tensor
 from kdlib.data.scaling import as_stored, resize
 from kdlib.evaluation.behaviour import FixedCurve, daylight_change, fixed_curve_psnr
 from kdlib.evaluation.classical import Method, classical_methods
-from kdlib.evaluation.metrics import enhance_tensor, gt_mean, lpips, lpips_available, psnr, quantise, ssim
+from kdlib.evaluation.metrics import (
+    LPIPS_LEAST_SIDE,
+    enhance_tensor,
+    gt_mean,
+    lpips,
+    lpips_available,
+    psnr,
+    quantise,
+    ssim,
+)
 from kdlib.inference import Enhancer
 from kdlib.models import count_parameters
 
@@ -62,10 +71,10 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
         pairs: (name, dark, truth), 3×H×W in [0, 1], for example from :func:`kdlib.data.evaluation_pairs`.
 
     Returns:
-        ``psnr`` (dB), ``ssim``, ``lpips`` (None where its network is not to be had), the same with the prefix
-        ``gt_mean_`` after matching the mean brightness of the truth, ``fixed_curve``, how well one fixed curve would
-        replace the method on these photos (dB, see :func:`~kdlib.evaluation.behaviour.fixed_curve_psnr`), and
-        ``photos``.
+        ``psnr`` (dB), ``ssim``, ``lpips`` (None where its network is not to be had, or a photo is too small for it),
+        the same with the prefix ``gt_mean_`` after matching the mean brightness of the truth, ``fixed_curve``, how well
+        one fixed curve would replace the method on these photos (dB, see
+        :func:`~kdlib.evaluation.behaviour.fixed_curve_psnr`), and ``photos``.
 
     Raises:
         ValueError: no pairs.
@@ -80,12 +89,14 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
         for prefix, shown in (("", photo), ("gt_mean_", gt_mean(photo, truth))):
             row[f"{prefix}psnr"] = psnr(shown, truth)
             row[f"{prefix}ssim"] = ssim(shown, truth)
-            if with_lpips:
+            if with_lpips and min(truth.shape[-2:]) >= LPIPS_LEAST_SIDE:
                 row[f"{prefix}lpips"] = lpips(shown, truth)
         rows.append(row)
     if not rows:
         raise ValueError("no pairs to score")
-    means: dict[str, Any] = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+    # A photo that is too small for LPIPS leaves no mean of it.
+    known = [key for key in rows[0] if all(key in row for row in rows)]
+    means: dict[str, Any] = {key: sum(row[key] for row in rows) / len(rows) for key in known}
     return {"lpips": None, "gt_mean_lpips": None, **means, "fixed_curve": curve.psnr(), "photos": len(rows)}
 
 
