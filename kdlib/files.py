@@ -40,7 +40,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         MadeMeanwhileError: it is there, and is not to be replaced.
         OSError: another process is writing it, or it cannot be written.
     """
-    partial = _partial(path)
+    partial = path.with_name(partial_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         claim = _claimed(partial, path)
@@ -60,10 +60,11 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             os.close(claim)
 
 
-def _partial(path: Path) -> Path:
+def partial_name(name: str) -> str:
+    """The name under which a file stands, in its folder, until it is whole."""
     # A name of 255 bytes, the most that there is, leaves no room for more.
-    name = path.name if len(os.fsencode(path.name)) < 240 else hashlib.sha256(os.fsencode(path.name)).hexdigest()
-    return path.with_name(f".{name}.part" if fcntl else f".{name[:200]}.{os.getpid()}.part")
+    short = name if len(os.fsencode(name)) < 240 else hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f".{short}.part" if fcntl else f".{short[:200]}.{os.getpid()}.part"
 
 
 def _claimed(partial: Path, path: Path) -> int | None:

@@ -15,6 +15,7 @@ from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from kdlib.data.photo_paths import PHOTO_SUFFIXES
+from kdlib.files import partial_name
 from kdlib.inference.folder import expand, renamed
 
 # They show an object under its name only when all of it has arrived; elsewhere it is renamed when it is whole.
@@ -204,7 +205,7 @@ def _put(path: Path, target: Place) -> None:
     if protocols & _PUT_WHOLE:
         store.put_file(str(path), target.path)
     else:
-        partial = partial_name(target)
+        partial = partial_place(target)
         store.put_file(str(path), partial.path)
         store.mv(partial.path, target.path)
 
@@ -218,7 +219,7 @@ def _reported(done: str) -> Iterator[None]:
         raise OSError(f"cannot be {done} ({type(error).__name__}: {error})") from error
 
 
-def partial_name(target: Place) -> Place:
+def partial_place(target: Place) -> Place:
     """Under which a result stands until it is whole."""
     path = PurePosixPath(target.path)
-    return Place(target.store, path.with_name(f".{path.name}.part").as_posix())
+    return Place(target.store, path.with_name(partial_name(path.name)).as_posix())

@@ -15,7 +15,7 @@ from typing import Any
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from kdlib.inference.folder import Summary, enhance_photo, outcome
-from kdlib.scale.stores import Place, Task, as_file, partial_name, published
+from kdlib.scale.stores import Place, Task, as_file, partial_place, published
 
 DEATHS = 2
 """A photo over which so many workers died one after the other is given up."""
@@ -114,7 +114,7 @@ class PhotoWorker:
             deaths = ray.get(self._ledger.announce.remote(part, target)) if careful else 0
             if deaths >= DEATHS:
                 with suppress(OSError):
-                    partial_name(task.target).store.rm_file(partial_name(task.target).path)
+                    partial_place(task.target).store.rm_file(partial_place(task.target).path)
                 summary.failed.append((source, f"{deaths} workers died over it, one after the other; out of memory?"))
                 continue
             summary.add(outcome(partial(self._enhance_one, task), source, target))
