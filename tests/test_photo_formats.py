@@ -22,6 +22,7 @@ from PIL import (
 
 from kdlib.data.photo_file import decode_photo, encode_photo
 from kdlib.data.photo_formats.exif import without_thumbnail
+from kdlib.data.photo_paths import PhotoError
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
 AVIF = pytest.param("avif", marks=needs_avif)
@@ -799,3 +800,14 @@ def test_photos_of_the_reference_data_come_back_exactly(shared, tmp_path):
         with Image.open(path) as source, Image.open(written) as result:
             assert np.array_equal(np.asarray(source), np.asarray(result))
             assert len(list(ImageSequence.Iterator(result))) == 1
+
+
+def test_a_damaged_type_of_a_tiff_tag_is_no_number_that_cannot_be_written(tmp_path):
+    path = tmp_path / "big.tif"
+    tifffile.imwrite(path, np.zeros((4, 5, 4), np.uint8), photometric="rgb", bigtiff=True, extrasamples=["unassalpha"])
+    content = path.read_bytes()
+    of_extra_samples = struct.pack("<HHQQ", 338, 3, 1, 2)
+    assert content.count(of_extra_samples) == 1
+    path.write_bytes(content.replace(of_extra_samples, struct.pack("<HHQQ", 338, 16, 1, 2**48)))
+    with pytest.raises(PhotoError, match="list of tags is damaged"):
+        decode_photo(path)

@@ -13,6 +13,7 @@ from kdlib.data.photo_paths import PhotoError
 _TYPES = {1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4)}
 _TYPES |= {10: (8, 4), 11: (4, 4), 12: (8, 8), 13: (4, 4), 16: (8, 8), 17: (8, 8), 18: (8, 8)}
 SHORT, LONG = 3, 4
+DAMAGED_TAGS = "the file is truncated, or its list of tags is damaged"
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _POINTERS = frozenset({34665, 34853, 40965})  # EXIF, GPS, interoperability: directories of their own
 
@@ -59,7 +60,7 @@ class TiffReader:
         try:
             return struct.unpack_from(self.order + layout, self.data, position)
         except (struct.error, OverflowError):
-            raise PhotoError("the file is truncated, or its list of tags is damaged") from None
+            raise PhotoError(DAMAGED_TAGS) from None
 
     def read(self, position: int, *, depth: int = 0) -> tuple[Directory, int]:
         """The directory at a position, and where the next one is, or 0. Tags that lie outside the file are left out."""

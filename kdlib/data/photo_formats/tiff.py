@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from kdlib.data.photo_formats.exif import EXIF_DIRECTORY, EXIF_SIZE_TAGS
-from kdlib.data.photo_formats.ifd import LONG, SHORT, Directory, Tag, TiffReader, directory_bytes, tag
+from kdlib.data.photo_formats.ifd import DAMAGED_TAGS, LONG, SHORT, Directory, Tag, TiffReader, directory_bytes, tag
 from kdlib.data.photo_formats.shared import CheckSize, Decoded, pixels_of, plain, require_pixels, require_single
 from kdlib.data.photo_paths import PhotoError
 
@@ -63,7 +63,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     reader = TiffReader(data)
     tags = _page(reader)
     if reader.missing & _STORAGE:
-        raise PhotoError("the file is truncated, or its list of tags is damaged")
+        raise PhotoError(DAMAGED_TAGS)
     tags |= {number: _first(tags[number]) for number in _SINGLE & tags.keys()}
     width, height = _number(tags, WIDTH), _number(tags, HEIGHT)
     check_size(width, height)
@@ -87,6 +87,8 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
         pixels = _joined(planes, tags, (height, width, channels))
         if channels > colours:
             extra = _number(tags, EXTRA_SAMPLES, _STRAIGHT)
+            if extra >= 2**16:  # it is a SHORT; a damaged type makes more of its bytes
+                raise PhotoError(DAMAGED_TAGS)
             if extra == _PREMULTIPLIED:
                 _divide_by_alpha(pixels)
                 extra, notes = _STRAIGHT, ("colours are stored without their alpha multiplied into them",)
@@ -192,7 +194,7 @@ def _number(tags: Directory, number: int, default: int | None = None) -> int:
     """The first value of a tag, which may be absent if there is a default."""
     values = tags[number].integers if number in tags else ()
     if not values and default is None:
-        raise PhotoError("the file is truncated, or its list of tags is damaged")
+        raise PhotoError(DAMAGED_TAGS)
     return values[0] if values else default or 0
 
 
