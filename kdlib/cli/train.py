@@ -59,4 +59,5 @@ def train(
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
         raise fail(f"{error}{where}") from None
     if rank() == 0:
-        console.print(f"trained; `papermill {notebook} … -p resume True` with the same parameters evaluates it")
+        evaluating = f"`papermill {notebook} … -p resume True` with the same parameters evaluates it"
+        console.print(f"trained; {evaluating}", soft_wrap=True)  # a command is copied: it keeps to one line

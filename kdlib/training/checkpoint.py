@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlib.files import replacing
+from kdlib.files import changed_settings, replacing
 
 
 def open_folder(folder: Path, wanted: Mapping[str, Any], *, resume: bool) -> dict[str, Any] | None:
@@ -62,10 +62,10 @@ def load_checkpoint(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
         raise ValueError(f"{path} is damaged ({type(error).__name__}); start afresh with resume=False") from None
-    differing = [f"{k} {saved['config'].get(k)!r} → {v!r}" for k, v in wanted.items() if saved["config"].get(k) != v]
-    if differing:
+    found = {name: saved["config"].get(name) for name in wanted}
+    if changes := changed_settings(found, wanted):
         raise ValueError(
-            f"{path} belongs to a run with other settings ({', '.join(differing)}); "
+            f"{path} belongs to a run with other settings ({changes}); "
             "continue with the same ones, use another folder, or start afresh with resume=False"
         )
     return saved
