@@ -60,6 +60,32 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             os.close(claim)
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep others from working in a folder, which is made, until the block ends, or this process does.
+
+    It is a lock on the folder itself, which leaves no file; there is none on Windows, and on disks without locks.
+
+    Raises:
+        OSError: another run works in it, or it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    claim = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"another run works in {folder}; wait for it, or choose another folder") from None
+        except OSError:  # a disk without locks
+            pass
+        yield
+    finally:
+        os.close(claim)
+
+
 def partial_name(name: str) -> str:
     """The name under which a file stands, in its folder, until it is whole."""
     # A name of 255 bytes, the most that there is, leaves no room for more.

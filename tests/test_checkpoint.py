@@ -11,7 +11,7 @@ import torch
 
 from kdlib.training import loop as loop_module
 from kdlib.training import pretrain
-from kdlib.training.checkpoint import load_checkpoint, save_checkpoint, write_history
+from kdlib.training.checkpoint import load_checkpoint, open_folder, save_checkpoint, write_history
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 
@@ -94,3 +94,33 @@ checkpoint.save_checkpoint({"config": {}, "model": torch.rand(1000), "x": Deadly
     # The next checkpoint takes the place of what the dead run left.
     save_checkpoint({"config": {}, "model": torch.arange(3)}, path)
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    folder = tmp_path / "run"
+    photos = torch.randint(80, (8, 3, 24, 24), dtype=torch.uint8)
+    wait = "import sys; from pathlib import Path; from kdlib.files import held\n"
+    wait += "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", wait, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(OSError, match=r"another run works in .*run; wait for it, or choose another folder"):
+            pretrain("nano-161", photos=photos, epochs=1, output_dir=folder, **QUICK)
+        assert not list(folder.iterdir())
+    finally:
+        other.kill()  # which frees the folder
+        other.communicate()
+    pretrain("nano-161", photos=photos, epochs=1, output_dir=folder, **QUICK)
+    assert (folder / "last.ckpt").is_file()
+
+
+def test_what_a_killed_run_was_writing_is_removed_and_nothing_else(tmp_path):
+    own = [".last.ckpt.part", ".best.ckpt.part", ".history.csv.part", "previews/.epoch_0010.png.part"]
+    others = [".diary.txt.part", "previews/.holiday.part", "last.ckpt.part"]
+    (tmp_path / "previews").mkdir()
+    for name in own + others:
+        (tmp_path / name).write_text("begun")
+    assert open_folder(tmp_path, {}, resume=False) is None
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.part")) == sorted(others)

@@ -66,6 +66,18 @@ def test_conda_installs_what_make_installs():
     assert Version(python.split("=")[1]) in Requirement(f"python{project['requires-python']}").specifier
 
 
+def test_what_the_texts_tell_to_make_can_be_made():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    told = {
+        name
+        for text in ("README.md", "CONTRIBUTING.md")
+        for name in re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / text).read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {"setup", "distill", "test", "lab"} <= told <= targets
+    assert set(re.findall(r"^# make ([a-z]+)", makefile, re.MULTILINE)) <= targets
+
+
 def test_weights_and_catalogue_match():
     listed = json.loads((ROOT / "weights" / "catalogue.json").read_text(encoding="utf-8"))
     files = {path.name for path in (ROOT / "weights").glob("*.safetensors")}

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kdlib.cli import app
-from kdlib.sweep import Range, read_sweep
+from kdlib.sweep import Range, read_sweep, run_sweep, runner
 from kdlib.sweep.queue import Queue, finished
 from kdlib.viz_sweep import plot_sweep
 
@@ -202,6 +202,18 @@ def test_other_settings_do_not_join_the_same_table(sweep_of, open_queue):
         open_queue(read_sweep(sweep_of(more="parameters: {name: b}")))
 
 
+def test_a_trial_that_cannot_be_begun_waits_for_another_process(sweep_of, open_queue, monkeypatch):
+    sweep = read_sweep(sweep_of())
+
+    def full(*_, **__):
+        raise OSError("no space left on the disk")
+
+    monkeypatch.setattr(runner, "replacing", full)
+    with pytest.raises(OSError, match="no space left"):
+        run_sweep(sweep)
+    assert {row["state"] for row in open_queue(sweep).rows()} == {"waiting"}
+
+
 # What cannot be meant
 
 
@@ -233,6 +245,10 @@ def test_other_settings_do_not_join_the_same_table(sweep_of, open_queue):
         ("{x: {low: 2, high: 1}}", "trials: 1", "low is below high"),
         ("{x: {low: 0, high: 1, log: true}}", "trials: 1", "above 0 with log: true"),
         ("{x: {low: 0, high: 1}}", "", "x has a range: say how many trials"),
+        ("{x: [1, .nan]}", "", "x takes a list of different numbers"),
+        ("{x: {low: 0, high: .inf}}", "trials: 1", "low, high and step are numbers, not [0, inf]"),
+        ("{x: [1]}", "parameters: {name: .nan}", "name takes a number, word, truth value or list, not nan"),
+        ("{x: [1]}", "parameters: {name: 2026-01-01}", "name takes a number, word, truth value or list, not datetime"),
         ("{x: [1]", "", "is not YAML"),
         ("", "", "space is missing"),
         ("{x: [1]}", "storage: nothing://here", "the database of the sweep cannot be opened"),

@@ -70,7 +70,11 @@ def run_sweep(
                         _stop(lost)
                         running.remove(lost)
                     while len(running) < jobs and (claim := queue.claim()):
-                        running.append(_start(sweep, claim, jobs))
+                        try:
+                            running.append(_start(sweep, claim, jobs))
+                        except BaseException:  # such as a full disk: elsewhere, or later, it may run
+                            queue.release(claim)
+                            raise
                     if not running and finished(queue.rows()):
                         break
                 for one in [one for one in running if one.process.poll() is not None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,11 @@ def _checked(given: Any) -> Sweep:
         if given.get(key, choices[0]) not in choices:
             raise ValueError(f"{key} is {' or '.join(choices)}, not {given[key]!r}")
     resumable = "resume" in known.keys() - fixed.keys() - space.keys()
-    json.dumps(fixed)  # or they could not be handed on; YAML knows dates
+    for name, value in fixed.items():  # YAML knows dates, NaN and infinity; JSON, which hands them on, does not
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} takes a number, word, truth value or list, not {value!r}") from None
     sweep = Sweep(
         name=output.name, notebook=notebook, output=output, metric=str(given["metric"]),
         direction=given.get("direction", "maximize"), fixed=fixed, where=str(given.get("where") or ""),
@@ -172,19 +177,23 @@ def _with_trials(sweep: Sweep) -> Sweep:
 
 def _values(name: str, given: Any) -> tuple[Any, ...] | Range:
     if isinstance(given, list):
-        plain = all(value is None or isinstance(value, bool | int | float | str) for value in given)
+        plain = all(value is None or isinstance(value, bool | str) or _is_number(value) for value in given)
         if not given or not plain or len(set(map(repr, given))) < len(given):
             raise ValueError(f"{name} takes a list of different numbers, words or truth values, not {given!r}")
         return tuple(given)
     if not isinstance(given, dict) or not {"low", "high"} <= given.keys() <= set(_RANGE):
         raise ValueError(f"{name} takes a list of values, or low and high (and log, step), not {given!r}")
     numbers = [given[key] for key in ("low", "high", "step") if key in given]
-    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+    if not all(map(_is_number, numbers)):
         raise ValueError(f"{name}: low, high and step are numbers, not {numbers!r} (in YAML write 1.0e-4, not 1e-4)")
     chosen = Range(**given)
     if chosen.low >= chosen.high or (chosen.log and (chosen.low <= 0 or chosen.step)) or (chosen.step or 1) <= 0:
         raise ValueError(f"{name}: low is below high, above 0 with log: true, which takes no step; step is above 0")
     return chosen
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _holds(where: str, point: Mapping[str, Any]) -> bool:

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from kdlib.files import changed_settings, replacing
+from kdlib.files import changed_settings, held, replacing
+from kdlib.training.processes import rank
+
+_WRITTEN = ("last.ckpt", "best.ckpt", "history.csv", "previews/epoch_*.png")
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def alone_in_its_folder(train: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let no other process train into ``output_dir``, an argument of ``train``, until it returns.
+
+    Two would mix their checkpoints. It raises OSError if another does.
+    """
+
+    @wraps(train)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        folder = inspect.signature(train).bind(*args, **kwargs).arguments.get("output_dir")
+        with held(Path(folder)) if folder is not None and rank() == 0 else nullcontext():
+            return train(*args, **kwargs)
+
+    return guarded
 
 
 def open_folder(folder: Path, wanted: Mapping[str, Any], *, resume: bool) -> dict[str, Any] | None:
@@ -25,8 +48,10 @@ def open_folder(folder: Path, wanted: Mapping[str, Any], *, resume: bool) -> dic
         ValueError: the checkpoint is damaged or belongs to a run with other settings.
         OSError: as :func:`save_checkpoint`.
     """
-    for partial in (*folder.glob(".*.part"), *folder.glob("previews/.*.part")):
-        partial.unlink(missing_ok=True)
+    for name in _WRITTEN:
+        path = folder / name
+        for partial in path.parent.glob(f".{path.name}*.part"):
+            partial.unlink(missing_ok=True)
     if not resume or not (folder / "last.ckpt").is_file():
         return None
     saved = load_checkpoint(folder / "last.ckpt", wanted)

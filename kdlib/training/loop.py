@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from kdlib.training.checkpoint import open_folder, save_best, save_checkpoint, write_history
+from kdlib.training.checkpoint import alone_in_its_folder, open_folder, save_best, save_checkpoint, write_history
 from kdlib.training.config import OPTIMISERS, LoopConfig, centralise_gradients, make_schedule, set_batch_norm
 from kdlib.training.epoch import Draws, Epoch
 from kdlib.training.preview import Preview, write_preview
@@ -71,6 +71,7 @@ class Objective(Protocol):
     ) -> dict[str, Tensor]: ...
 
 
+@alone_in_its_folder
 def fit(
     model: nn.Module,
     objective: Objective,
@@ -107,7 +108,8 @@ def fit(
         NonFiniteLossError: ten batches in a row had a loss or gradient that was NaN or infinite.
         ValueError: unknown device, more processes than a batch has photos, or a checkpoint of a run with other
             settings.
-        OSError: a file could not be written; the message says what to go on from.
+        OSError: another process trains into the folder, or a file could not be written; the message says what to go
+            on from.
     """
     if config.resume and output_dir is None:
         raise ValueError("resume=True needs the output_dir of the run that is to go on")

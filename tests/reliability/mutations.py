@@ -29,6 +29,7 @@ MAX_PIXELS = 4_000_000
 BYTES_PER_PIXEL, BYTES_BESIDE = 32, 250_000_000
 MEMORY = MAX_PIXELS * BYTES_PER_PIXEL + BYTES_BESIDE
 TIMEOUT = 5.0
+_START = 120.0  # seconds until a worker has imported and compiled what it needs
 _SHARES = {"photo": 0.78, "weights": 0.2, "video": 0.02}
 _SUFFIXES = {".pth": "weights", ".safetensors": "weights", ".mp4": "video", ".mkv": "video"}
 
@@ -148,6 +149,9 @@ class Worker:
         self._process = context.Process(target=_serve, args=(theirs, self._folder, self._idle), daemon=True)
         self._process.start()
         theirs.close()
+        if not self._link.poll(_START):
+            self.stop()
+            raise RuntimeError(f"a worker has not started within {_START} s")
         assert self._link.recv() == "ready"
 
     def stop(self) -> None:
