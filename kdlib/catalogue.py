@@ -33,7 +33,8 @@ class CatalogueEntry:
         sha256: its expected digest.
         licence: terms of use, which follow from the training data.
         made: one line on how it was trained; the card beside the file says more.
-        category: what it learned from: ``zero-reference``, ``self-made pairs`` or ``real pairs``; may be empty.
+        category: what it learned from: ``zero-reference``, ``self-made pairs``, ``real pairs`` or, to sharpen, ``sharp
+            photos``; may be empty.
         url: where it can be downloaded, an https address; empty if nowhere.
     """
 
