@@ -188,8 +188,9 @@ def plot_lines(
     """Lines over a common x, with a legend; ``axis`` goes to ``Axes.set`` (``yscale="log"``, say)."""
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
+    marker = "." if len(x) <= 30 else ""  # what was measured; along a finely drawn curve they would only thicken it
     for label, values in lines.items():
-        ax.plot(x, values, marker=".", label=label)
+        ax.plot(x, values, marker=marker, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **axis)
     ax.grid(alpha=0.3)
     if len(lines) > 1:
