@@ -26,7 +26,7 @@ _ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16
 _WHOLE = {
     "width": (1, 1024), "depth": (1, 64), "iterations": (1, 64), "scale_factor": (1, 4096), "network_side": (0, 65_536),
     "hidden": (1, 1024), "side": (1, 1024), "global_width": (1, 1024), "blocks": (1, 64), "steps": (1, 64),
-    "upscale": (1, 16),
+    "upscale": (2, 16),
 }  # fmt: skip
 _SWITCHES = {"separable", "shared_map", "skips", "centred", "guarded", "folded", "recurrent", "residual"}
 _NUMBERS = {"drop", "most_gamma"}

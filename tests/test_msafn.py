@@ -182,7 +182,7 @@ def test_features_are_convolved_once():
         (lambda: MSAFN(width=0), "at least 1"),
         (lambda: LightMSAFN(blocks=0), "at least 1"),
         (lambda: MSAFN(steps=0), "at least 1"),
-        (lambda: MSAFN(upscale=0), "at least 1"),
+        (lambda: MSAFN(upscale=1), "upscale is at least 2, not 1"),
         (lambda: MSAFN(drop=1.0), "drop is a probability"),
         (lambda: create_model("msafn", depth=3), "depth"),
     ],

@@ -35,8 +35,11 @@ class MSAFN(nn.Module):
         recurrent: with the refinement, as published.
         residual: the network sees 2 · photo − 1 and gives what is to be added to the photo, and training starts from
             the photo itself. The published code gives the photo anew.
-        upscale: by which factor the photos were enlarged that it sharpens; it is kept with the weights and changes
-            nothing here.
+        upscale: by which factor the photos were enlarged that it sharpens, at least 2; it is kept with the weights and
+            changes nothing here.
+
+    Raises:
+        ValueError: an argument out of its range.
     """
 
     family = "msafn"
@@ -55,10 +58,10 @@ class MSAFN(nn.Module):
         upscale: int = 4,
     ) -> None:
         super().__init__()
-        if min(width, blocks, steps, upscale) < 1:
-            raise ValueError(
-                f"width, blocks, steps and upscale are at least 1, not {width}, {blocks}, {steps} and {upscale}"
-            )
+        if min(width, blocks, steps) < 1:
+            raise ValueError(f"width, blocks and steps are at least 1, not {width}, {blocks} and {steps}")
+        if upscale < 2:
+            raise ValueError(f"upscale is at least 2, not {upscale}")
         if not 0 <= drop < 1:
             raise ValueError(f"drop is a probability from 0 to below 1, not {drop}")
         self.width, self.blocks, self.steps, self.drop = width, blocks, steps, float(drop)
