@@ -530,6 +530,27 @@ def test_memory_does_not_grow_with_the_result(tmp_path):
     assert int(done.stdout) / 1024 < 1024
 
 
+@pytest.mark.parametrize(("name", "most"), [("light-msafn", 7), ("msafn", 2)])
+def test_many_threads_do_not_take_more_memory_for_tiles_than_is_allowed(name, most, monkeypatch):
+    """At published sizes a tile takes 130 and 450 MB: these many, and what PyTorch is, are within 2 GiB."""
+    asked = []
+    monkeypatch.setattr(engine, "over_rows", lambda _work, tiles, threads: asked.append((tiles, threads)))
+    enhancer = Enhancer(create_model(name), device="cpu", threads=64)
+    enhancer.apply(photo((240, 240)), np.full((1, 1, sum(enhancer._engine.gate_widths)), 0.5))
+    assert asked == [(25, most)]
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_network_that_overflows_behind_its_gates_is_an_error(given, model, enhancer):
+    gates = enhancer.estimate(photo((9, 9)))
+    with torch.no_grad():
+        model.recon[0].weight.mul_(1e30)
+        model.recon[2].weight.mul_(1e30)
+    spoilt = Enhancer(model, device="cpu", threads=1)
+    with pytest.raises(ValueError, match="NaN or infinite; its weights are damaged"):
+        spoilt.apply(photo((9, 9)), gates) if given else spoilt(photo((9, 9)))
+
+
 # ------------------------------------------------------------------------------------------------- published weights
 
 

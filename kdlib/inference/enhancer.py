@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from kdlib.inference import kinds, pillow
+from kdlib.inference.families import DAMAGED
 from kdlib.inference.threads import available_threads
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Enhancer:
         maps = self._engine.estimate(photo, self.max_network_side, self._threads(photo))
         # Weights may be finite and still overflow; what kernels make of NaN is anyone's guess.
         if not np.isfinite(self._engine.as_array(maps)).all():
-            raise ValueError("the network gives values that are NaN or infinite; its weights are damaged")
+            raise ValueError(DAMAGED)
         return maps
 
     def _threads(self, photo: Any) -> int:

@@ -16,6 +16,8 @@ _MOST_GAIN = 20.0
 BLACK = 0.5 / 255  # kdlib.models.glance.BLACK
 # Of gamma − 1; kdlib.models.glance.GAMMA_RANGE
 GAMMA_LIMITS = (-0.9, 1.0)
+# Said of a network whose weights are finite and still overflow.
+DAMAGED = "the network gives values that are NaN or infinite; its weights are damaged"
 # For fewer samples, handing rows to other threads takes longer than the fused pass.
 _WORTH_THREADS = 200_000
 

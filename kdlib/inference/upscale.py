@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdlib.data.scaling import enlarge
-from kdlib.inference.families import UpscaleFamily
+from kdlib.inference.families import DAMAGED, UpscaleFamily
 from kdlib.inference.stages import at_most
 from kdlib.inference.threads import over_rows
 from kdlib.inference.torch_engine import TOP, InTorch
@@ -23,6 +23,9 @@ _TILE = 192
 # Of the tiles that stand for a large photo: from many places, and still without much of the border, which convolutions
 # take for black.
 _SAMPLE = 128
+# Of tiles that are computed at the same time, in bytes, and how many tensors of all features a tile is about, measured:
+# with a tile for each of 16 threads, 12 megapixels took more than 2 GiB.
+_MEMORY, _TENSORS = 1 << 30, 10
 # Pixels of the small photo on each side that bicubic looks at.
 _TAPS = 2
 
@@ -49,6 +52,8 @@ class TorchUpscale(InTorch, UpscaleFamily):
         # In pixels of the small photo: what a tile may begin at, and how many more a tile needs around it.
         self._step = COARSEST // math.gcd(COARSEST, self.upscale)
         self._border = _up(model.reach / self.upscale, self._step)
+        side = (self._most() + 2 * self._border) * self.upscale
+        self._at_once = max(1, _MEMORY // (_TENSORS * side**2 * 2 * model.width * 4))
 
     def own(self, maps: np.ndarray) -> Decision:
         """See :class:`~kdlib.inference.families.Engine`."""
@@ -78,7 +83,7 @@ class TorchUpscale(InTorch, UpscaleFamily):
         target = out if isinstance(out, Tensor) else torch.from_numpy(out)
         tiles = [(*rows, *columns) for rows in self._parts(image.shape[0]) for columns in self._parts(image.shape[1])]
         # Threads get tiles of their own: within one they would wait for each other after every layer.
-        together = min(threads, len(tiles)) if self.device.type == "cpu" else 1
+        together = min(threads, len(tiles), self._at_once) if self.device.type == "cpu" else 1
 
         def work(first: int, last: int) -> None:
             with torch.inference_mode(), at_most(threads // together):
@@ -109,6 +114,8 @@ class TorchUpscale(InTorch, UpscaleFamily):
             sharpened = maps.sharpened[..., self._at(top, bottom), self._at(left, right)]
         else:
             sharpened = self.model(_for_network(x), maps.gates)[0][inside]
+        if not sharpened.isfinite().all():
+            raise ValueError(DAMAGED)
         colours = _colours(y)
         if colours == 1:
             sharpened = sharpened.mean(1, keepdim=True)
@@ -117,9 +124,12 @@ class TorchUpscale(InTorch, UpscaleFamily):
 
     def _parts(self, side: int) -> list[tuple[int, int]]:
         """A side of the small photo cut into pieces of about the same size, none larger than a tile."""
-        most = max(self._step, _TILE // self.upscale // self._step * self._step)
-        piece = _up(side / math.ceil(side / most), self._step)
+        piece = _up(side / math.ceil(side / self._most()), self._step)
         return [(first, min(first + piece, side)) for first in range(0, side, piece)]
+
+    def _most(self) -> int:
+        """The side of the largest tile, in pixels of the small photo, without what is around it."""
+        return max(self._step, _TILE // self.upscale // self._step * self._step)
 
     def _at(self, first: int, last: int) -> slice:
         return slice(first * self.upscale, last * self.upscale)
