@@ -221,6 +221,25 @@ def test_what_cannot_be_scored_is_refused(images, message):
         score_sharpening(bicubic, images)
 
 
+def test_photos_of_a_single_colour_leave_the_mean_finite():
+    white = score_sharpening(bicubic, [("white", torch.ones(3, 40, 40))])
+    both = score_sharpening(bicubic, [("white", torch.ones(3, 40, 40)), ("a", scene(40, 40))])
+    assert white["psnr_y"] == white["psnr"] == 100
+    assert both["psnr_y"] == pytest.approx((100 + both["each"][1]["psnr_y"]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (lambda photo: photo * float("nan"), r"a\.png: .* with values that are NaN"),
+        (lambda photo: photo[:, ::2], r"a\.png: .*\(3, 40, 40\) with shape \(3, 20, 40\)"),
+    ],
+)
+def test_answers_that_cannot_be_scored_are_refused(method, message):
+    with pytest.raises(ValueError, match=message):
+        score_sharpening(method, [("a.png", scene(40, 40))])
+
+
 def test_the_smallest_photo_that_is_said_to_do_does():
     assert score_sharpening(bicubic, [("a", scene(20, 20))])["photos"] == 1
 

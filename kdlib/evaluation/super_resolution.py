@@ -19,7 +19,7 @@ from torch import Tensor
 from kdlib.data.images import list_photos, read_photo, to_tensor
 from kdlib.data.scaling import blur, crop_to_multiple, enlarge
 from kdlib.evaluation.classical import Method
-from kdlib.evaluation.metrics import psnr, quantise, ssim
+from kdlib.evaluation.metrics import FIDELITY_CAP, capped_psnr, psnr, quantise, ssim
 from kdlib.evaluation.timing import measure, use_threads
 
 BICUBIC = "bicubic"
@@ -54,9 +54,19 @@ def psnr_y(photo: Tensor, truth: Tensor, border: int = 4) -> float:
     return psnr(*(without_border(luminance(shown.double()), border) for shown in (photo, truth)))
 
 
+def capped_psnr_y(photo: Tensor, truth: Tensor, border: int = 4) -> float:
+    """:func:`psnr_y`, at most 100 dB: one photo of a single colour, met exactly, would make any mean infinite."""
+    return min(psnr_y(photo, truth, border), FIDELITY_CAP)
+
+
 def ssim_y(photo: Tensor, truth: Tensor, border: int = 4) -> float:
     """:func:`~kdlib.evaluation.metrics.ssim` of the luminances of two 3×H×W photos in [0, 1], without the border."""
     return ssim(*(without_border(luminance(shown.double()), border) for shown in (photo, truth)))
+
+
+def least_side(border: int = 4) -> int:
+    """Of a photo that can be scored: without the border, SSIM's window still fits."""
+    return _SSIM_WINDOW + 2 * border
 
 
 def sharp_photos(folder: str | Path) -> Iterator[tuple[str, Tensor]]:
@@ -79,15 +89,15 @@ def score_sharpening(method: Method, images: Iterable[tuple[str, Tensor]], upsca
         images: (name, sharp photo, 3×H×W in [0, 1]), for example from :func:`sharp_photos`.
 
     Returns:
-        ``psnr_y`` (dB), ``ssim_y``, ``psnr`` and ``ssim`` (RGB), means over ``photos`` photos; ``each``: the same of
-        every photo, with its ``name``.
+        ``psnr_y`` (dB, at most 100), ``ssim_y``, ``psnr`` and ``ssim`` (RGB), means over ``photos`` photos; ``each``:
+        the same of every photo, with its ``name``.
 
     Raises:
-        ValueError: no photos, or one that is too small.
+        ValueError: no photos, one that is too small, or an answer of another size or with values that are NaN.
     """
     rows: list[dict[str, Any]] = []
     for name, sharp in images:
-        smallest = _SSIM_WINDOW + 2 * upscale
+        smallest = least_side(upscale)
         if min(s // upscale * upscale for s in sharp.shape[-2:]) < smallest:
             raise ValueError(
                 f"{name}: a photo of {sharp.shape[-1]}×{sharp.shape[-2]} pixels is too small to be scored; "
@@ -95,9 +105,12 @@ def score_sharpening(method: Method, images: Iterable[tuple[str, Tensor]], upsca
             )
         truth = crop_to_multiple(sharp, upscale)
         answer = quantise(method(blur(truth[None], upscale)[0]))
+        if answer.shape != truth.shape or answer.isnan().any():
+            what = "values that are NaN" if answer.shape == truth.shape else f"shape {tuple(answer.shape)}"
+            raise ValueError(f"{name}: the method answers a photo of shape {tuple(truth.shape)} with {what}")
         inner = [without_border(shown, upscale) for shown in (answer, truth.double())]
-        row = {"psnr_y": psnr_y(answer, truth, upscale), "ssim_y": ssim_y(answer, truth, upscale)}
-        rows.append({"name": name, **row, "psnr": psnr(*inner), "ssim": ssim(*inner)})
+        row = {"psnr_y": capped_psnr_y(answer, truth, upscale), "ssim_y": ssim_y(answer, truth, upscale)}
+        rows.append({"name": name, **row, "psnr": capped_psnr(*inner), "ssim": ssim(*inner)})
     if not rows:
         raise ValueError("no photos to score")
     means = {key: statistics.fmean(row[key] for row in rows) for key in rows[0] if key != "name"}
