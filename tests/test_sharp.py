@@ -383,6 +383,8 @@ def test_patches_refuse_senseless_settings(settings, message):
 def test_patches_refuse_small_images_and_negative_epochs(folder):
     with pytest.raises(ValueError, match=r"image 0 has 48 × 40 pixels, too few for patches of 44.*least_side=44"):
         PatchPairs(SharpImages(folder), 44)[0]
+    with pytest.raises(ValueError, match=r"image 0 is torch\.float32; patches are cut from 8 bits"):
+        PatchPairs([torch.rand(3, 64, 64)], 16)[0]
     with pytest.raises(ValueError, match="epochs are counted from 0"):
         PatchPairs(IMAGES, 16).set_epoch(-1)
 
@@ -459,6 +461,13 @@ def test_noise_stays_in_range_and_fits_any_side():
         assert blurred.shape == photos.shape
         assert blurred.min() >= 0
         assert blurred.max() <= 1
+
+
+@pytest.mark.parametrize("settings", [{"brightness": 1.5}, {"brightness": float("nan")}, {"noise": -0.1}])
+def test_augmentation_refuses_what_would_spoil_pairs(settings):
+    photos = torch.rand(2, 3, 8, 8, generator=rng())
+    with pytest.raises(ValueError, match="brightness is a share from 0 to 1 and noise a number from 0 up"):
+        augment_pair(photos, photos, rng(), **settings)
 
 
 def test_augmentation_is_reproducible_and_leaves_its_input_alone():

@@ -130,6 +130,7 @@ def test_the_embedded_photos_are_there_without_a_folder():
     [
         ({"alpha": 1.5}, "alpha is a share from 0 to 1, not 1.5"),
         ({"teacher_decay": -1}, "teacher_decay is a share"),
+        ({"brightness": 2.0}, "brightness is a share from 0 to 1, not 2.0"),
         ({"ssim": -0.1}, "ssim is a number from 0 up"),
         ({"mimic": float("inf")}, "mimic is a number from 0 up"),
         ({"soft_loss": "cosine"}, "choose from l1, mse, kl"),
@@ -182,6 +183,21 @@ def test_several_folders_are_one_set_of_images(sharp_dir, tmp_path):
 def test_the_middle_of_a_photo():
     photo = torch.arange(3 * 6 * 8).view(3, 6, 8)
     assert torch.equal(middle(photo, 4), photo[:, 1:5, 2:6])
+
+
+def test_photos_too_small_to_be_scored_are_refused_before_the_training(tmp_path):
+    for k in range(3):
+        write_photo(tmp_path / "small" / f"{k}.png", torch.rand(3, 17, 18))
+    with pytest.raises(ValueError, match="square of 16×16 pixels here, which has to have 19×19 at least"):
+        distill_sharpening(tiny(), None, tmp_path / "small", tmp_path / "run", epochs=1, **{**QUICK, "patch": 16})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_photo_that_is_met_exactly_does_not_hide_how_the_epochs_differ(tmp_path):
+    for k in range(3):  # white, which answers are cut off at
+        write_photo(tmp_path / f"{k}.png", torch.ones(3, 40, 40))
+    run = distill_sharpening(tiny(), None, tmp_path, epochs=1, repeats=1, **{**QUICK, "learning_rate": 1e-9})
+    assert run.best_score == 100
 
 
 # Losses

@@ -76,11 +76,13 @@ class PatchPairs(Dataset[tuple[Tensor, Tensor]]):
 
         Raises:
             IndexError: there are fewer indices.
-            ValueError: the image is smaller than a patch.
+            ValueError: the image is smaller than a patch, or not of 8 bits.
         """
         index = range(len(self))[index]
         number = index % len(self.dataset)
         image = self.dataset[number]
+        if image.dtype != torch.uint8:
+            raise ValueError(f"image {number} is {image.dtype}; patches are cut from 8 bits, torch.uint8")
         rows, columns = (side // self.upscale for side in image.shape[-2:])
         cells = self.patch // self.upscale
         if min(rows, columns) < cells:
@@ -127,7 +129,7 @@ def augment_pair(
     Args:
         blurred, sharp: B×3×P×P in [0, 1].
         generator: on the batch's device.
-        brightness: each pair is multiplied by a draw from 1 ± this, at most by what keeps it within [0, 1]: a pair
+        brightness: each pair is multiplied by a draw from 1 ± this share, at most by what keeps it within [0, 1]: a pair
             that is clipped after blurring is no longer one that was blurred.
         noise: each photo's σ is drawn from 0 to this; it is that of the small image.
         upscale: by how much the small image was enlarged.
@@ -136,8 +138,10 @@ def augment_pair(
         (blurred, sharp), B×3×P×P in [0, 1].
 
     Raises:
-        ValueError: shapes that differ, or images that are not square.
+        ValueError: shapes that differ, images that are not square, or a brightness or noise out of range.
     """
+    if not (0 <= brightness <= 1 and 0 <= noise < float("inf")):
+        raise ValueError(f"brightness is a share from 0 to 1 and noise a number from 0 up, not {brightness} and {noise}")
     if blurred.shape != sharp.shape or sharp.ndim != 4 or sharp.shape[-1] != sharp.shape[-2]:
         raise ValueError(f"expected two batches B×3×P×P alike, got {tuple(blurred.shape)} and {tuple(sharp.shape)}")
     batch, side, device = len(sharp), sharp.shape[-1], sharp.device

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from kdlib.data.scaling import blur
 from kdlib.evaluation.report import as_method
-from kdlib.evaluation.super_resolution import bicubic, psnr_y, score_sharpening, sharp_photos
+from kdlib.evaluation.super_resolution import bicubic, capped_psnr_y, score_sharpening, sharp_photos
 from kdlib.models import count_parameters, create_model
 from kdlib.models.msafn import MSAFN
 from kdlib.training.pretrain import digest
@@ -183,7 +183,7 @@ def bicubic_score(images: Sharp, patch: int, seed: int) -> float:
     """Mean PSNR of the enlarged images that a run of this seed keeps back, in dB: where its student starts."""
     _, held = split_images(images, patch, 0.1, seed)
     truths = [(image[None].float() / 255) for image in held]
-    return sum(psnr_y(blur(truth)[0], truth[0]) for truth in truths) / len(truths)
+    return sum(capped_psnr_y(blur(truth)[0], truth[0]) for truth in truths) / len(truths)
 
 
 def main(measure: Callable[..., Mapping[str, Any]] = measure_options, arguments: Sequence[str] | None = None) -> None:

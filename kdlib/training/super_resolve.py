@@ -15,7 +15,7 @@ from kdlib.data.samples import HELD_OUT, sample_photos
 from kdlib.data.scaling import blur, crop_to_multiple
 from kdlib.data.sharp import JoinedImages, SharpImages, SharpSet
 from kdlib.data.sharp_pairs import Images, PatchPairs, augment_pair
-from kdlib.evaluation.super_resolution import psnr_y, ssim_y
+from kdlib.evaluation.super_resolution import capped_psnr_y, least_side, ssim_y
 from kdlib.losses.distillation import SSIMLoss
 from kdlib.losses.sharpening import SOFT_LOSSES, mimicry
 from kdlib.models import create_model
@@ -172,10 +172,12 @@ def distill_sharpening(
         The run; its history has ``validation_psnr`` in dB and ``validation_ssim``.
 
     Raises:
-        ValueError: unknown names, values out of range, or networks that do not sharpen; the message says which.
+        ValueError: unknown names, values out of range, networks that do not sharpen, or photos too small to be scored;
+            the message says which.
     """
     config = LoopConfig(epochs=epochs, **settings)
     shares = {"alpha": alpha, "teacher_decay": teacher_decay, "validation_fraction": validation_fraction}
+    shares |= {"brightness": brightness}
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is a share from 0 to 1, not {value}")
@@ -198,6 +200,11 @@ def distill_sharpening(
     images, held = split_images(data, patch, validation_fraction, config.seed)
     pairs = PatchPairs(images, patch, upscale=pupil.upscale, repeats=repeats, seed=config.seed)
     wanted = crop_to_multiple(torch.stack(held).float() / 255, pupil.upscale)
+    if (side := wanted.shape[-1]) < (least := least_side()):
+        raise ValueError(
+            f"photos that are kept back are scored by a square of {side}×{side} pixels here, which has to have "
+            f"{least}×{least} at least: give larger ones, or a larger patch, which leaves small ones out"
+        )
     given = blur(wanted, pupil.upscale)
     objective = SharpeningObjective(
         master, alpha=alpha, soft_loss=soft_loss, teacher_decay=teacher_decay, ssim=ssim, mimic=mimic,
@@ -207,7 +214,7 @@ def distill_sharpening(
     def validate(model: nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
         answers = [model(part.to(device))[0].cpu().clamp(0, 1)[0] for part in given.split(1)]
-        scores = [(psnr_y(a, w), ssim_y(a, w)) for a, w in zip(answers, wanted, strict=True)]
+        scores = [(capped_psnr_y(a, w), ssim_y(a, w)) for a, w in zip(answers, wanted, strict=True)]
         return dict(zip(("validation_psnr", "validation_ssim"), torch.tensor(scores).mean(0).tolist(), strict=True))
 
     def advance(progress: float) -> None:
