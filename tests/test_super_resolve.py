@@ -6,13 +6,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlib.data import SharpImages, write_photo
+from kdlib.data import SharpImages, Vimeo90K, write_photo
 from kdlib.data.images import to_array
 from kdlib.data.scaling import blur
 from kdlib.evaluation.super_resolution import psnr_y
 from kdlib.losses.sharpening import SOFT_LOSSES, mimicry, softened_divergence
 from kdlib.models import create_model
-from kdlib.training.super_resolve import SharpeningObjective, distill_sharpening, middle, open_images, split_images
+from kdlib.training.super_resolve import (
+    SharpeningObjective,
+    distill_sharpening,
+    middle,
+    open_images,
+    scenes,
+    split_images,
+)
 
 QUICK = {"batch_size": 4, "patch": 32, "progress": False, "device": "cpu", "learning_rate": 0.003}
 PLAIN = {"alpha": 1.0, "soft_loss": "l1", "teacher_decay": 0.0, "ssim": 0.0, "mimic": 0.0, "brightness": 0.0,
@@ -178,6 +185,41 @@ def test_several_folders_are_one_set_of_images(sharp_dir, tmp_path):
     with pytest.warns(UserWarning, match=r"broken\.png"):
         run = distill_sharpening(tiny(), None, [sharp_dir, more], epochs=1, repeats=1, **QUICK)
     assert len(run.history) == 1
+
+
+@pytest.fixture
+def vimeo_dir(tmp_path):
+    """Five clips in the list for training, of frames that tell their clip by their colour, and one for tests."""
+    root, clips = tmp_path / "vimeo", [f"00001/{k:04d}" for k in range(1, 7)]
+    for k, clip in enumerate(clips):
+        for frame in range(1, 4):
+            colour = torch.tensor([k, frame, 0.0])[:, None, None] * 20 / 255
+            write_photo(root / "sequences" / clip / f"im{frame}.png", colour.expand(3, 32, 40))
+    (root / "tri_trainlist.txt").write_text("\n".join(clips[:5]))
+    (root / "tri_testlist.txt").write_text(clips[5])
+    return root
+
+
+def test_a_folder_of_vimeo_is_read_by_its_list_for_training(vimeo_dir, sharp_dir):
+    images = open_images(str(vimeo_dir), least_side=32)
+    assert isinstance(images, Vimeo90K)
+    assert len(images) == 15  # no clip of the test
+    joined = open_images([sharp_dir, vimeo_dir], least_side=32)
+    assert (len(joined), len(scenes(joined))) == (25, 15)
+    assert scenes(joined)[9:12] == [range(9, 10), range(10, 13), range(13, 16)]
+
+
+def test_no_clip_is_both_trained_on_and_kept_back(vimeo_dir):
+    images, held = split_images(vimeo_dir, 32, 0.4, seed=0)
+
+    def clip(photo):
+        return int(photo[0, 0, 0])
+
+    assert (len(images), len(held)) == (9, 2)
+    assert {clip(photo) for photo in held} & {clip(images[k]) for k in range(9)} == set()
+    assert {int(photo[1, 0, 0]) for photo in held} == {40}  # the second of three frames
+    with pytest.raises(ValueError, match="5 clips are too few"):
+        split_images(vimeo_dir, 32, 1.0, seed=0)
 
 
 def test_the_middle_of_a_photo():

@@ -34,7 +34,12 @@ class SharpSet(Dataset[Tensor], ABC):
     Args:
         count: how many images there are.
         least_side: images with a shorter side than this count as unreadable.
+
+    Attributes:
+        alike: so many images in a row show the same scene.
     """
+
+    alike = 1
 
     def __init__(self, count: int, least_side: int = 1) -> None:
         if least_side < 1:
@@ -212,12 +217,11 @@ class Vimeo90K(SharpSet):
             raise FileNotFoundError(f"the folder {self.root} does not exist")
         self.list_path = self.root / f"{prefix}_{split}list.txt"
         if not self.list_path.is_file():
-            there = [
-                name for name, (other, _) in _LAYOUTS.items() if (self.root / f"{other}_{split}list.txt").is_file()
-            ]
-            hint = f"; there is one of layout {there[0]!r}" if there else "; give the folder that holds sequences/ too"
+            there = vimeo_layout(self.root, split)
+            hint = f"; there is one of layout {there!r}" if there else "; give the folder that holds sequences/ too"
             raise FileNotFoundError(f"the list {self.list_path} does not exist{hint}")
         self._clips = _read_list(self.list_path)
+        self.alike = len(self.frames)
         super().__init__(len(self._clips) * len(self.frames), least_side)
         for clip in range(len(self._clips) if check else 0):
             self._folder(clip)
@@ -237,6 +241,14 @@ class Vimeo90K(SharpSet):
     def _image(self, index: int) -> Tensor:
         self._folder(index // len(self.frames))
         return super()._image(index)
+
+
+def vimeo_layout(folder: str | Path, split: str = "train") -> str | None:
+    """The layout of the Vimeo-90K in a folder, told by its list of clips, septuplets first; None if there is none."""
+    root = Path(os.path.expanduser(folder))
+    return next(
+        (name for name, (prefix, _) in _LAYOUTS.items() if (root / f"{prefix}_{split}list.txt").is_file()), None
+    )
 
 
 def _read_list(path: Path) -> np.ndarray:

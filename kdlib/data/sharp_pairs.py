@@ -129,8 +129,8 @@ def augment_pair(
     Args:
         blurred, sharp: B×3×P×P in [0, 1].
         generator: on the batch's device.
-        brightness: each pair is multiplied by a draw from 1 ± this share, at most by what keeps it within [0, 1]: a pair
-            that is clipped after blurring is no longer one that was blurred.
+        brightness: each pair is multiplied by a draw from 1 ± this share, at most by what keeps it within [0, 1]: a
+            pair that is clipped after blurring is no longer one that was blurred.
         noise: each photo's σ is drawn from 0 to this; it is that of the small image.
         upscale: by how much the small image was enlarged.
 
@@ -141,7 +141,9 @@ def augment_pair(
         ValueError: shapes that differ, images that are not square, or a brightness or noise out of range.
     """
     if not (0 <= brightness <= 1 and 0 <= noise < float("inf")):
-        raise ValueError(f"brightness is a share from 0 to 1 and noise a number from 0 up, not {brightness} and {noise}")
+        raise ValueError(
+            f"brightness is a share from 0 to 1 and noise a number from 0 up, not {brightness} and {noise}"
+        )
     if blurred.shape != sharp.shape or sharp.ndim != 4 or sharp.shape[-1] != sharp.shape[-2]:
         raise ValueError(f"expected two batches B×3×P×P alike, got {tuple(blurred.shape)} and {tuple(sharp.shape)}")
     batch, side, device = len(sharp), sharp.shape[-1], sharp.device

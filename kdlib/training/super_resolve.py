@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 
 from kdlib.data.samples import HELD_OUT, sample_photos
 from kdlib.data.scaling import blur, crop_to_multiple
-from kdlib.data.sharp import JoinedImages, SharpImages, SharpSet
+from kdlib.data.sharp import JoinedImages, SharpImages, SharpSet, Vimeo90K, vimeo_layout
 from kdlib.data.sharp_pairs import Images, PatchPairs, augment_pair
 from kdlib.evaluation.super_resolution import capped_psnr_y, least_side, ssim_y
 from kdlib.losses.distillation import SSIMLoss
@@ -42,7 +42,10 @@ def embedded_images(*, held_out: bool = False) -> list[Tensor]:
 
 
 def open_images(data: Sharp, least_side: int) -> SharpSet | JoinedImages:
-    """The images of a folder, or of several one after the other, decoded once and kept; a data set is taken as it is.
+    """The images of a folder, or of several one after the other; a data set is taken as it is.
+
+    Photos are decoded once and kept. Of a folder that holds Vimeo-90K, the clips of its list for training are read,
+    each frame when it is asked for.
 
     Raises:
         FileNotFoundError, ValueError: no such folder, no photo in one of them, or no folder at all.
@@ -50,12 +53,29 @@ def open_images(data: Sharp, least_side: int) -> SharpSet | JoinedImages:
     if isinstance(data, (SharpSet, JoinedImages)):
         return data
     folders = [data] if isinstance(data, (str, Path)) else list(data)
-    sets = [SharpImages(folder, in_memory=True, least_side=least_side) for folder in folders]
+    sets = [_open_folder(folder, least_side) for folder in folders]
     return sets[0] if len(sets) == 1 else JoinedImages(sets)
+
+
+def _open_folder(folder: str | Path, least_side: int) -> SharpSet:
+    if layout := vimeo_layout(folder):
+        return Vimeo90K(folder, layout=layout, least_side=least_side)
+    return SharpImages(folder, in_memory=True, least_side=least_side)
+
+
+def scenes(images: SharpSet | JoinedImages) -> list[range]:
+    """The indices of images, those of one scene together: each by itself, or the frames of a clip."""
+    if isinstance(images, JoinedImages):
+        starts = [0, *images.cumulative_sizes]
+        parts = zip(starts, map(scenes, images.datasets), strict=False)
+        return [range(start + s.start, start + s.stop) for start, part in parts for s in part]
+    return [range(first, first + images.alike) for first in range(0, len(images), images.alike)]
 
 
 def split_images(data: Sharp | None, patch: int, fraction: float, seed: int) -> tuple[Images, list[Tensor]]:
     """Images to train on, and the middles of some that are kept back, each 3×S×S uint8 with S ≤ ``JUDGED``.
+
+    A clip is kept back as a whole, and judged by the frame in its middle.
 
     Raises:
         FileNotFoundError, ValueError: no images, or too few to keep any back.
@@ -65,12 +85,14 @@ def split_images(data: Sharp | None, patch: int, fraction: float, seed: int) -> 
         images, held = embedded_images(), embedded_images(held_out=True)
     else:
         images = open_images(data, patch)
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()
+        shown = scenes(images)
+        order = torch.randperm(len(shown), generator=torch.Generator().manual_seed(seed)).tolist()
         kept = max(1, round(fraction * len(order)))
         if kept >= len(order):
-            raise ValueError(f"{len(order)} images are too few to train on and to keep some back: give at least 2")
-        held = [images[index] for index in order[: min(kept, MOST_JUDGED)]]
-        images = Subset(images, order[kept:])
+            what = "images" if len(shown) == len(images) else "clips"
+            raise ValueError(f"{len(order)} {what} are too few to train on and to keep some back: give at least 2")
+        held = [images[shown[k][len(shown[k]) // 2]] for k in order[: min(kept, MOST_JUDGED)]]
+        images = Subset(images, [index for k in order[kept:] for index in shown[k]])
     side = min(JUDGED, *(min(photo.shape[1:]) for photo in held)) // 4 * 4
     return images, [middle(photo, side) for photo in held]
 
@@ -152,8 +174,8 @@ def distill_sharpening(
     Args:
         student: a name, or a model, which is trained in place; also the name of a teacher, who has none himself.
         teacher: a shipped name, the path of a weights file, or a model; None: the sharp images alone teach.
-        data: a folder of sharp images or several, or a data set of them, such as Vimeo-90K; None for the embedded
-            photos.
+        data: a folder of sharp images or several, or a data set of them; a folder may be that of Vimeo-90K. None for
+            the embedded photos.
         output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
         alpha: share of the sharp image's L1 loss; the teacher's soft loss has the rest. Without a teacher it is 1.
         soft_loss: between student's and teacher's photo: ``l1``, ``mse``, or ``kl``, see
