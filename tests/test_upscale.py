@@ -540,6 +540,22 @@ def test_many_threads_do_not_take_more_memory_for_tiles_than_is_allowed(name, mo
     assert asked == [(25, most)]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", TOP)
+def test_a_gpu_gives_what_the_cpu_gives(dtype, model, tiles_of_32):
+    """But for its convolutions, which round to fewer digits."""
+    image = photo((37, 41), dtype=dtype)
+    on_gpu, on_cpu = (Enhancer(model, device=device) for device in ("cuda", "cpu"))
+    wanted, top = on_cpu(image), TOP[dtype]
+    there = on_gpu(torch.from_numpy(image).cuda())
+    assert there.is_cuda
+    in_tiles = on_gpu.apply(image, on_cpu.estimate(image))
+    for result in (on_gpu(image), there.cpu().numpy(), in_tiles):
+        assert (type(result), result.shape, result.dtype) == (type(wanted), wanted.shape, wanted.dtype)
+        near, far = (np.square((other.astype(float) - wanted) / top).mean() for other in (result, wanted[:, ::-1]))
+        assert near < 1e-5 < far  # 50 dB
+
+
 @pytest.mark.parametrize("given", [False, True])
 def test_a_network_that_overflows_behind_its_gates_is_an_error(given, model, enhancer):
     gates = enhancer.estimate(photo((9, 9)))
