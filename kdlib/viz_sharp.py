@@ -52,8 +52,15 @@ def draw_msafn(width: float = 11.0) -> Figure:
 
 
 def cut(photo: Tensor, box: Box) -> Tensor:
-    """The part of 3×H×W that a box (left, top, side) shows."""
+    """The part of 3×H×W that a box (left, top, side) shows.
+
+    Raises:
+        ValueError: the box reaches beyond the photo.
+    """
     left, top, side = box
+    height, width = photo.shape[-2:]
+    if min(left, top) < 0 or side < 1 or left + side > width or top + side > height:
+        raise ValueError(f"the box of {side} pixels at {left}, {top} does not lie within the photo of {width}×{height}")
     return photo[..., top : top + side, left : left + side]
 
 
@@ -72,7 +79,12 @@ def show_crops(
         boxes: photo → (left, top, side) of the crop, in pixels.
         limit: the error map's scale runs from 0 to this; white is no error.
         width: of the figure in inches.
+
+    Raises:
+        ValueError: no photos, or a box that reaches beyond its photo.
     """
+    if not rows:
+        raise ValueError("there are no photos to show")
     versions = list(next(iter(rows.values())))
     columns = len(versions) + 2
     side = width / (columns + 0.7)  # some of the width is the scale's

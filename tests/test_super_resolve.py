@@ -258,6 +258,14 @@ def test_divergence_is_that_of_the_definition_and_does_not_see_a_brightness():
     assert softened_divergence(student, teacher) > 1e-4
 
 
+def test_divergence_refuses_what_would_make_it_nan_or_spread():
+    photo = torch.rand(1, 3, 4, 4)
+    with pytest.raises(ValueError, match="the temperature is positive, not 0"):
+        softened_divergence(photo, photo, 0.0)
+    with pytest.raises(ValueError, match=r"got \(1, 3, 4, 4\) and \(1, 3, 1, 1\)"):
+        softened_divergence(photo, photo[..., :1, :1])
+
+
 def test_mimicry_compares_where_features_are_strong_whatever_their_number():
     features = torch.rand(2, 8, 6, 6, generator=torch.Generator().manual_seed(0))
     assert mimicry(3 * features, features.repeat(1, 2, 1, 1)).item() == pytest.approx(0, abs=1e-6)

@@ -19,6 +19,17 @@ def test_a_crop_is_the_box():
     assert torch.equal(cut(photo, (10, 4, 16)), photo[:, 4:20, 10:26])
 
 
+@pytest.mark.parametrize("box", [(50, 4, 16), (10, 30, 16), (-1, 4, 16), (10, 4, 0)])
+def test_a_box_beyond_the_photo_is_refused(box):
+    with pytest.raises(ValueError, match="does not lie within the photo of 60×40"):
+        cut(photos(1)[0], box)
+
+
+def test_no_photos_are_refused():
+    with pytest.raises(ValueError, match="no photos to show"):
+        show_crops({}, {}, {})
+
+
 def test_crops_stand_above_their_errors():
     truth, answer = photos(2)
     figure = show_crops({"a": {"bicubic": answer, "ours": truth}}, {"a": truth}, {"a": (10, 4, 16)})

@@ -19,8 +19,9 @@ def crop_to_multiple(images: Tensor, factor: int = 4) -> Tensor:
     """The largest part of ``…×H×W`` at the upper left whose sides are multiples of ``factor``; a view.
 
     Raises:
-        ValueError: a side is smaller than ``factor``.
+        ValueError: a side is smaller than ``factor``, or it is below 1.
     """
+    _check_factor(factor)
     height, width = images.shape[-2:]
     if min(height, width) < factor:
         raise ValueError(f"a photo of {width}×{height} pixels is too small to be shrunk to 1/{factor}")
@@ -37,8 +38,9 @@ def shrink(images: Tensor, factor: int = 4) -> Tensor:
         B×3×H/factor×W/factor; bicubic overshoots beside edges, beyond [0, 1] too: see :func:`as_stored`.
 
     Raises:
-        ValueError: wrong rank or dtype, or a side that is no multiple of ``factor``.
+        ValueError: wrong rank or dtype, a side that is no multiple of ``factor``, or a factor below 1.
     """
+    _check_factor(factor)
     height, width = images.shape[-2:]
     if height % factor or width % factor:
         raise ValueError(f"a side of {width}×{height} pixels is no multiple of {factor}; see crop_to_multiple")
@@ -63,6 +65,11 @@ def enlarge(images: Tensor, to: int | Sequence[int] = 4) -> Tensor:
     if rows < height or columns < width:
         raise ValueError(f"{width}×{height} pixels cannot be enlarged to {columns}×{rows}")
     return resize(images, (rows, columns))
+
+
+def _check_factor(factor: int) -> None:
+    if factor < 1:
+        raise ValueError(f"photos are shrunk by a whole number from 1 up, not {factor}")
 
 
 def as_stored(images: Tensor) -> Tensor:

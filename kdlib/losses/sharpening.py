@@ -19,9 +19,16 @@ def softened_divergence(student: Tensor, teacher: Tensor, temperature: float = 0
 
     Args:
         student, teacher: B×3×H×W.
-        temperature: in units of the image's range; the result is multiplied by its square, so that gradients stay of
-            one size.
+        temperature: above 0, in units of the image's range; the result is multiplied by its square, so that gradients
+            stay of one size.
+
+    Raises:
+        ValueError: images of different shapes, or a temperature out of range.
     """
+    if student.shape != teacher.shape:
+        raise ValueError(f"expected two batches B×3×H×W alike, got {tuple(student.shape)} and {tuple(teacher.shape)}")
+    if not temperature > 0:
+        raise ValueError(f"the temperature is positive, not {temperature}")
     asked, told = (image.float().flatten(2) / temperature for image in (student, teacher))
     # Summed over the pixels of a channel, as over the classes of an example, and averaged over channels and images.
     divergence = F.kl_div(asked.log_softmax(-1), told.log_softmax(-1), reduction="none", log_target=True).sum(-1)
