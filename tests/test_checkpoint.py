@@ -11,7 +11,7 @@ import torch
 
 from kdlib.training import loop as loop_module
 from kdlib.training import pretrain
-from kdlib.training.checkpoint import load_checkpoint, open_folder, save_checkpoint, write_history
+from kdlib.training.checkpoint import open_folder, save_checkpoint, write_history
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 
@@ -39,7 +39,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, little_r
     with pytest.raises(OSError, match=r"last.ckpt could not be written .*untouched: make room .* resume=True"):
         save_checkpoint({"config": {}, "model": torch.rand(100_000)}, path)
     assert path.read_bytes() == before
-    assert torch.equal(load_checkpoint(path, {})["model"], torch.arange(10))
+    assert torch.equal(torch.load(path, weights_only=True)["model"], torch.arange(10))
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
@@ -90,10 +90,49 @@ checkpoint.save_checkpoint({"config": {}, "model": torch.rand(1000), "x": Deadly
 """
     result = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert result.returncode == -signal.SIGKILL
-    assert torch.equal(load_checkpoint(path, {})["model"], torch.arange(10))
+    assert torch.equal(torch.load(path, weights_only=True)["model"], torch.arange(10))
     # The next checkpoint takes the place of what the dead run left.
     save_checkpoint({"config": {}, "model": torch.arange(3)}, path)
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def flipped(path):
+    """One bit of a weight, as disks that age flip them."""
+    content = bytearray(path.read_bytes())
+    weight = next(iter(torch.load(path, weights_only=True)["model"].values())).numpy().tobytes()
+    content[content.index(weight) + 1] ^= 16
+    path.write_bytes(content)
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_other_weights(path):
+    path.write_bytes(path.with_name("best.ckpt").read_bytes())
+
+
+def a_list(path):
+    torch.save([1, 2], path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (flipped, r"is damaged \(its checksum is wrong\); start afresh with resume=False"),
+        (truncated, r"is damaged \(\w+\); start afresh with resume=False"),
+        (of_other_weights, "is no checkpoint that a run could go on from; start afresh with resume=False"),
+        (a_list, "is no checkpoint that a run could go on from"),
+    ],
+)
+def test_a_spoilt_checkpoint_is_refused_by_name(spoil, said, tmp_path):
+    settings = {"photos": torch.randint(80, (8, 3, 24, 24), dtype=torch.uint8), "epochs": 1, **QUICK}
+    pretrain("nano-161", output_dir=tmp_path, **settings)
+    spoil(tmp_path / "last.ckpt")
+    before = (tmp_path / "last.ckpt").read_bytes()
+    with pytest.raises(ValueError, match=rf"last\.ckpt {said}"):
+        pretrain("nano-161", output_dir=tmp_path, resume=True, **settings)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path):

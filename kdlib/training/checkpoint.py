@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import wraps
@@ -17,6 +18,11 @@ from torch import Tensor
 from kdlib.files import changed_settings, held, replacing
 from kdlib.training.processes import rank
 
+# Of a checkpoint that a run goes on from.
+_PARTS = {
+    *("config", "model", "optimiser", "schedule", "average", "scaler"),
+    *("best_model", "bad_in_a_row", "within", "run"),
+}
 _WRITTEN = ("last.ckpt", "best.ckpt", "history.csv", "previews/epoch_*.png")
 
 Arguments = ParamSpec("Arguments")
@@ -81,12 +87,19 @@ def load_checkpoint(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Read ``last.ckpt``, tensors and plain values only.
 
     Raises:
-        ValueError: it belongs to a run with other settings; the message names them.
+        ValueError: it is damaged or something else, or it belongs to a run with other settings; the message names
+            them.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch does not look at the checksums that it writes
+            damaged = archive.testzip()
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
         raise ValueError(f"{path} is damaged ({type(error).__name__}); start afresh with resume=False") from None
+    if damaged:
+        raise ValueError(f"{path} is damaged (its checksum is wrong); start afresh with resume=False")
+    if not isinstance(saved, dict) or not saved.keys() >= _PARTS:
+        raise ValueError(f"{path} is no checkpoint that a run could go on from; start afresh with resume=False")
     found = {name: saved["config"].get(name) for name in wanted}
     if changes := changed_settings(found, wanted):
         raise ValueError(
