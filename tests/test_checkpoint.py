@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
+from kdlib.training import distill, pretrain, train_pairs
 from kdlib.training import loop as loop_module
-from kdlib.training import pretrain
 from kdlib.training.checkpoint import open_folder, save_checkpoint, write_history
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
@@ -145,9 +145,15 @@ def test_two_trainings_do_not_share_a_folder(tmp_path):
     )
     try:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(OSError, match=r"another run works in .*run; wait for it, or choose another folder"):
-            pretrain("nano-161", photos=photos, epochs=1, output_dir=folder, **QUICK)
-        assert not list(folder.iterdir())
+        settings = {"photos": photos, "epochs": 1, "output_dir": folder, **QUICK}
+        for train in (  # those of two parts write nothing of the first, which has a folder of its own, either
+            lambda: pretrain("nano-161", **settings),
+            lambda: distill("nano-161", "student-565", recipe="two-stage", pretrain_epochs=1, **settings),
+            lambda: train_pairs("glance-650", None, limit=8, size=32, **{**settings, "photos": None}),
+        ):
+            with pytest.raises(OSError, match=r"another run works in .*run; wait for it, or choose another folder"):
+                train()
+            assert not list(folder.iterdir())
     finally:
         other.kill()  # which frees the folder
         other.communicate()

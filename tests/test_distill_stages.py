@@ -124,6 +124,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(student, pairs_dir, tmp_p
         {"asked_at": (48, 32)},
         {"schedule": ProgressiveWeights({"truth": 1}, {"truth": 1})},
         {"teacher": None},
+        {"validation_fraction": 0.5},
     ],
 )
 def test_a_run_with_other_settings_is_not_continued(other, pairs_dir, tmp_path):

@@ -344,6 +344,8 @@ def test_a_run_is_not_resumed_with_other_pairs(tmp_path, pair_folder):
     train_pairs("glance-650", None, tmp_path / "run", **SMALL)
     with pytest.raises(ValueError, match="other settings"):
         train_pairs("glance-650", pair_folder, tmp_path / "run", **{**SMALL, "pairs": "real", "resume": True})
+    with pytest.raises(ValueError, match=r"other settings \(validation_fraction 0.1 → 0.5\)"):
+        train_pairs("glance-650", None, tmp_path / "run", **{**SMALL, "validation_fraction": 0.5, "resume": True})
 
 
 def test_a_zero_dce_network_learns_from_pairs(tmp_path):

@@ -371,10 +371,19 @@ def test_a_run_with_another_recipe_teacher_or_student_is_not_continued(teacher, 
         distill("nano-161", teacher, alpha=0.4, resume=True, **settings)
     with pytest.raises(ValueError, match="student"):
         distill("student-565", teacher, resume=True, **settings)
+    with pytest.raises(ValueError, match=r"other settings \(validation_fraction 0.1 → 0.5\)"):
+        distill("nano-161", teacher, validation_fraction=0.5, resume=True, **settings)
     with torch.no_grad():
         teacher.e_conv1.point_conv.bias.add_(0.1)
     with pytest.raises(ValueError, match="teacher"):
         distill("nano-161", teacher, resume=True, **settings)
+
+
+def test_a_run_that_keeps_other_photos_back_is_not_continued(photos, tmp_path):
+    settings = {"photos": photos, "epochs": 1, "output_dir": tmp_path, **QUICK}
+    pretrain("nano-161", **settings)
+    with pytest.raises(ValueError, match=r"other settings \(validation_fraction 0.1 → 0.5\)"):
+        pretrain("nano-161", validation_fraction=0.5, resume=True, **settings)
 
 
 def test_a_damaged_checkpoint_is_named(teacher, photos, tmp_path):

@@ -7,7 +7,8 @@ import inspect
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -24,6 +25,7 @@ _PARTS = {
     *("best_model", "bad_in_a_row", "within", "run"),
 }
 _WRITTEN = ("last.ckpt", "best.ckpt", "history.csv", "previews/epoch_*.png")
+_ours: ContextVar[frozenset[str]] = ContextVar("folders into which this thread trains", default=frozenset())
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -32,14 +34,22 @@ Result = TypeVar("Result")
 def alone_in_its_folder(train: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Let no other process train into ``output_dir``, an argument of ``train``, until it returns.
 
-    Two would mix their checkpoints. It raises OSError if another does.
+    Two would mix their checkpoints. It raises OSError if another does. What ``train`` itself calls may train into the
+    same folder.
     """
 
     @wraps(train)
     def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        folder = inspect.signature(train).bind(*args, **kwargs).arguments.get("output_dir")
-        with held(Path(folder)) if folder is not None and rank() == 0 else nullcontext():
+        given = inspect.signature(train).bind(*args, **kwargs).arguments.get("output_dir")
+        folder = None if given is None or rank() else os.path.realpath(given)
+        if folder is None or folder in _ours.get():
             return train(*args, **kwargs)
+        with held(Path(folder)):
+            before = _ours.set(_ours.get() | {folder})
+            try:
+                return train(*args, **kwargs)
+            finally:
+                _ours.reset(before)
 
     return guarded
 

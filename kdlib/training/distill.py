@@ -26,6 +26,7 @@ from kdlib.losses.distillation import (
 from kdlib.losses.perceptual import PerceptualLoss
 from kdlib.losses.zero_reference import ZeroReferenceLoss
 from kdlib.models import ZeroDCE, apply_curve
+from kdlib.training.checkpoint import alone_in_its_folder
 from kdlib.training.config import LoopConfig
 from kdlib.training.loop import Run, fit
 from kdlib.training.pretrain import AUGMENTATIONS, at_scale, augment, digest, fresh_model, pretrain, split
@@ -166,6 +167,7 @@ def cache_teacher(objective: DistillationObjective, photos: Tensor, device: torc
     return TensorDataset(photos, *kept)
 
 
+@alone_in_its_folder
 def distill(
     student: str | ZeroDCE = "student-565",
     teacher: str | Path | nn.Module = "zero-dce++",
@@ -213,6 +215,7 @@ def distill(
 
     Raises:
         ValueError: unknown names, or values out of range; the message says which.
+        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
     chosen = make_recipe(recipe, alpha=alpha, beta=beta, perceptual=perceptual, pretrain_epochs=pretrain_epochs)
     allowed = (*AUGMENTATIONS, "darken-once")
@@ -278,6 +281,7 @@ def distill(
         "recipe": repr(chosen),
         "augmentation": requested,
         "photos": digest(photos),
+        "validation_fraction": validation_fraction,
     }
     with at_scale(1, *curves):
         data = cache_teacher(objective, photos[train], device) if cached else TensorDataset(photos[train])

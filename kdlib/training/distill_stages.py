@@ -236,6 +236,7 @@ def distill_stages(
 
     Raises:
         ValueError: unknown names, values out of range, or networks without stages; the message says which.
+        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, averaged=True, **settings)
     if not 16 <= side <= size:
@@ -311,6 +312,7 @@ def distill_stages(
             "asked_at": asked_at,
             "noise_gain": noise_gain,
             "photos": digest(dark, truth),
+            "validation_fraction": validation_fraction,
         },
         preview=preview_of(dark[held], truth[held]),
         advance=objective.advance,

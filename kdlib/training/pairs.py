@@ -18,6 +18,7 @@ from kdlib.data.samples import sample_crops
 from kdlib.losses import IlluminationSmoothnessLoss, SSIMLoss
 from kdlib.models import GlanceNet, ZeroDCE, create_model
 from kdlib.models.glance import noise_of
+from kdlib.training.checkpoint import alone_in_its_folder
 from kdlib.training.config import LoopConfig
 from kdlib.training.loop import Run, fit
 from kdlib.training.pretrain import at_scale, digest, fresh_model
@@ -189,6 +190,7 @@ def targets(photos: Tensor, judged: Tensor | None = None) -> tuple[Tensor]:
     return (chosen,)
 
 
+@alone_in_its_folder
 def train_pairs(
     model: str | ZeroDCE | GlanceNet = "glance-650",
     data_dir: str | Path | None = None,
@@ -231,6 +233,7 @@ def train_pairs(
 
     Raises:
         ValueError: unknown names, or values out of range; the message says which.
+        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, averaged=True, **settings)
     torch.manual_seed(config.seed)
@@ -250,7 +253,13 @@ def train_pairs(
         dark = (
             data[0][held].float() / 255 if pairs == "real" else darken(truth, VALIDATION_DARKENING, generator=generator)
         )
-        identity = {"model": repr(model.config), "pairs": pairs, "smoothness": smoothness, "photos": digest(*data)}
+        identity = {
+            "model": repr(model.config),
+            "pairs": pairs,
+            "smoothness": smoothness,
+            "photos": digest(*data),
+            "validation_fraction": validation_fraction,
+        }
 
         def validate(candidate: nn.Module) -> dict[str, float]:
             device = next(candidate.parameters()).device

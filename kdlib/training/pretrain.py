@@ -140,6 +140,7 @@ def pretrain(
 
     Raises:
         ValueError: unknown names, or values out of range; the message says which.
+        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
     config = LoopConfig(epochs=epochs, **settings)
     torch.manual_seed(config.seed)
@@ -177,6 +178,7 @@ def pretrain(
                 "exposure_target": exposure_target,
                 "augmentation": augmentation,
                 "photos": digest(photos),
+                "validation_fraction": validation_fraction,
             },
             preview=preview_of(photos[held]),
         )

@@ -196,6 +196,7 @@ def distill_sharpening(
     Raises:
         ValueError: unknown names, values out of range, networks that do not sharpen, or photos too small to be scored;
             the message says which.
+        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
     config = LoopConfig(epochs=epochs, **settings)
     shares = {"alpha": alpha, "teacher_decay": teacher_decay, "validation_fraction": validation_fraction}
