@@ -64,9 +64,37 @@ def parameters_of(notebook: Path) -> dict[str, Any]:
     if not notebook.is_file():
         raise FileNotFoundError(f"no notebook at {notebook}")
     try:
-        return dict(papermill.inspect_notebook(str(notebook)))
+        # The whole path: papermill takes a name that begins with a dash for the standard input.
+        return dict(papermill.inspect_notebook(str(notebook.absolute())))
     except Exception as error:  # nbformat raises its own kinds for what is no notebook
-        raise ValueError(f"{notebook} cannot be read as a notebook ({type(error).__name__})") from None
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise ValueError(f"{notebook} cannot be read as a notebook ({reason})") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, as papermill reads it, to which dates are words; but no name may stand in it twice, of
+    which papermill would take the last.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+        ValueError: it is not YAML, or has a name twice; the message says where.
+    """
+    import yaml  # type: ignore[import-untyped]
+    from papermill.iorw import NoDatesSafeLoader  # type: ignore[import-untyped]
+
+    class Loader(NoDatesSafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for name in names:
+                if names.count(name) > 1:
+                    raise yaml.MarkedYAMLError(problem=f"{name!r} stands there twice", problem_mark=node.start_mark)
+            return node
+
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not YAML that can be used: {' '.join(str(error).split())}") from None
 
 
 def project_path(path: str | Path) -> Path:

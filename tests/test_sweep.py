@@ -231,8 +231,15 @@ def test_a_trial_that_cannot_be_begun_waits_for_another_process(sweep_of, open_q
         ("{x: [1]}", "parameters: 3", "parameters is a list of names and values, not 3"),
         ("{x: [1]}", "directon: maximize", "unknown key 'directon': did you mean 'direction'?"),
         ("{x: [1]}", "direction: up", "direction is maximize or minimize, not 'up'"),
-        ("{x: [1]}", "jobs: many", "jobs is a whole number, not 'many'"),
-        ("{x: [1]}", "jobs: true", "jobs is a whole number, not True"),
+        ("{x: [1]}", "jobs: many", "jobs is a whole number from 0 up, not 'many'"),
+        ("{x: [1]}", "jobs: true", "jobs is a whole number from 0 up, not True"),
+        ("{x: [1]}", "seed: -1", "seed is a whole number from 0 up, not -1"),
+        ("{x: [1]}", "where: [x]", "where is a text, not ['x']"),
+        ("{x: [1]}", "storage: 5", "storage is a text, not 5"),
+        ("{x: [1]}", "seed: 1\nseed: 2", "'seed' stands there twice"),
+        ("{x: [1], x: [2]}", "", "'x' stands there twice in"),
+        ("{x: [1, 1.0]}", "", "x takes a list of different numbers"),
+        ("{x: [1e999, .inf]}", "", "x takes a list of different numbers"),
         ("{x: [1]}", "trials: 4", "a grid runs each of its points once: leave trials out"),
         ("{x: [1]}", "where: x > 1", "a point for where to let through"),
         ("{x: [1]}", "where: y > 1", "where: 'y > 1' cannot be used (name 'y' is not defined)"),
@@ -244,12 +251,14 @@ def test_a_trial_that_cannot_be_begun_waits_for_another_process(sweep_of, open_q
         ("{x: {low: 1e-4, high: 1}}", "trials: 1", "in YAML write 1.0e-4, not 1e-4"),
         ("{x: {low: 2, high: 1}}", "trials: 1", "low is below high"),
         ("{x: {low: 0, high: 1, log: true}}", "trials: 1", "above 0 with log: true"),
+        ("{x: {low: 1, high: 2, log: maybe}}", "trials: 1", "x: log is true or false, not 'maybe'"),
+        ("{x: {low: 1, high: 2, step: 3}}", "trials: 1", "x: step is above 0, and at most high less low, not 3"),
+        ("{x: {low: 1, high: 2, step: 0}}", "trials: 1", "x: step is above 0"),
         ("{x: {low: 0, high: 1}}", "", "x has a range: say how many trials"),
         ("{x: [1, .nan]}", "", "x takes a list of different numbers"),
         ("{x: {low: 0, high: .inf}}", "trials: 1", "low, high and step are numbers, not [0, inf]"),
         ("{x: [1]}", "parameters: {name: .nan}", "name takes a number, word, truth value or list, not nan"),
-        ("{x: [1]}", "parameters: {name: 2026-01-01}", "name takes a number, word, truth value or list, not datetime"),
-        ("{x: [1]", "", "is not YAML"),
+        ("{x: [1]", "", "is not YAML that can be used"),
         ("", "", "space is missing"),
         ("{x: [1]}", "storage: nothing://here", "the database of the sweep cannot be opened"),
     ],
@@ -259,6 +268,26 @@ def test_malformed_sweeps_are_refused_before_anything_runs(space, more, message,
     assert result.exit_code == 1
     assert message in " ".join(result.output.split())
     assert not list(tmp_path.glob("out/trial-*"))
+
+
+def test_names_that_mean_something_else_to_databases_are_refused(sweep_of, tmp_path):
+    path = sweep_of()
+    text = path.read_text()
+    for name in ("why?", "100%", "{x}"):
+        path.write_text(text.replace("/out", f"/{name}"))
+        with pytest.raises(ValueError, match=r"sweep\.yaml: output_dir has a name without % \? { }"):
+            read_sweep(path)
+        assert not (tmp_path / name).exists()
+    for key, value in (("output_dir", "[a]"), ("metric", "3"), ("notebook", "5")):
+        path.write_text(f"{text}".replace(f"{key}: ", f"{key}: {value} #"))
+        with pytest.raises(ValueError, match=f"sweep.yaml: {key} is a text, not"):
+            read_sweep(path)
+
+
+def test_numbers_of_any_size_are_numbers_and_dates_are_words(sweep_of):
+    huge = 10**400
+    assert read_sweep(sweep_of(f"{{x: [1, {huge}]}}")).space == {"x": (1, huge)}
+    assert read_sweep(sweep_of("{name: [2026-01-01]}")).space == {"name": ("2026-01-01",)}  # as papermill has it
 
 
 def test_a_missing_extra_is_named(sweep_of, monkeypatch):

@@ -149,6 +149,47 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(arguments, message, tmp_pa
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{{", "given.yaml is not YAML that can be used: while"),
+        ("epochs: 1\nseed: 3\nepochs: 2", "given.yaml is not YAML that can be used: 'epochs' stands there twice"),
+        ("- epochs", "given.yaml holds no parameters: they are written as name: value"),
+        ("epochs", "given.yaml holds no parameters"),
+    ],
+)
+def test_a_file_of_no_parameters_is_named(content, message, tmp_path):
+    (tmp_path / "given.yaml").write_text(content)
+    result = runner.invoke(app, ["train", str(DISTILL), "-f", str(tmp_path / "given.yaml")])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def small_notebook(path, code):
+    cells = [nbformat.v4.new_code_cell("output_dir: str = 'x'", metadata={"tags": ["parameters"]})]
+    cells.append(nbformat.v4.new_code_cell(code, metadata={"tags": ["train"]}))
+    kernel = {"name": "python3", "language": "python", "display_name": "Python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+def test_a_loss_that_is_no_number_is_said_in_a_sentence(tmp_path):
+    code = "from kdlib.training.loop import NonFiniteLossError\nraise NonFiniteLossError('was NaN')"
+    small_notebook(tmp_path / "nan.ipynb", code)
+    result = runner.invoke(app, ["train", str(tmp_path / "nan.ipynb")])
+    assert result.exit_code == 1
+    assert "was NaN (in cell 2 of nan.ipynb)" in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_notebook_whose_name_begins_with_a_dash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small_notebook("-dash.ipynb", "open('trained', 'w').close()")
+    result = runner.invoke(app, ["train", "--", "-dash.ipynb"])
+    assert result.exit_code == 0, result.output
+    assert Path("trained").is_file()
+
+
 def test_values_mean_what_they_mean_to_papermill(monkeypatch):
     seen = {}
     monkeypatch.setattr("kdlib.training.from_notebook.train_from_notebook", lambda path, given: seen.update(given))

@@ -42,20 +42,23 @@ def train(
     """
     # Its own way to read a value, or 1e-3 and None would mean something else here than there.
     from papermill.cli import _resolve_type  # type: ignore[import-untyped]
-    from papermill.iorw import read_yaml_file  # type: ignore[import-untyped]
 
+    from kdlib.notebook import read_yaml
     from kdlib.training.from_notebook import train_from_notebook
+    from kdlib.training.loop import NonFiniteLossError
     from kdlib.training.processes import rank
 
     try:
-        given: dict[str, Any] = (read_yaml_file(str(parameters_file)) or {}) if parameters_file else {}
+        given: Any = (read_yaml(parameters_file) or {}) if parameters_file else {}
+        if not isinstance(given, dict):
+            raise ValueError(f"{parameters_file} holds no parameters: they are written as name: value, one a line")
         for parameter in parameters or []:
             name, _, value = parameter.partition("=")
             given[name] = _resolve_type(value)
         if resume:
             given["resume"] = True
         train_from_notebook(notebook, given)
-    except (OSError, ValueError, NameError, TypeError) as error:
+    except (OSError, ValueError, NameError, TypeError, NonFiniteLossError) as error:
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
         raise fail(f"{error}{where}") from None
     if rank() == 0:

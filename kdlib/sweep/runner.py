@@ -107,7 +107,7 @@ def _start(sweep: Sweep, claim: Claim, jobs: int) -> _Running:
     threads = str(max(1, available_threads() // jobs))
     with open(folder / "log.txt", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", _TRIAL, str(sweep.notebook), str(folder)],
+            [sys.executable, "-c", _TRIAL, str(sweep.notebook.absolute()), str(folder)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlib.notebook import parameters_of, project_path, unknown_name
+from kdlib.notebook import parameters_of, project_path, read_yaml, unknown_name
 
 _TOP = ("notebook", "output_dir", "metric", "direction", "parameters", "space", "where", "trials", "jobs", "storage")
 _KEYS = (*_TOP, "sampler", "seed")
@@ -101,15 +101,10 @@ def read_sweep(path: str | Path) -> Sweep:
         ValueError: it is not YAML, a key is unknown or missing, a value cannot be meant, or the notebook has no such
             parameter; the message names the file and the key.
     """
-    import yaml  # type: ignore[import-untyped]
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no sweep at {path}")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    given = read_yaml(path)
     try:
         return _checked(given)
     except (TypeError, ValueError) as error:
@@ -125,7 +120,12 @@ def _checked(given: Any) -> Sweep:
     for key in ("notebook", "output_dir", "metric", "space"):
         if not given.get(key):
             raise ValueError(f"{key} is missing")
+    for key in ("notebook", "output_dir", "metric", "where", "storage"):
+        if not isinstance(given.get(key) or "", str):
+            raise ValueError(f"{key} is a text, not {given[key]!r}")
     notebook, output = project_path(given["notebook"]), project_path(given["output_dir"]).absolute()
+    if not output.name or set("%?{}") & set(str(output)):
+        raise ValueError(f"output_dir has a name without % ? {{ }}, which mean something else to databases: {output}")
     fixed, space = given.get("parameters") or {}, given["space"]
     for key, value in (("parameters", fixed), ("space", space)):
         if not isinstance(value, dict):
@@ -142,20 +142,21 @@ def _checked(given: Any) -> Sweep:
         )
     options = {key: given[key] for key in ("trials", "jobs", "seed") if key in given}
     for key, value in options.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < (1 if key == "trials" else 0):
-            raise ValueError(f"{key} is a whole number, not {value!r}")
+        least = 1 if key == "trials" else 0
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{key} is a whole number from {least} up, not {value!r}")
     for key, choices in (("direction", ("maximize", "minimize")), ("sampler", ("tpe", "random"))):
         if given.get(key, choices[0]) not in choices:
             raise ValueError(f"{key} is {' or '.join(choices)}, not {given[key]!r}")
     resumable = "resume" in known.keys() - fixed.keys() - space.keys()
-    for name, value in fixed.items():  # YAML knows dates, NaN and infinity; JSON, which hands them on, does not
+    for name, value in fixed.items():  # YAML knows NaN and infinity; JSON, which hands them on, does not
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
             raise ValueError(f"{name} takes a number, word, truth value or list, not {value!r}") from None
     sweep = Sweep(
-        name=output.name, notebook=notebook, output=output, metric=str(given["metric"]),
-        direction=given.get("direction", "maximize"), fixed=fixed, where=str(given.get("where") or ""),
+        name=output.name, notebook=notebook, output=output, metric=given["metric"],
+        direction=given.get("direction", "maximize"), fixed=fixed, where=given.get("where") or "",
         space={name: _values(name, values) for name, values in space.items()},
         storage=given.get("storage") or f"sqlite:///{(output / 'sweep.db').as_posix()}",
         sampler=given.get("sampler", "tpe"), resumable=resumable, **options,
@@ -178,7 +179,7 @@ def _with_trials(sweep: Sweep) -> Sweep:
 def _values(name: str, given: Any) -> tuple[Any, ...] | Range:
     if isinstance(given, list):
         plain = all(value is None or isinstance(value, bool | str) or _is_number(value) for value in given)
-        if not given or not plain or len(set(map(repr, given))) < len(given):
+        if not given or not plain or len(set(given)) < len(given):  # 1 is 1.0 and true
             raise ValueError(f"{name} takes a list of different numbers, words or truth values, not {given!r}")
         return tuple(given)
     if not isinstance(given, dict) or not {"low", "high"} <= given.keys() <= set(_RANGE):
@@ -187,13 +188,17 @@ def _values(name: str, given: Any) -> tuple[Any, ...] | Range:
     if not all(map(_is_number, numbers)):
         raise ValueError(f"{name}: low, high and step are numbers, not {numbers!r} (in YAML write 1.0e-4, not 1e-4)")
     chosen = Range(**given)
-    if chosen.low >= chosen.high or (chosen.log and (chosen.low <= 0 or chosen.step)) or (chosen.step or 1) <= 0:
-        raise ValueError(f"{name}: low is below high, above 0 with log: true, which takes no step; step is above 0")
+    if not isinstance(chosen.log, bool):
+        raise ValueError(f"{name}: log is true or false, not {chosen.log!r}")
+    if chosen.low >= chosen.high or (chosen.log and (chosen.low <= 0 or chosen.step is not None)):
+        raise ValueError(f"{name}: low is below high, and above 0 with log: true, which takes no step")
+    if chosen.step is not None and not 0 < chosen.step <= chosen.high - chosen.low:
+        raise ValueError(f"{name}: step is above 0, and at most high less low, not {chosen.step!r}")
     return chosen
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _holds(where: str, point: Mapping[str, Any]) -> bool:

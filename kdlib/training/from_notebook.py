@@ -71,7 +71,7 @@ def training_cells(
         if name not in known:
             raise ValueError(unknown_name("parameter", name, known, f"{path.name} takes"))
     given = {**parameters, **{name: value for name, value in (instead or {}).items() if name in known}}
-    notebook = parameterize_notebook(load_notebook_node(str(path)), given)
+    notebook = parameterize_notebook(load_notebook_node(str(path.absolute())), given)
     # Without the cell that has been put in, numbers are those of the file.
     number, found = 0, False
     for cell in notebook.cells:
