@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -212,6 +213,22 @@ def test_a_trial_that_cannot_be_begun_waits_for_another_process(sweep_of, open_q
     with pytest.raises(OSError, match="no space left"):
         run_sweep(sweep)
     assert {row["state"] for row in open_queue(sweep).rows()} == {"waiting"}
+
+
+def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(sweep_of, tmp_path, monkeypatch):
+    def fail(*_):
+        with sqlite3.connect(tmp_path / "out" / "sweep.db") as database:
+            database.execute("DROP TABLE trials")
+        raise OSError("no space left on the disk")
+
+    monkeypatch.setattr(runner, "_start", fail)
+    result = CliRunner().invoke(app, ["sweep", str(sweep_of())])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    said = " ".join(result.output.split())
+    assert "out has failed (" in said
+    assert "no such table: trials" in said
+    assert "start the sweep again: what is done is kept" in said
 
 
 # What cannot be meant

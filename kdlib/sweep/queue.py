@@ -44,6 +44,7 @@ class Queue:
     Raises:
         ModuleNotFoundError: Optuna is not installed.
         ValueError: the database holds trials of other settings, or cannot be reached.
+        OSError: as a context manager, when the database fails later.
     """
 
     def __init__(self, sweep: Sweep, *, grace: int = 60, retry: bool = False) -> None:
@@ -228,8 +229,14 @@ class Queue:
     def __enter__(self) -> Queue:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self.close()
+        if isinstance(error, self._optuna.exceptions.StorageInternalError):
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise OSError(
+                f"the database of the sweep in {self._sweep.output} has failed ({reason}); when it works again, or the "
+                "disk has room, start the sweep again: what is done is kept"
+            ) from error
 
 
 def finished(rows: list[dict[str, Any]]) -> bool:

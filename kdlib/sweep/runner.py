@@ -56,6 +56,7 @@ def run_sweep(
 
     Raises:
         ModuleNotFoundError, ValueError: see :class:`kdlib.sweep.queue.Queue`.
+        OSError: the database has failed, or a file could not be written.
     """
     jobs = jobs or sweep.jobs or available_threads()
     running: list[_Running] = []
@@ -89,6 +90,7 @@ def run_sweep(
         finally:
             for one in running:
                 _stop(one)
+            for one in running:
                 queue.release(one.claim)
         rows = queue.rows()
         write_table(sweep, rows)
