@@ -361,3 +361,10 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ValueError, match="start equally many on every node"):
         make_fabric("cpu")
+
+
+def test_fewer_processes_than_nodes_are_refused(monkeypatch):
+    for name, value in {**slurm(0, 2), "SLURM_NNODES": 4}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(ValueError, match="2 processes with 0 of them on this node: start equally many on every node"):
+        make_fabric("cpu")

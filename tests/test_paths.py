@@ -347,6 +347,25 @@ def test_without_links_nothing_is_replaced_either(tmp_path, monkeypatch):
     assert names(tmp_path) == ["a"]
 
 
+def test_a_report_that_cannot_be_written_costs_neither_results_nor_reasons(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["kdlib.cli.enhance"], "_LISTED", 1)
+    photo(tmp_path / "album" / "a.png")
+    for name in ("b.png", "c.png"):
+        (tmp_path / "album" / name).write_text("no photo")
+    command = ("enhance", tmp_path / "album", "-o", tmp_path / "out", "--report")
+    refused = kdlib(*command, tmp_path / "album")
+    assert refused.exit_code == 1
+    assert "album is a folder; --report takes the name of a file" in said(refused)
+    assert not (tmp_path / "out").exists()
+    result = kdlib(*command, tmp_path / "album" / "a.png" / "report.jsonl")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "1 enhanced" in said(result)
+    assert all(f"{name}: not a photo" in said(result) for name in ("b.png", "c.png"))
+    assert "the report could not be written" in said(result)
+    assert names(tmp_path / "out") == ["a.png"]
+
+
 @posix
 @pytest.mark.parametrize("option", [(), ("--overwrite",)])
 def test_two_runs_into_one_folder(option, tmp_path):

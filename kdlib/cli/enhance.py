@@ -70,6 +70,8 @@ def enhance(
         raise fail("--address names a cluster, which takes --engine ray")
     if engine is Engine.ray and (output is None or device not in {"auto", "cpu"}):
         raise fail("--engine ray works on CPUs and needs an --output folder; leave --device out")
+    if report is not None and report.is_dir():
+        raise fail(f"{report} is a folder; --report takes the name of a file")
     shared = {"recursive": recursive, "suffix": suffix}
     doing = {"workers": workers, "overwrite": overwrite, "resume": resume, "max_pixels": max_pixels}
     options = {"strength": strength, "denoise": denoise, "upscale": upscale}
@@ -91,20 +93,26 @@ def enhance(
                 summary, where = _on_this_machine(
                     inputs, output, shared, doing, {**options, "device": device}, model, progress
                 )
-        if report is not None:
-            summary.write_report(report)
     except (OSError, ValueError, ImportError) as error:
         raise fail(str(error)) from None
-    seconds = time.perf_counter() - start
+    seconds, most, unwritten = time.perf_counter() - start, _LISTED, ""
+    if report is not None:
+        try:
+            summary.write_report(report)
+        except OSError as error:  # after a long run: the screen then has all that the report would have had
+            most, unwritten = summary.photos + len(summary.notes), str(error)
     kept = f", {summary.kept} kept" if summary.kept else ""
     console.print(f"{summary.done} enhanced{kept}, {seconds:.1f} s{escape(where)}", highlight=False, soft_wrap=True)
     for colour, lines in (("yellow", summary.notes), ("bold red", summary.failed)):
-        for photo, what in lines[:_LISTED]:
+        for photo, what in lines[:most]:
             console.print(f"[{colour}]{escape(photo)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
-        if len(lines) > _LISTED:
+        if len(lines) > most:
             console.print(f"… and {len(lines) - _LISTED:,} more, which --report FILE lists", highlight=False)
     if summary.failed:
         console.print(f"[bold red]{len(summary.failed)} of {summary.photos} could not be enhanced[/]", highlight=False)
+    if unwritten:
+        raise fail(f"the report could not be written: {unwritten}")
+    if summary.failed:
         raise typer.Exit(1)
 
 

@@ -66,7 +66,7 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     world = environment.world_size()
     elastic = isinstance(environment, TorchElasticEnvironment)
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if elastic else world // int(os.environ["SLURM_NNODES"])
-    if world % here:
+    if not here or world % here:
         raise ValueError(f"{world} processes with {here} of them on this node: start equally many on every node")
     if device != "cpu" and (devices := torch.cuda.device_count() if device == "cuda" else 1) < here:
         raise ValueError(
