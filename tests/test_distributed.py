@@ -363,6 +363,14 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
         make_fabric("cpu")
 
 
+def test_slurm_is_asked_for_tasks_on_each_node(monkeypatch):
+    for name, value in slurm(0, 2).items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    with pytest.raises(ValueError, match="Use `--ntasks-per-node=2` instead"):
+        make_fabric("cpu")
+
+
 def test_fewer_processes_than_nodes_are_refused(monkeypatch):
     for name, value in {**slurm(0, 2), "SLURM_NNODES": 4}.items():
         monkeypatch.setenv(name, str(value))

@@ -26,12 +26,19 @@ Result = TypeVar("Result")
 
 
 def launcher() -> ClusterEnvironment | None:
-    """What started this process beside others: torchrun, or srun of Slurm; None if nothing did."""
+    """What started this process beside others: torchrun, or srun of Slurm; None if nothing did.
+
+    Raises:
+        ValueError: Slurm was asked for tasks, but not for how many on each node.
+    """
     environment: ClusterEnvironment | None = None
     if TorchElasticEnvironment.detect():
         environment = TorchElasticEnvironment()
     elif "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect():  # within an allocation, but without srun: alone
-        environment = SLURMEnvironment()
+        try:
+            environment = SLURMEnvironment()
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
     return environment if environment and environment.world_size() > 1 else None
 
 
