@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,11 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+# Seconds for which what a killed process had forked may outlive it, and hold what it held: PyTorch's loaders look every
+# five whether they are orphans.
+ORPHANS_LIFE = 10.0
 
 
 class MadeMeanwhileError(FileExistsError):
@@ -61,29 +67,42 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, patience: float = ORPHANS_LIFE) -> Iterator[None]:
     """Keep others from working in a folder, which is made, until the block ends, or this process does.
 
     It is a lock on the folder itself, which leaves no file; there is none on Windows, and on disks without locks.
 
+    Args:
+        folder: is made.
+        patience: seconds to wait for another run to end.
+
     Raises:
-        OSError: another run works in it, or it cannot be made.
+        OSError: another run works in it still, or it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         yield
         return
+    end = time.monotonic() + patience
     claim = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(f"another run works in {folder}; wait for it, or choose another folder") from None
-        except OSError:  # a disk without locks
-            pass
+        while not _locked(claim):
+            if time.monotonic() > end:
+                raise OSError(f"another run works in {folder}; wait for it, or choose another folder")
+            time.sleep(0.1)
         yield
     finally:
         os.close(claim)
+
+
+def _locked(claim: int) -> bool:
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks
+        pass
+    return True
 
 
 def partial_name(name: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 
-from kdlib.training import distill, pretrain, train_pairs
+from kdlib.files import held
+from kdlib.training import checkpoint, distill, pretrain, train_pairs
 from kdlib.training import loop as loop_module
 from kdlib.training.checkpoint import open_folder, save_checkpoint, write_history
 
@@ -135,8 +138,9 @@ def test_a_spoilt_checkpoint_is_refused_by_name(spoil, said, tmp_path):
     assert (tmp_path / "last.ckpt").read_bytes() == before
 
 
-def test_two_trainings_do_not_share_a_folder(tmp_path):
+def test_two_trainings_do_not_share_a_folder(tmp_path, monkeypatch):
     folder = tmp_path / "run"
+    monkeypatch.setattr(checkpoint, "held", partial(held, patience=0.2))
     photos = torch.randint(80, (8, 3, 24, 24), dtype=torch.uint8)
     wait = "import sys; from pathlib import Path; from kdlib.files import held\n"
     wait += "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -159,6 +163,27 @@ def test_two_trainings_do_not_share_a_folder(tmp_path):
         other.communicate()
     pretrain("nano-161", photos=photos, epochs=1, output_dir=folder, **QUICK)
     assert (folder / "last.ckpt").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_folder_is_free_when_what_a_killed_run_forked_has_ended(tmp_path):
+    program = (
+        "import os, sys, time; from pathlib import Path; from kdlib.files import held\n"
+        "with held(Path(sys.argv[1])):\n"
+        "    sys.stdin.read() if os.fork() == 0 else (print('held', flush=True), time.sleep(600))"
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert killed.stdout.readline() == b"held\n"
+    killed.kill()
+    killed.wait()
+    with pytest.raises(OSError, match="another run works"), held(tmp_path, patience=0):
+        pass
+    killed.stdin.close()
+    with held(tmp_path):
+        pass
+    killed.stdout.close()
 
 
 def test_what_a_killed_run_was_writing_is_removed_and_nothing_else(tmp_path):

@@ -222,6 +222,15 @@ def test_no_clip_is_both_trained_on_and_kept_back(vimeo_dir):
         split_images(vimeo_dir, 32, 1.0, seed=0)
 
 
+def test_loaders_beside_the_training_change_nothing(vimeo_dir, tmp_path):
+    settings = {"alpha": 0.5, "repeats": 2, **QUICK, "batch_size": 7}
+    alone = distill_sharpening(tiny(), answering(), vimeo_dir, epochs=2, **settings).model
+    helped = distill_sharpening(tiny(), answering(), vimeo_dir, tmp_path, epochs=2, workers=2, **settings).model
+    assert torch.equal(weights_of(helped), weights_of(alone))
+    finished = distill_sharpening(tiny(), answering(), vimeo_dir, tmp_path, epochs=2, resume=True, **settings).model
+    assert torch.equal(weights_of(finished), weights_of(alone)), "their number is no other run"
+
+
 def test_the_middle_of_a_photo():
     photo = torch.arange(3 * 6 * 8).view(3, 6, 8)
     assert torch.equal(middle(photo, 4), photo[:, 1:5, 2:6])

@@ -131,7 +131,7 @@ def fit(
     draws = Draws(config.seed, fabric.device, fabric.global_rank)
     batches = GlobalBatches(len(data), config.batch_size, draws.order, fabric.global_rank, fabric.world_size)  # type: ignore[arg-type]
     loader = fabric.setup_dataloaders(
-        DataLoader(data, batch_sampler=batches, generator=draws.order, collate_fn=collate),
+        DataLoader(data, batch_sampler=batches, generator=draws.order, collate_fn=collate, num_workers=config.workers),
         use_distributed_sampler=False,
     )
     schedule, every_batch = make_schedule(config, optimiser, len(batches))
