@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from kdlib.catalogue import find_weights
@@ -121,6 +121,8 @@ def save_model(model: Model, path: str | Path) -> Path:
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are written as .safetensors, not {path.suffix or 'a file without extension'}")
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    # Not save_file: it makes a file of its own that only its owner may read.
+    content = save(state, metadata={"format": "pt", "architecture": json.dumps(model.config)})
     with replacing(path) as partial:
-        save_file(state, partial, metadata={"format": "pt", "architecture": json.dumps(model.config)})
+        partial.write_bytes(content)
     return path

@@ -3,13 +3,14 @@ import os
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import DataParallel
 
 import kdlib.catalogue as catalogue_module
-from kdlib import weights
 from kdlib.catalogue import catalogue, sha256_of, verify
 from kdlib.data import sample_photos, to_tensor
 from kdlib.data.scaling import blur, crop_to_multiple
@@ -70,6 +71,13 @@ def test_saved_file_carries_the_architecture_in_its_metadata(tmp_path):
     assert sum(tensor.numel() for tensor in state.values()) == 565
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other rights")
+def test_a_saved_file_may_be_read_by_whom_other_files_may(tmp_path):
+    (tmp_path / "other").touch()
+    path = save_model(create_model("nano-161"), tmp_path / "model.safetensors")
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_overrides_win_over_the_saved_architecture(tmp_path):
     path = save_model(create_model("student-565", scale_factor=3), tmp_path / "model.safetensors")
     assert load_model(str(path), scale_factor=6).scale_factor == 6
@@ -89,11 +97,13 @@ def test_failed_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
     model = create_model("student-565")
     save_model(model, path)
 
-    def disk_full(_state, file, **_kwargs):
-        file.write_bytes(b"half of")
+    real = Path.write_bytes
+
+    def disk_full(file, content):
+        real(file, content[:7])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(weights, "save_file", disk_full)
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
     with pytest.raises(OSError, match="no space left"):
         save_model(create_model("nano-161"), path)
     assert_same_model(load_model(path), model)
@@ -314,7 +324,7 @@ def test_tensor_of_another_rank_is_refused_by_name(tensor, tmp_path):
 
 def test_damaged_architecture_is_refused_by_name(tmp_path):
     path = tmp_path / "model.safetensors"
-    weights.save_file(create_model("student-565").state_dict(), path, metadata={"architecture": "{"})
+    save_file(create_model("student-565").state_dict(), path, metadata={"architecture": "{"})
     with pytest.raises(ValueError, match=r"model\.safetensors"):
         load_model(path)
 
