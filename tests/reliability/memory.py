@@ -1,4 +1,4 @@
-"""Memory that `kdlib enhance` takes for a photo, beyond what the program takes itself (Linux).
+"""Memory that `kdlib enhance` takes for a photo, beyond what the program takes itself, and for enlarging one (Linux).
 
 ``python -m tests.reliability.memory --out results/memory.json``
 """
@@ -35,6 +35,16 @@ before = status("VmHWM")
 summary = enhance_files([Job(Path(large), Path(out))], lambda _: enhancer, workers=1, overwrite=True)
 assert summary.done, summary.failed
 print(status("VmHWM") - before)
+"""
+_ENLARGE = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from kdlib.inference import Enhancer
+
+small = np.random.default_rng(0).integers(0, 256, (750, 1000, 3), np.uint8)
+Enhancer(sys.argv[1], device="cpu", threads=int(sys.argv[2]))(small)
+print(1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]))
 """
 
 
@@ -76,12 +86,23 @@ def measure(model: str = "glance-650") -> dict[str, dict[str, float]]:
     return found
 
 
+def measure_enlarging(model: str = "light-msafn") -> dict[str, int]:
+    """Bytes of the whole program that makes a result of 12 megapixels, by the number of threads."""
+    found = {}
+    for threads in ("1", "2", "16"):
+        command = [sys.executable, "-c", _ENLARGE, model, threads]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[threads] = int(done.stdout)
+        print(model, threads, "threads", f"{found[threads]:,}", flush=True)
+    return found
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    result = measure()
+    result = {"bytes_a_pixel": measure(), "enlarging_by_threads": measure_enlarging()}
     if given.out:
         from kdlib.files import write_json
 
-        write_json(given.out, {"command": "python -m tests.reliability.memory", "bytes_a_pixel": result})
+        write_json(given.out, {"command": "python -m tests.reliability.memory", **result})
