@@ -85,10 +85,14 @@ def test_committed_result_has_no_defect_and_is_the_readmes():
 
 
 def test_memory_is_what_the_readme_says():
-    measured = json.loads((ROOT / "results" / "memory.json").read_text(encoding="utf-8"))["bytes_a_pixel"]
-    *others, avif = sorted(size for sides in measured.values() for size in sides.values())
+    measured = json.loads((ROOT / "results" / "memory.json").read_text(encoding="utf-8"))
+    *others, avif = sorted(size for sides in measured["bytes_a_pixel"].values() for size in sides.values())
+    enlarging = measured["enlarging_by_threads"]
+    assert max(enlarging.values()) < 2**31
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"{others[0]} to {others[-1]} bytes of memory a pixel, AVIF {avif}" in readme
+    few, many = (f"{enlarging[threads] / 1e9:.1f} GB" for threads in ("2", "16"))
+    assert f"{few} of memory with two threads, {many} with 16" in readme
     assert avif < mutations.BYTES_PER_PIXEL
     assert f"{MAX_PIXELS // 10**6} million pixels" in readme
     assert f"{MAX_SIDE:,} a side" in readme

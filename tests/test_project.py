@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from kdlib.cli._sharpening import COLUMNS as SHARPENING
 from kdlib.evaluation.benchmark import speed_table
 from kdlib.evaluation.engines import engines_table
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
@@ -143,6 +144,21 @@ def test_the_readme_lists_every_notebook_and_no_missing_file():
         assert (ROOT / link).exists(), f"README links to {link}, which does not exist"
 
 
+def sharpening_rows(results):
+    """Of both test sets, each row with its set."""
+    tests = {"Set5": "super_resolution", "Set14": "super_resolution_set14"}
+    found = {test: json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for test, name in tests.items()}
+    return [{"test": test, **row} for test, content in found.items() for row in content["rows"]]
+
+
+def test_the_shipped_student_beats_the_published_one_and_takes_a_third_of_its_teachers_time():
+    rows = {(row["test"], row["method"]): row for row in sharpening_rows(ROOT / "results")}
+    for test, least in (("Set5", 30.5), ("Set14", 27.5)):
+        student, teacher = rows[test, "light-msafn"], rows[test, "msafn-32"]
+        assert student["psnr_y"] > max(least, rows[test, "light_msafn_peer"]["psnr_y"])
+        assert 3 * student["ms_per_megapixel"] < teacher["ms_per_megapixel"]
+
+
 def test_the_readmes_tables_are_the_results():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert leaderboard_table(leaderboard(ROOT / "results")) in readme
@@ -153,6 +169,7 @@ def test_the_readmes_tables_are_the_results():
     assert speed_table(speed) in readme
     denoised = json.loads((ROOT / "results" / "denoise.json").read_text(encoding="utf-8"))["rows"]
     assert markdown_table([row for row in denoised if row["parameters"]]) in readme
+    assert markdown_table(sharpening_rows(ROOT / "results"), {"test": ("test", "s"), **SHARPENING}) in readme
     video = json.loads((ROOT / "results" / "video.json").read_text(encoding="utf-8"))
     for key in ("enhance_ms", "decode_ms", "encode_ms"):
         assert f"{video[key]:.1f} ms" in readme
