@@ -161,6 +161,22 @@ def test_existing_results_are_safe_unless_overwritten(album, tmp_path):
     assert (out / "a.png").read_bytes() != old
 
 
+def test_where_results_are_is_said_when_it_was_not_chosen(album, tmp_path):
+    assert "→ " not in kdlib(album, "-o", tmp_path / "out").output
+    said = " ".join(kdlib(album, "--recursive").output.split())
+    assert "4 enhanced" in said
+    assert said.endswith(f"→ {tmp_path / 'album_enhanced'}")
+
+
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_a_store_without_ray_is_refused_instead_of_a_folder_of_its_name(place, album, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = kdlib(*(["s3://bucket/a", "-o", "out"] if place == "input" else [album, "-o", "s3://bucket/out"]))
+    assert result.exit_code == 1
+    assert "is in a store, which takes --engine ray" in " ".join(result.output.split())
+    assert os.listdir(tmp_path) == ["album"]
+
+
 def test_overwrite_and_resume_contradict(album, tmp_path):
     result = kdlib(album, "-o", tmp_path / "out", "--overwrite", "--resume")
     assert result.exit_code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,6 +69,8 @@ def enhance(
         raise fail("--overwrite replaces results, --resume keeps them; choose one")
     if engine is Engine.local and address:
         raise fail("--address names a cluster, which takes --engine ray")
+    if engine is Engine.local and (stores := [path for path in (*inputs, output or "") if "://" in path]):
+        raise fail(f"{stores[0]} is in a store, which takes --engine ray")  # else a local folder named s3: is made
     if engine is Engine.ray and (output is None or device not in {"auto", "cpu"}):
         raise fail("--engine ray works on CPUs and needs an --output folder; leave --device out")
     if report is not None and report.is_dir():
@@ -141,4 +144,8 @@ def _on_this_machine(
     summary = enhance_files(
         jobs, lambda threads: Enhancer(model, threads=threads, **options), **doing, progress=one_more
     )
-    return summary, f" → {jobs[0].target}" if len(jobs) == summary.done == 1 else ""
+    if len(jobs) == summary.done == 1:
+        return summary, f" → {jobs[0].target}"
+    # Where they are was not the user's choice.
+    folders = {str(job.target.parent) for job in jobs} if output is None and summary.done else set()
+    return summary, f" → {os.path.commonpath(folders)}" if folders else ""
