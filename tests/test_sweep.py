@@ -234,6 +234,12 @@ def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(sweep_of, tmp_pa
 # What cannot be meant
 
 
+def test_a_misspelt_metric_is_told_by_its_trials(sweep_of):
+    path = sweep_of(space="{x: [1]}", metric="score.maen")
+    said = " ".join(CliRunner().invoke(app, ["sweep", str(path)]).output.split())
+    assert "metrics.json has no score.maen: did you mean 'mean'? where maen should be, there is mean" in said
+
+
 @pytest.mark.parametrize(
     ("space", "more", "message"),
     [

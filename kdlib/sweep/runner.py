@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,9 @@ def _result(one: _Running, metric: str) -> tuple[float | None, str]:
     for key in metric.split("."):
         if not isinstance(value, dict) or key not in value:
             there = ", ".join(value) if isinstance(value, dict) else "a single value"
-            return None, f"{METRICS} has no {metric}: where {key} should be, there is {there}"
+            near = get_close_matches(key, value, n=1) if isinstance(value, dict) else []
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            return None, f"{METRICS} has no {metric}: {hint}where {key} should be, there is {there}"
         value = value[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None, f"{metric} is {value!r} and no number that could be compared"
