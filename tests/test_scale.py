@@ -220,7 +220,7 @@ def timed(monkeypatch):
 def test_figures_of_the_engines_follow_from_their_seconds(timed, tmp_path):
     result = engines.measure_engines(tmp_path, ["12 MP", "64x48"], photos=4, repeats=2, price=0.1)
     assert {(count, of) for of, count, *_ in timed if of == 4} == {(1, 4), (2, 4), (4, 4)}
-    assert max(count for _, count, *_ in timed) == round(4 * (12e6 / (64 * 48)) ** 0.5)
+    assert max(count for _, count, *_ in timed) == round(4 * (12e6 / (64 * 48)) ** 0.75)
     [line] = [fit for fit in result["fits"] if (fit["size"], fit["engine"], fit["workers"]) == ("12 MP", "ray", 2)]
     assert (line["start"], line["each"]) == (7, 0.3)
     # 7 + 0.3 n / k < 1 + 0.25 n

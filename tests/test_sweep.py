@@ -203,6 +203,15 @@ def test_other_settings_do_not_join_the_same_table(sweep_of, open_queue):
         open_queue(read_sweep(sweep_of(more="parameters: {name: b}")))
 
 
+def test_a_misspelt_metric_may_be_corrected_until_a_trial_is_done(sweep_of, open_queue):
+    queue = open_queue(read_sweep(sweep_of(metric="score.maen")))
+    queue.finish(queue.claim(), 1.0, None, "metrics.json has no score.maen")
+    queue = open_queue(read_sweep(sweep_of()), retry=True)
+    queue.finish(queue.claim(), 1.0, 0.5)
+    with pytest.raises(ValueError, match=r"other settings \(metric 'score.mean' → 'score.maen'\)"):
+        open_queue(read_sweep(sweep_of(metric="score.maen")))
+
+
 def test_a_trial_that_cannot_be_begun_waits_for_another_process(sweep_of, open_queue, monkeypatch):
     sweep = read_sweep(sweep_of())
 

@@ -49,6 +49,8 @@ def train(
     from kdlib.training.processes import rank
 
     try:
+        if parameters_file and not parameters_file.is_file():
+            raise FileNotFoundError(f"no parameters file at {parameters_file}")
         given: Any = (read_yaml(parameters_file) or {}) if parameters_file else {}
         if not isinstance(given, dict):
             raise ValueError(f"{parameters_file} holds no parameters: they are written as name: value, one a line")

@@ -83,7 +83,10 @@ class Queue:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(f"the database of the sweep cannot be opened ({reason})") from error
         wanted = sweep.definition()
-        if changes := changed_settings(study.user_attrs.get("definition", wanted), wanted):
+        found = study.user_attrs.get("definition", wanted)
+        if not study.get_trials(deepcopy=False, states=(self._state.COMPLETE,)):
+            found = {**found, "metric": wanted["metric"]}  # a misspelt one has failed every trial
+        if changes := changed_settings(found, wanted):
             raise ValueError(f"{sweep.output} holds a sweep with other settings ({changes}); use another output_dir")
         study.set_user_attr("definition", wanted)
         return storage, study
