@@ -112,6 +112,11 @@ def partial_name(name: str) -> str:
     return f".{short}.part" if fcntl else f".{short[:200]}.{os.getpid()}.part"
 
 
+def left_over(path: Path) -> Iterator[Path]:
+    """What killed processes have left of a file that was not whole yet; the name may be a pattern."""
+    return path.parent.glob(f".{path.name}*.part")
+
+
 def _claimed(partial: Path, path: Path) -> int | None:
     """Make an empty file and keep others from it, until the descriptor is closed; None where files have no locks."""
     if fcntl is None:

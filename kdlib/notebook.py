@@ -48,9 +48,13 @@ def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] 
 
 def unknown_name(kind: str, name: object, known: Collection[str], takes: str = "there are") -> str:
     """A sentence about a name that nothing is known by: the nearest one that is, and all of them."""
+    return f"unknown {kind} {name!r}: {nearest(name, known)}{takes} {', '.join(known)}"
+
+
+def nearest(name: object, known: Collection[str]) -> str:
+    """The name that was probably meant, as a question with a space after it; nothing, if none is near."""
     near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {kind} {name!r}: {hint}{takes} {', '.join(known)}"
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from kdlib.files import replacing, write_json
 from kdlib.inference.threads import available_threads
+from kdlib.notebook import nearest
 from kdlib.sweep.queue import Claim, Queue, finished, folder_of
 from kdlib.sweep.settings import Sweep
 from kdlib.sweep.trial import FAILED, METRICS, PARAMETERS
@@ -138,10 +138,9 @@ def _result(one: _Running, metric: str) -> tuple[float | None, str]:
         return None, f"the notebook has written no {METRICS} in its output_dir"
     for key in metric.split("."):
         if not isinstance(value, dict) or key not in value:
-            there = ", ".join(value) if isinstance(value, dict) else "a single value"
-            near = get_close_matches(key, value, n=1) if isinstance(value, dict) else []
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            return None, f"{METRICS} has no {metric}: {hint}where {key} should be, there is {there}"
+            names = list(value) if isinstance(value, dict) else []
+            there = ", ".join(names) if isinstance(value, dict) else "a single value"
+            return None, f"{METRICS} has no {metric}: {nearest(key, names)}where {key} should be, there is {there}"
         value = value[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None, f"{metric} is {value!r} and no number that could be compared"

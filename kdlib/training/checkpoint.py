@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from kdlib.files import changed_settings, held, replacing
+from kdlib.files import changed_settings, held, left_over, replacing
 from kdlib.training.processes import rank
 
 # Of a checkpoint that a run goes on from.
@@ -65,8 +65,7 @@ def open_folder(folder: Path, wanted: Mapping[str, Any], *, resume: bool) -> dic
         OSError: as :func:`save_checkpoint`.
     """
     for name in _WRITTEN:
-        path = folder / name
-        for partial in path.parent.glob(f".{path.name}*.part"):
+        for partial in left_over(folder / name):
             partial.unlink(missing_ok=True)
     if not resume or not (folder / "last.ckpt").is_file():
         return None
