@@ -1,5 +1,5 @@
 from . import scale
-from .inference.enhancer import Enhancer
+from .enhance.enhancer import Enhancer
 from .models.registry import create_model
 from .weights import load_model, save_model
 

@@ -12,11 +12,9 @@ import torch
 import yaml
 from PIL import Image
 
-from kdlib import viz_ablation
 from kdlib.data.pairs import find_scenes
-from kdlib.losses.perceptual import BackboneUnavailableError
-from kdlib.training import ablation
-from kdlib.training.ablation import (
+from kdlib.experiments import ablation
+from kdlib.experiments.ablation import (
     ALONE,
     ALPHAS,
     BETAS,
@@ -30,6 +28,8 @@ from kdlib.training.ablation import (
     run_ablation,
     summarise,
 )
+from kdlib.losses.perceptual import BackboneUnavailableError
+from kdlib.viz import ablation as viz_ablation
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "what_matters.json"

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from kdlib import Enhancer
 from kdlib.cli.video import camera as camera_command
-from kdlib.inference import camera
-from kdlib.inference.camera import CameraError, Window, view
+from kdlib.enhance.video import camera
+from kdlib.enhance.video.camera import CameraError, Window, view
 
 LEVELS = range(20, 140, 10)
 
@@ -286,7 +286,7 @@ def test_command_without_a_screen_says_so_in_one_line(display, monkeypatch):
 
 def test_command_without_a_camera_says_so_in_one_line():
     code = (
-        "import kdlib.inference.camera as camera, typer; from kdlib.cli.video import camera as command\n"
+        "import kdlib.enhance.video.camera as camera, typer; from kdlib.cli.video import camera as command\n"
         "camera._require_display = lambda: None\n"
         "camera.cv2.namedWindow = camera.cv2.destroyAllWindows = lambda *_: None\n"
         "typer.run(command)"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdlib.viz_compare import comparison_pages, plot_targets, write_pages
+from kdlib.viz.compare import comparison_pages, plot_targets, write_pages
 
 
 def photos(count, height=24, width=36):

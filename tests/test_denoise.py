@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdlib.inference.denoise import denoise_photo
+from kdlib.enhance.kernels.denoise import denoise_photo
 from kdlib.noise import measure_noise
 
 RNG = np.random.default_rng(0)

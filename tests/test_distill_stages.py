@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib.data import write_photo
-from kdlib.data.images import to_array
+from kdlib.enhance.photos.rgb import to_array
 from kdlib.losses.levels import LevelLosses, ProgressiveWeights
 from kdlib.models import IAT, IATStudent, Stages, create_model
 from kdlib.training import loop as loop_module

@@ -15,11 +15,11 @@ import trustme
 from typer.testing import CliRunner
 
 import kdlib
-from kdlib import downloads
-from kdlib.catalogue import catalogue, find_weights, own_catalogue, sha256_of
 from kdlib.cli import app
 from kdlib.models import create_model
+from kdlib.weights import download as downloads
 from kdlib.weights import load_model, save_model
+from kdlib.weights.catalogue import catalogue, find_weights, own_catalogue, sha256_of
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -338,7 +338,7 @@ import ast, json
 from pathlib import Path
 import numpy as np
 import kdlib
-from kdlib.catalogue import catalogue
+from kdlib.weights.catalogue import catalogue
 
 for name in catalogue():
     kdlib.load_model(name)

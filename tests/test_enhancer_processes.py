@@ -16,9 +16,9 @@ import torch
 
 import kdlib
 from kdlib import Enhancer
-from kdlib.catalogue import catalogue
-from kdlib.inference.threads import available_threads, over_rows
 from kdlib.models import create_model
+from kdlib.threads import available_threads, over_rows
+from kdlib.weights.catalogue import catalogue
 
 MIB = 2**20
 
@@ -185,7 +185,8 @@ photo = np.full((30, 40, 3), 20, np.uint8)
 assert enhancer(photo).mean() > 30
 assert np.asarray(enhancer(Image.fromarray(photo))).mean() > 30
 enhancer.apply(photo, enhancer.estimate(photo))
-for name in kdlib.catalogue.catalogue().keys() - {"zero-dce", "iat-student", "light-msafn", "msafn-32"}:  # PyTorch's
+in_torch = {"zero-dce", "iat-student", "light-msafn", "msafn-32"}
+for name in kdlib.weights.catalogue.catalogue().keys() - in_torch:
     kdlib.Enhancer(name, device="cpu")
 try:
     enhancer([1])
@@ -194,7 +195,7 @@ except TypeError:
 heavy = {"torch", "torchvision", "matplotlib", "pandas", "skimage", "IPython"} & set(sys.modules)
 assert not heavy, heavy
 """
-    python("import kdlib.catalogue\n" + code)
+    python("import kdlib.weights.catalogue\n" + code)
 
 
 # Compiled code

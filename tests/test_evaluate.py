@@ -11,19 +11,19 @@ import torch
 from typer.testing import CliRunner
 
 import kdlib
-from kdlib.catalogue import CatalogueEntry
 from kdlib.cli import app
 from kdlib.cli.evaluate import label_models
 from kdlib.data import write_photo
 from kdlib.data.datasets import dark_photos, evaluation_pairs
-from kdlib.data.images import to_array, to_tensor
 from kdlib.data.samples import sample_photos
-from kdlib.data.scaling import as_stored, resize
+from kdlib.enhance.photos.rgb import to_array, to_tensor
 from kdlib.evaluation import behaviour, report
 from kdlib.evaluation.classical import classical_methods, eight_bit_methods, gamma, gamma_to_mean
 from kdlib.evaluation.metrics import FIDELITY_CAP, lpips
 from kdlib.evaluation.timing import milliseconds_1080p
 from kdlib.models import create_model
+from kdlib.resampling import as_stored, resize
+from kdlib.weights.catalogue import CatalogueEntry
 
 runner = CliRunner()
 
@@ -339,9 +339,9 @@ def test_time_is_taken_at_1080p_in_turns(monkeypatch):
 
 
 def test_the_catalogue_says_what_shipped_models_learned_from(evaluate, seeds, monkeypatch):
-    entry = kdlib.catalogue.catalogue()["nano-161"]
+    entry = kdlib.weights.catalogue.catalogue()["nano-161"]
     known = CatalogueEntry(entry.name, entry.path, entry.sha256, entry.licence, entry.made, "self-made pairs")
-    monkeypatch.setattr("kdlib.catalogue.catalogue", lambda: {"nano-161": known})
+    monkeypatch.setattr("kdlib.weights.catalogue.catalogue", lambda: {"nano-161": known})
     rows = evaluate("nano-161", seeds[0], "--category", "real pairs")
     assert rows["nano-161"]["category"] == "self-made pairs"
     assert rows["student"]["category"] == "real pairs"

@@ -5,16 +5,16 @@ import json
 import pytest
 import torch
 
-from kdlib.data.images import write_photo
-from kdlib.models import create_model
-from kdlib.training import exposure_targets
-from kdlib.training.exposure_targets import (
+from kdlib.enhance.photos.rgb import write_photo
+from kdlib.experiments import exposure_targets
+from kdlib.experiments.exposure_targets import (
     measure_targets,
     own_size_crops,
     photos_with_bright_areas,
     summarise_targets,
     tone_change,
 )
+from kdlib.models import create_model
 
 QUICK = {"photos": 8, "epochs": 1, "device": "cpu", "progress": False}
 

@@ -13,8 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kdlib.cli import app
-from kdlib.inference import Enhancer
-from kdlib.inference.folder import enhance_files, plan
+from kdlib.enhance import Enhancer
+from kdlib.enhance.folders.local import enhance_files, plan
 
 
 def photo(path, seed=0, size=(40, 30)):
@@ -203,14 +203,14 @@ def test_a_full_disk_is_reported_and_leaves_no_part(album, tmp_path, monkeypatch
     def full(_photo, path, **_):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("kdlib.inference.folder.encode_photo", full)
+    monkeypatch.setattr("kdlib.enhance.folders.local.encode_photo", full)
     summary = enhance_files(plan([album], tmp_path / "out"), single_threaded, workers=2)
     assert summary.done == 0
     assert ["No space left" in reason for _, reason in summary.failed] == [True, True]
 
 
 def test_a_mistake_in_the_program_is_not_mistaken_for_a_bad_photo(album, tmp_path, monkeypatch):
-    monkeypatch.setattr("kdlib.inference.folder.decode_photo", lambda *_a, **_k: 1 / 0)
+    monkeypatch.setattr("kdlib.enhance.folders.local.decode_photo", lambda *_a, **_k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         enhance_files(plan([album], tmp_path / "out"), single_threaded, workers=2)
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from kdlib.data import evaluation_pairs
-from kdlib.data.images import list_photos, read_photo, to_tensor
+from kdlib.enhance.photos.rgb import list_photos, read_photo, to_tensor
 from kdlib.evaluation import daylight_photos, report
 from kdlib.models import IAT, IATStudent, count_parameters, create_model, infer_architecture
-from kdlib.models.stages import BLACK, WHITE_FLOOR, apply_colour_and_gamma, guard_colour
+from kdlib.stages import BLACK, WHITE_FLOOR, apply_colour_and_gamma, guard_colour
 from kdlib.weights import load_model, save_model
 
 NAMES = ["iat", "iat-student"]

@@ -7,7 +7,7 @@ import torch
 
 from kdlib.losses.distillation import SSIMLoss
 from kdlib.losses.levels import EARLY_WEIGHTS, LATE_WEIGHTS, LEVELS, LevelLosses, ProgressiveWeights, check_levels
-from kdlib.models.stages import Stages
+from kdlib.stages import Stages
 
 STAGES = Stages._fields
 

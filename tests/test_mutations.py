@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import features
 
-from kdlib.data.photo_file import MAX_PIXELS, MAX_SIDE
+from kdlib.enhance.photos.photo_file import MAX_PIXELS, MAX_SIDE
 from tests.fuzz import make_corpus
 from tests.reliability import mutations
 from tests.reliability.mutations import Worker, soak

@@ -14,9 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kdlib.cli import app
-from kdlib.data.photo_file import decode_photo
+from kdlib.enhance.folders import local as folder_module
+from kdlib.enhance.photos.photo_file import decode_photo
 from kdlib.files import MadeMeanwhileError, replacing
-from kdlib.inference import folder as folder_module
 from tests.fuzz.make_corpus import CORPUS
 
 posix = pytest.mark.skipif(os.name == "nt", reason="such names, links and permissions are Unix's")

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image, features
 
-from kdlib.data.photo_file import MAX_PIXELS, PhotoError, decode_photo, encode_photo
+from kdlib.enhance.photos.photo_file import MAX_PIXELS, PhotoError, decode_photo, encode_photo
 
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 48, 4), dtype=np.uint8)
 DEEP = np.random.default_rng(1).integers(0, 65536, (32, 48, 3), dtype=np.uint16)
@@ -383,7 +383,7 @@ def test_threads_do_not_disturb_each_other(tmp_path):
 def test_reading_photos_imports_neither_pytorch_nor_opencv(tmp_path):
     (tmp_path / "photo.png").write_bytes(KINDS["rgba.png"])
     script = (
-        "import sys; from kdlib.data.photo_file import decode_photo, encode_photo; "
+        "import sys; from kdlib.enhance.photos.photo_file import decode_photo, encode_photo; "
         "encode_photo(decode_photo(sys.argv[1]), sys.argv[2]); print({'torch', 'cv2'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "photo.png"), str(tmp_path / "again.png")]

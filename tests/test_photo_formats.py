@@ -20,9 +20,9 @@ from PIL import (
     features,
 )
 
-from kdlib.data.photo_file import decode_photo, encode_photo
-from kdlib.data.photo_formats.exif import without_thumbnail
-from kdlib.data.photo_paths import PhotoError
+from kdlib.enhance.photos.formats.exif import without_thumbnail
+from kdlib.enhance.photos.paths import PhotoError
+from kdlib.enhance.photos.photo_file import decode_photo, encode_photo
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
 AVIF = pytest.param("avif", marks=needs_avif)

@@ -14,11 +14,11 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from kdlib.cli._sharpening import COLUMNS as SHARPENING
+from kdlib.cli._super_resolution import COLUMNS as SHARPENING
 from kdlib.evaluation.benchmark import speed_table
-from kdlib.evaluation.engines import engines_table
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.evaluation.report import markdown_table
+from kdlib.experiments.cluster_cost import engines_table
 from kdlib.sweep import read_sweep
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from kdlib import Enhancer
-from kdlib.data.photo_file import decode_photo, encode_photo
+from kdlib.enhance.photos.photo_file import decode_photo, encode_photo
 from tests.fuzz.make_corpus import CORPUS
 
 # The same examples in every run: a test that fails by chance helps nobody.

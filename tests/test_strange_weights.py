@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from kdlib import weights, weights_header
-from kdlib.catalogue import catalogue
-from kdlib.inference import Enhancer
+from kdlib import weights
+from kdlib.enhance import Enhancer
 from kdlib.models import create_model
+from kdlib.weights import header as weights_header
 from kdlib.weights import load_model, read_weights
+from kdlib.weights.catalogue import catalogue
 from tests import strange_weights
 from tests.strange_weights import legacy, model_file, rebuilt, state, write_all, zipped
 
@@ -159,7 +160,7 @@ def test_none_takes_memory_that_the_file_does_not_have(strange):
 import resource
 from pathlib import Path
 import torch
-from kdlib.inference import Enhancer
+from kdlib.enhance import Enhancer
 from kdlib.weights import load_model
 
 Enhancer("student-565")

@@ -11,9 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kdlib.cli import app
-from kdlib.cli._sharpening import without_sharpening
+from kdlib.cli._super_resolution import without_sharpening
 from kdlib.data import to_array, to_tensor, write_photo
-from kdlib.data.scaling import as_stored, blur, crop_to_multiple, enlarge, shrink
 from kdlib.evaluation import super_resolution
 from kdlib.evaluation.report import as_method
 from kdlib.evaluation.super_resolution import (
@@ -26,6 +25,7 @@ from kdlib.evaluation.super_resolution import (
     ssim_y,
 )
 from kdlib.models import create_model
+from kdlib.resampling import as_stored, blur, crop_to_multiple, enlarge, shrink
 from kdlib.weights import load_model, save_model
 
 runner = CliRunner()

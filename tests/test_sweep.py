@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from kdlib.cli import app
 from kdlib.sweep import Range, read_sweep, run_sweep, runner
 from kdlib.sweep.queue import Queue, finished
-from kdlib.viz_sweep import plot_sweep
+from kdlib.viz.sweep import plot_sweep
 
 PARAMETERS = "x: float = 0.0\nname: str = 'a'\noutput_dir: str = 'runs/x'\nresume: bool = False"
 # x = 2 never ends unless it is resumed, x = 3 fails.

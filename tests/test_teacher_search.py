@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from kdlib.evaluation.metrics import psnr
-from kdlib.training import teacher_search
-from kdlib.training.teacher_search import CHOICES, Choice, run_search, validation_pairs
+from kdlib.experiments import teacher_search
+from kdlib.experiments.teacher_search import CHOICES, Choice, run_search, validation_pairs
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "teacher_search.json"
 QUICK = {"model": "student-565", "steps": 4, "batch_size": 8, "device": "cpu"}

@@ -21,7 +21,7 @@ from kdlib.data import load_photos
 from kdlib.models import create_model
 from kdlib.training import distill
 from kdlib.training.from_notebook import train_from_notebook, training_cells
-from kdlib.training.super_resolve import distill_sharpening
+from kdlib.training.super_resolution import distill_sharpening
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdlib.data import sample_crops
-from kdlib.data.images import read_photo, to_array
+from kdlib.enhance.photos.rgb import read_photo, to_array
 from kdlib.losses import LayerFeatures
 from kdlib.models import IAT, create_model
 from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, distill, make_recipe, pretrain, train_pairs

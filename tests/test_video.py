@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from kdlib import Enhancer
 from kdlib.cli.video import video as video_command
-from kdlib.inference.pipeline import ahead
-from kdlib.inference.smoothing import MapSmoother, SceneCuts, brightness, flicker, sample
-from kdlib.inference.video import enhance_video
-from kdlib.inference.video_files import VideoError
-from kdlib.inference.video_input import VideoSource
+from kdlib.enhance.video.enhance import enhance_video
+from kdlib.enhance.video.files import VideoError
+from kdlib.enhance.video.pipeline import ahead
+from kdlib.enhance.video.read import VideoSource
+from kdlib.enhance.video.smoothing import MapSmoother, SceneCuts, brightness, flicker, sample
 
 RATE, FRAMES, SIZE = 25, 24, (64, 48)
 RNG = np.random.default_rng(0)
@@ -999,7 +999,7 @@ def test_command_that_is_interrupted(run, tmp_path, monkeypatch):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdlib.inference.video.enhance_video", interrupted)
+    monkeypatch.setattr("kdlib.enhance.video.enhance.enhance_video", interrupted)
     result = run(tmp_path / "in.mp4", tmp_path / "out.mp4")
     assert result.exit_code == 130
     assert "was not written" in result.output

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import DataParallel
 
-import kdlib.catalogue as catalogue_module
-from kdlib.catalogue import catalogue, sha256_of, verify
+import kdlib.weights.catalogue as catalogue_module
 from kdlib.data import sample_photos, to_tensor
-from kdlib.data.scaling import blur, crop_to_multiple
 from kdlib.evaluation.report import as_method
 from kdlib.evaluation.super_resolution import psnr_y
 from kdlib.models import MSAFN, create_model
+from kdlib.resampling import blur, crop_to_multiple
 from kdlib.weights import load_model, read_weights, resolve_model, save_model
+from kdlib.weights.catalogue import catalogue, sha256_of, verify
 
 CONFIGS = {
     "zero-dce": {},

@@ -62,7 +62,7 @@ def benchmark(
         write_json(out, {"command": "kdlib benchmark", **result})
         console.print(f"written to {out}")
     if plot is not None:
-        from kdlib.viz_speed import plot_speed
+        from kdlib.viz.speed import plot_speed
 
         plot_speed(result["rows"]).savefig(plot, dpi=120, bbox_inches="tight")
         console.print(f"drawn to {plot}")
@@ -71,7 +71,7 @@ def benchmark(
 def _engines(model: str, size: list[str] | None, repeats: int, photos: int, price: float, out: Path | None) -> None:
     import tempfile
 
-    from kdlib.evaluation.engines import SIZES_OF_PHOTOS, engines_table, measure_engines
+    from kdlib.experiments.cluster_cost import SIZES_OF_PHOTOS, engines_table, measure_engines
     from kdlib.files import write_json
 
     try:

@@ -15,7 +15,7 @@ from kdlib.cli._output import console, escape, fail, progress_bar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kdlib.inference.folder import Summary
+    from kdlib.enhance.folders.local import Summary
 
 _LISTED = 100  # on the screen; a report has all
 
@@ -129,9 +129,9 @@ def _on_this_machine(
     progress: Callable[[int, int], object],
 ) -> tuple[Summary, str]:
     """What became of the photos, and where the result is if there is one."""
-    from kdlib.inference.enhancer import Enhancer
-    from kdlib.inference.folder import enhance_files, plan
-    from kdlib.inference.threads import available_threads
+    from kdlib.enhance.enhancer import Enhancer
+    from kdlib.enhance.folders.local import enhance_files, plan
+    from kdlib.threads import available_threads
 
     jobs = plan(inputs, Path(output) if output else None, **chosen)
     finished: list[Path] = []

@@ -60,8 +60,8 @@ def variants(model: nn.Module, denoise: Sequence[float], *, mirror: bool) -> dic
 
 def timed_methods(models: dict[str, Any], denoise: Sequence[float], threads: int) -> dict[str, InPlace]:
     """What a user would run on 8 bits for each row; there is none for the input, and none for the blur."""
+    from kdlib.enhance import Enhancer
     from kdlib.evaluation.classical import eight_bit_methods
-    from kdlib.inference import Enhancer
 
     methods = eight_bit_methods()
     for label, model in models.items():
@@ -137,8 +137,7 @@ def evaluate(
 
     Networks that sharpen are scored on --data FOLDER of sharp photos, beside bicubic.
     """
-    from kdlib.catalogue import catalogue
-    from kdlib.cli import _sharpening
+    from kdlib.cli import _super_resolution as _sharpening
     from kdlib.data.datasets import dark_photos, evaluation_pairs
     from kdlib.evaluation.benchmark import parse_size
     from kdlib.evaluation.classical import classical_methods
@@ -146,9 +145,10 @@ def evaluate(
     from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity
     from kdlib.evaluation.report import compare, measure_method, over_seeds, resized
     from kdlib.evaluation.timing import milliseconds_1080p
-    from kdlib.inference.threads import available_threads
     from kdlib.models import count_parameters
+    from kdlib.threads import available_threads
     from kdlib.weights import load_model
+    from kdlib.weights.catalogue import catalogue
 
     name_of_data = "embedded photos, 3.5 stops down" if data is None else data.resolve().name
     overrides: dict[str, object] = {"scale_factor": scale_factor} if scale_factor else {}

@@ -11,7 +11,7 @@ from kdlib.cli._options import Denoise, Device, Model, Smoothing, Strength
 from kdlib.cli._output import console, escape, fail, progress_bar
 
 if TYPE_CHECKING:
-    from kdlib.inference.video import VideoReport
+    from kdlib.enhance.video.enhance import VideoReport
 
 _LISTED = 10  # damaged frames named one by one
 
@@ -48,9 +48,9 @@ def video(
     """
     from dataclasses import asdict
 
+    from kdlib.enhance.enhancer import Enhancer
+    from kdlib.enhance.video.enhance import enhance_video
     from kdlib.files import write_json
-    from kdlib.inference.enhancer import Enhancer
-    from kdlib.inference.video import enhance_video
 
     options = dict(entry.partition("=")[::2] for entry in encoder_option or [])
     if "" in options or "" in options.values():
@@ -128,9 +128,9 @@ def camera(
     device: Device = "auto",
 ) -> None:
     """Show a camera's picture, and beside it the enhanced one, with frames per second and latency. q quits."""
-    from kdlib.inference.camera import Window, view
-    from kdlib.inference.enhancer import Enhancer
-    from kdlib.inference.smoothing import check_same_size
+    from kdlib.enhance.enhancer import Enhancer
+    from kdlib.enhance.video.camera import Window, view
+    from kdlib.enhance.video.smoothing import check_same_size
 
     try:
         enhancer = Enhancer(model, strength=strength, denoise=denoise, device=device)

@@ -10,7 +10,7 @@ import typer
 from kdlib.cli._output import console, escape, fail
 
 if TYPE_CHECKING:
-    from kdlib.catalogue import CatalogueEntry
+    from kdlib.weights.catalogue import CatalogueEntry
 
 app = typer.Typer(no_args_is_help=True, help="The weights that ship with the project, and those of your own catalogue.")
 Own = Annotated[
@@ -30,7 +30,7 @@ def list_weights(own: Own = None) -> None:
 @app.command("verify")
 def verify_weights(own: Own = None) -> None:
     """Check every file against its catalogue's SHA-256."""
-    from kdlib.catalogue import verify
+    from kdlib.weights.catalogue import verify
 
     entries = _entries(own)
     wrong = 0
@@ -55,7 +55,7 @@ def fetch_weights(
 
     Those that ship with kdlib are there already.
     """
-    from kdlib.downloads import fetch
+    from kdlib.weights.download import fetch
 
     entries = _entries(own)
     if unknown := [name for name in names or [] if name not in entries]:
@@ -79,7 +79,7 @@ def fetch_weights(
 
 
 def _entries(own: Path | None) -> dict[str, CatalogueEntry]:
-    from kdlib.catalogue import catalogue, own_catalogue
+    from kdlib.weights.catalogue import catalogue, own_catalogue
 
     try:
         return catalogue() | own_catalogue(own)

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kdlib.data.images import PhotoError, list_photos, open_photo, read_photo, to_tensor
 from kdlib.data.samples import HELD_OUT, sample_crops, sample_pairs
+from kdlib.enhance.photos.rgb import PhotoError, list_photos, open_photo, read_photo, to_tensor
 
 # What the two folders of pairs are called, in lower or upper case: dark photos, and the truth (LOL-v2 says Normal).
 DARK_FOLDER, TRUTH_FOLDERS = "low", ("high", "normal")

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from kdlib.data.datasets import find_pairs, square
-from kdlib.data.images import PhotoError, open_photo
+from kdlib.enhance.photos.rgb import PhotoError, open_photo
 
 # Mean brightness of a photo that can serve as a target, and how much of it may be blown out.
 WELL_EXPOSED, MOST_CLIPPED = (0.25, 0.65), 0.05

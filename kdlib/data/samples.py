@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.data.degrade import Darkening, darken
-from kdlib.data.images import to_tensor
+from kdlib.enhance.photos.rgb import to_tensor
 
 SAMPLES: dict[str, Callable[[], np.ndarray]] = {
     "astronaut": skimage.data.astronaut,

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.data.images import to_array, to_tensor
 from kdlib.data.samples import sample_photos
+from kdlib.enhance.photos.rgb import to_array, to_tensor
 from kdlib.evaluation.classical import Method
 from kdlib.evaluation.metrics import FIDELITY_CAP, capped_psnr
 from kdlib.models import ZeroDCE, apply_curve

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdlib.enhance import Enhancer
 from kdlib.evaluation.classical import clahe_in_lab, gamma_table
 from kdlib.evaluation.timing import SIZES, Run, measure, use_threads
-from kdlib.inference import Enhancer
 from kdlib.models import IAT, MSAFN, IATStudent, ZeroDCE
 from kdlib.weights import load_model
 

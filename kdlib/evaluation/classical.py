@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from kdlib.data.images import to_array, to_tensor
+from kdlib.enhance.photos.rgb import to_array, to_tensor
 
 Method = Callable[[Tensor], Tensor]
 InPlace = Callable[[np.ndarray, np.ndarray], object]

@@ -10,8 +10,8 @@ import cv2
 import torch
 from torch import Tensor, nn
 
-from kdlib.data.images import to_array, to_tensor
-from kdlib.data.scaling import as_stored, resize
+from kdlib.enhance import Enhancer
+from kdlib.enhance.photos.rgb import to_array, to_tensor
 from kdlib.evaluation.behaviour import FixedCurve, daylight_change, fixed_curve_psnr
 from kdlib.evaluation.classical import Method, classical_methods
 from kdlib.evaluation.metrics import (
@@ -24,8 +24,8 @@ from kdlib.evaluation.metrics import (
     quantise,
     ssim,
 )
-from kdlib.inference import Enhancer
 from kdlib.models import count_parameters
+from kdlib.resampling import as_stored, resize
 
 Pairs = Callable[[], Iterable[tuple[str, Tensor, Tensor]]]
 Photos = Callable[[], Iterable[tuple[str, Tensor]]]

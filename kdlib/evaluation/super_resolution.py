@@ -1,7 +1,7 @@
 """Scores of sharpening: sharp photos are shrunk to a quarter and enlarged again; who gets nearest to the truth?
 
 The test is the usual one of super-resolution by 4: on the luminance of BT.601, without 4 pixels along the border. With
-the photos of :func:`kdlib.data.scaling.blur`, and the answers in 8 bits, bicubic scores 28.43 dB on Set5 and 26.09 on
+the photos of :func:`kdlib.resampling.blur`, and the answers in 8 bits, bicubic scores 28.43 dB on Set5 and 26.09 on
 Set14 (papers, whose kernel is MATLAB's, say 28.42 and 26.00), and the published file of LightMSAFN 29.88 and 27.13.
 """
 
@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlib.data.images import list_photos, read_photo, to_tensor
-from kdlib.data.scaling import blur, crop_to_multiple, enlarge
+from kdlib.enhance.photos.rgb import list_photos, read_photo, to_tensor
 from kdlib.evaluation.classical import Method
 from kdlib.evaluation.metrics import FIDELITY_CAP, capped_psnr, psnr, quantise, ssim
 from kdlib.evaluation.timing import measure, use_threads
+from kdlib.resampling import blur, crop_to_multiple, enlarge
 
 BICUBIC = "bicubic"
 _SSIM_WINDOW = 11

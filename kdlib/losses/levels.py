@@ -1,6 +1,6 @@
 """Distillation on several levels: a network that reaches its photo in stages can be taught each of them.
 
-The levels of IAT and its student (:mod:`kdlib.models.stages`): two maps, the local image that they make, a colour
+The levels of IAT and its student (:mod:`kdlib.stages`): two maps, the local image that they make, a colour
 matrix, a gamma, and the final image; beside them the ground truth. Each is a named term of its own.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdlib.losses.distillation import SSIMLoss
 from kdlib.losses.perceptual import PerceptualLoss
-from kdlib.models.stages import Stages
+from kdlib.stages import Stages
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 

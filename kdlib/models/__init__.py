@@ -13,8 +13,8 @@ from kdlib.models.registry import (
     infer_architecture,
     to_published,
 )
-from kdlib.models.stages import Stages
 from kdlib.models.zero_dce import ZeroDCE, apply_curve
+from kdlib.stages import Stages
 
 __all__ = [
     "ARCHITECTURES",

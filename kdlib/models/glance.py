@@ -31,8 +31,9 @@ from kdlib.noise import measure_noise
 
 # Keeps the logarithm finite and the slope at black bounded; half a step of 8 bits.
 BLACK = 0.5 / 255
-# Tolerances start from what suits photos darkened with shot and read noise (kdlib.inference.denoise), in multiples of
-# the noise: luminance, luminance where colour is averaged, colour. Each round leaves less noise, so they narrow.
+# Tolerances start from what suits photos darkened with shot and read noise (kdlib.enhance.kernels.denoise), in
+# multiples of the noise: luminance, luminance where colour is averaged, colour. Each round leaves less noise, so they
+# narrow.
 _TOLERANCES = ((7.0, 18.0, 30.0), (3.5, 12.0, 20.0), (1.75, 8.0, 13.3))
 _DIAGONAL = 0.5
 GAMMA_RANGE = (0.1, 2.0)
@@ -58,7 +59,7 @@ def apply_power_curve(image: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
 class NoiseAwareSmoothing(nn.Module):
     """Three rounds of a 3×3 mean, taps 1, 2 and 4 pixels apart, over neighbours that noise alone could explain.
 
-    The same filter as :mod:`kdlib.inference.denoise`, with learned tolerances, differentiable in them.
+    The same filter as :mod:`kdlib.enhance.kernels.denoise`, with learned tolerances, differentiable in them.
 
     Attributes:
         log_tolerance: 3 rounds × (luminance, luminance where colour is averaged, colour), logarithms of multiples of

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.models.inputs import check_photos
-from kdlib.models.stages import Stages, compose, guard_colour
+from kdlib.stages import Stages, compose, guard_colour
 
 
 class StochasticDepth(nn.Module):
@@ -217,7 +217,7 @@ class IAT(nn.Module):
         global_width: channels of the global branch, a multiple of 4.
         centred: the network sees 2 · photo − 1, and multiplies that. So do the published LOL-v2 weights, not those of
             LOL-v1; the tensors do not tell.
-        guarded: :func:`~kdlib.models.stages.guard_colour`; not as published.
+        guarded: :func:`~kdlib.stages.guard_colour`; not as published.
     """
 
     def __init__(
@@ -264,13 +264,13 @@ class IAT(nn.Module):
         return 2 + 3 * len(self.local_net.mul_blocks)
 
     def local_stage(self, image: Tensor) -> Tensor:
-        """``local`` of :class:`~kdlib.models.stages.Stages` alone, without the global branch."""
+        """``local`` of :class:`~kdlib.stages.Stages` alone, without the global branch."""
         seen = self._seen(image)
         multiply, add = self.local_net(seen)
         return multiply * seen + add
 
     def decide(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """``colour`` and ``gamma`` of :class:`~kdlib.models.stages.Stages`, and ``local`` where those take it to be
+        """``colour`` and ``gamma`` of :class:`~kdlib.stages.Stages`, and ``local`` where those take it to be
         computed anyway; here they do not, and it is None."""
         gamma, colour = self.global_net(self._seen(image))
         return guard_colour(colour) if self.guarded else colour, gamma, None

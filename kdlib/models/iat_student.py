@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kdlib.models.iat import start_at_identity
 from kdlib.models.inputs import check_photos
-from kdlib.models.stages import Stages, compose, guard_colour
+from kdlib.stages import Stages, compose, guard_colour
 
 
 def _norm(width: int, folded: bool) -> nn.Module:
@@ -41,7 +41,7 @@ class ResidualBlock(nn.Module):
 
 
 class IATStudent(nn.Module):
-    """The student: the same :class:`~kdlib.models.stages.Stages` as its teacher's, by convolutions alone.
+    """The student: the same :class:`~kdlib.stages.Stages` as its teacher's, by convolutions alone.
 
     No step asks for a size: convolutions pad with zeros, and features are pooled to 64×64 whatever the photo's size.
 
@@ -54,7 +54,7 @@ class IATStudent(nn.Module):
         blocks: residual blocks in each local branch.
         centred: the network sees 2 · photo − 1, and multiplies that, as the published weights want it; then a multiply
             map of 1 is no identity.
-        guarded: :func:`~kdlib.models.stages.guard_colour`; without, as published, the colour matrix may turn a photo
+        guarded: :func:`~kdlib.stages.guard_colour`; without, as published, the colour matrix may turn a photo
             black.
         most_gamma: gamma is a sigmoid times this. The published 1 can brighten but not darken by gamma, and so cannot
             repeat its teacher, which does both.

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kdlib.files import replacing, write_json
-from kdlib.inference.threads import available_threads
 from kdlib.notebook import nearest
 from kdlib.sweep.queue import Claim, Queue, finished, folder_of
 from kdlib.sweep.settings import Sweep
 from kdlib.sweep.trial import FAILED, METRICS, PARAMETERS
+from kdlib.threads import available_threads
 
 _GLANCE = 0.1  # seconds between two looks at the processes
 _TRIAL = "import sys; from kdlib.sweep.trial import main; sys.exit(main(*sys.argv[1:]))"
@@ -165,7 +165,7 @@ def write_table(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
 def _draw(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
     from filelock import FileLock
 
-    from kdlib.viz_sweep import plot_sweep
+    from kdlib.viz.sweep import plot_sweep
 
     if any(row["state"] == "done" for row in rows):
         with FileLock(sweep.output / ".table.lock"), replacing(sweep.output / "results.png") as partial:

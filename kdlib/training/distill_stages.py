@@ -14,12 +14,12 @@ from torch.utils.data import Dataset, TensorDataset
 from kdlib.data.datasets import load_photos
 from kdlib.data.degrade import darken
 from kdlib.data.pairs import split_scenes
-from kdlib.data.scaling import resize
 from kdlib.evaluation.metrics import capped_psnr
 from kdlib.losses.levels import EARLY_WEIGHTS, LATE_WEIGHTS, TO_TRUTH, LevelLosses, ProgressiveWeights
 from kdlib.models import IAT, IATStudent, create_model
-from kdlib.models.stages import Stages, compose
 from kdlib.noise import measure_noise
+from kdlib.resampling import resize
+from kdlib.stages import Stages, compose
 from kdlib.training.config import LoopConfig
 from kdlib.training.loop import Run, fit
 from kdlib.training.pairs import VALIDATION_DARKENING, load_training_set

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlib.data.images import to_array, write_photo
+from kdlib.enhance.photos.rgb import to_array, write_photo
 
 Preview = Callable[[nn.Module], np.ndarray]
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["kdlib.data"]):
-    from kdlib.data.photo_file import PhotoError, decode_photo, encode_photo
-    from kdlib.data.photo_formats import avif, bmp, jpeg, png, tiff, webp  # noqa: F401 - imported when first used
-
-from kdlib.inference import Enhancer
+with atheris.instrument_imports(include=["kdlib.enhance.photos"]):
+    from kdlib.enhance.photos.photo_file import PhotoError, decode_photo, encode_photo
+from kdlib.enhance import Enhancer
+from kdlib.enhance.photos.formats import webp  # noqa: F401 - imported when first used
 from tests.fuzz.run import run
 from tests.reliability.mutations import MAX_PIXELS
 

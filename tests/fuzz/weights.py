@@ -10,11 +10,10 @@ from typing import Any
 import atheris
 import numpy as np
 
-with atheris.instrument_imports(include=["kdlib.weights", "kdlib.pickled_header", "kdlib.models", "pickletools"]):
-    from kdlib import pickled_header, weights_header  # noqa: F401 - instrumented when first imported
-    from kdlib.weights import load_model
+with atheris.instrument_imports(include=["kdlib.weights", "kdlib.models", "pickletools"]):
+    from kdlib.weights import header, load_model, pickled_header  # noqa: F401 - instrumented when first imported
 
-from kdlib.inference import Enhancer
+from kdlib.enhance import Enhancer
 from tests.fuzz.run import run
 
 FOLDER = Path(tempfile.mkdtemp())

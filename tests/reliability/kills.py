@@ -23,12 +23,12 @@ from kdlib.files import replacing
 from kdlib.models import create_model
 from kdlib.training import Run, distill, pretrain, train_pairs
 from kdlib.training.pretrain import fresh_model
-from kdlib.training.super_resolve import distill_sharpening
+from kdlib.training.super_resolution import distill_sharpening
 
 # Each child is forked from a process that has imported PyTorch and done nothing with it: no threads, no time lost.
 CONTEXT = get_context("forkserver" if os.name == "posix" else "spawn")
 if os.name == "posix":
-    CONTEXT.set_forkserver_preload(["kdlib.training.super_resolve"])
+    CONTEXT.set_forkserver_preload(["kdlib.training.super_resolution"])
 
 LONG_ENOUGH = 120.0  # seconds after which a child that says nothing hangs
 QUICK: dict[str, Any] = {"batch_size": 8, "progress": False, "device": "cpu", "resume": True, "preview_every": 2}

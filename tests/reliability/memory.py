@@ -21,8 +21,8 @@ SHAPES = {"6000×4000": (4000, 6000)}
 _MEASURE = """
 import re, sys
 from pathlib import Path
-from kdlib.inference import Enhancer
-from kdlib.inference.folder import Job, enhance_files
+from kdlib.enhance import Enhancer
+from kdlib.enhance.folders.local import Job, enhance_files
 
 def status(what):
     return 1024 * int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -40,7 +40,7 @@ _ENLARGE = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from kdlib.inference import Enhancer
+from kdlib.enhance import Enhancer
 
 small = np.random.default_rng(0).integers(0, 256, (750, 1000, 3), np.uint8)
 Enhancer(sys.argv[1], device="cpu", threads=int(sys.argv[2]))(small)

@@ -192,7 +192,7 @@ def _warmed_up(folder: Path) -> Any:
     import numba
     import torch
 
-    from kdlib.inference import Enhancer
+    from kdlib.enhance import Enhancer
 
     torch.set_num_threads(1)
     # Networks of a new kind are compiled once, for which the compiler has to be there.
@@ -221,8 +221,8 @@ def _try(kind: str, suffix: str, folder: Path, bright: Any) -> tuple[str, str]:
 
 
 def _photo(source: Path, target: Path, bright: Any) -> tuple[str, str]:
-    from kdlib.data.photo_file import PhotoError, decode_photo
-    from kdlib.inference.folder import Job, enhance_files
+    from kdlib.enhance.folders.local import Job, enhance_files
+    from kdlib.enhance.photos.photo_file import PhotoError, decode_photo
 
     summary = enhance_files([Job(source, target)], lambda _: bright, workers=1, max_pixels=MAX_PIXELS)
     if summary.failed:
@@ -235,7 +235,7 @@ def _photo(source: Path, target: Path, bright: Any) -> tuple[str, str]:
 
 
 def _video(source: Path, target: Path, bright: Any) -> tuple[str, str]:
-    from kdlib.inference.video import enhance_video
+    from kdlib.enhance.video.enhance import enhance_video
 
     try:
         enhance_video(source, target, bright, threads=1)
@@ -247,7 +247,7 @@ def _video(source: Path, target: Path, bright: Any) -> tuple[str, str]:
 def _weights(source: Path, target: Path, bright: Any) -> tuple[str, str]:
     import numpy as np
 
-    from kdlib.inference import Enhancer
+    from kdlib.enhance import Enhancer
     from kdlib.weights import load_model
 
     photo = np.full((16, 24, 3), 40, np.uint8)

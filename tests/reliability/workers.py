@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdlib.inference import Enhancer
-from kdlib.inference.folder import Summary, enhance_files, plan
+from kdlib.enhance import Enhancer
+from kdlib.enhance.folders.cluster import cluster, require_ray
+from kdlib.enhance.folders.local import Summary, enhance_files, plan
 from kdlib.scale import enhance_dataset
-from kdlib.scale.dataset import cluster, require_ray
 
 FORMATS = ("jpg", "png", "webp", "bmp", "tif")
 WORKERS = 2

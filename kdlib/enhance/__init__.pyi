@@ -1,0 +1,3 @@
+from .enhancer import Enhancer
+
+__all__ = ["Enhancer"]

@@ -1,0 +1,121 @@
+"""IAT and its student in PyTorch: the local branch part by part at full resolution, the rest once for the photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlib.enhance.backends.backend import StagesFamily
+from kdlib.enhance.backends.torch_curves import TOP, InTorch, small_copy
+from kdlib.models import IAT, IATStudent
+from kdlib.stages import apply_colour_and_gamma
+
+# Pixels a side: large enough that few are computed twice, small enough that what a network keeps of them stays near the
+# processor. Half as many, or twice, took longer.
+_TILE = 256
+
+
+class Decision(NamedTuple):
+    """What a network has found out about a photo.
+
+    Attributes:
+        colour: matrix, 1×3×3.
+        gamma: 1×1.
+        local: what the local branch made of the photo, 1×3×H×W, if it is known already.
+    """
+
+    colour: Tensor
+    gamma: Tensor
+    local: Tensor | None = None
+
+
+class TorchStages(InTorch, StagesFamily):
+    """IAT and its student, the student without batch norm."""
+
+    def __init__(self, model: IAT | IATStudent, device: torch.device) -> None:
+        super().__init__(model, device)
+        if isinstance(self.model, IATStudent):
+            self.model = self.model.folded()
+        # As photos lie in memory, and as convolutions like it.
+        self.model = self.model.to(memory_format=torch.channels_last)
+
+    def own(self, maps: np.ndarray) -> Decision:
+        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+        values = super().own(maps).view(1, 10)
+        return Decision(values[:, :9].view(1, 3, 3), values[:, 9:])
+
+    def as_array(self, maps: Decision) -> np.ndarray:
+        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+        return torch.cat([maps.colour.flatten(), maps.gamma.flatten()]).view(10, 1, 1).cpu().numpy()
+
+    def estimate(self, photo: Any, limit: int, threads: int) -> Decision:
+        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+        image = self.on_device(photo)
+        height, width, _ = image.shape
+        size = self.copy_size(height, width, limit)
+        with torch.inference_mode(), at_most(threads):
+            if size == (height, width):
+                return Decision(*self.model.decide(_seen(image)))
+            small = small_copy(image, size)[None].contiguous(memory_format=torch.channels_last)
+            colour, gamma, _ = self.model.decide(small)
+            return Decision(colour, gamma)
+
+    def apply(self, photo: Any, maps: Decision, out: Any, *, strength: float, denoise: float, threads: int) -> None:
+        """See :class:`~kdlib.enhance.backends.backend.Engine`; ``denoise`` is 0."""
+        image = self.on_device(photo)
+        with at_most(threads):
+            self.into(out, image, lambda target: self._apply(image, maps, strength, target))
+
+    def _apply(self, image: Tensor, maps: Decision, strength: float, out: Tensor) -> None:
+        height, width, channels = image.shape
+        colours, reach = 3 if channels >= 3 else 1, self.model.reach
+        before = image[:0]
+        for top in range(0, height, _TILE):
+            bottom = min(top + _TILE, height)
+            # A copy of the rows, for out may be the photo; those above have been written to already.
+            rows = torch.cat([before, image[top : bottom + reach]])
+            start = top - len(before)
+            before = rows[max(0, bottom - reach - start) : bottom - start]
+            for left in range(0, width, _TILE):
+                right = min(left + _TILE, width)
+                first = max(0, left - reach)
+                inside = (..., slice(top - start, bottom - start), slice(left - first, right - first))
+                x = _seen(rows[:, first : right + reach])
+                if maps.local is None:
+                    local = self.model.local_stage(x)[inside]
+                else:
+                    local = maps.local[..., top:bottom, left:right]
+                y = apply_colour_and_gamma(local, maps.colour, maps.gamma)
+                if colours == 1:
+                    y = y.mean(1, keepdim=True)
+                y = torch.lerp(x[inside][:, :colours], y, strength).clamp_(0, 1) * TOP[image.dtype]
+                if image.dtype != torch.float32:
+                    y = y.add_(0.5).floor_()
+                out[top:bottom, left:right, :colours] = y[0].permute(1, 2, 0).to(image.dtype)
+            if channels > colours:
+                out[top:bottom, :, colours:] = rows[top - start : bottom - start, :, colours:]
+
+
+def _seen(image: Tensor) -> Tensor:
+    """H×W×C → 1×3×H×W float32 in [0, 1], grey three times."""
+    colours = 3 if image.shape[2] >= 3 else 1
+    return (image[..., :colours].float() / TOP[image.dtype]).permute(2, 0, 1).expand(3, -1, -1)[None]
+
+
+@contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """PyTorch with no more threads than these, for operations started by this thread on the CPU."""
+    before = torch.get_num_threads()
+    if threads >= before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

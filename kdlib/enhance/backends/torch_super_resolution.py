@@ -1,0 +1,182 @@
+"""Enlarging photos with a sharpening network: by bicubic, and then the network at the full size, tile by tile."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlib.enhance.backends.backend import DAMAGED, UpscaleFamily
+from kdlib.enhance.backends.torch_curves import TOP, InTorch
+from kdlib.enhance.backends.torch_stages import at_most
+from kdlib.models import MSAFN
+from kdlib.models.msafn import COARSEST
+from kdlib.resampling import enlarge
+from kdlib.threads import over_rows
+
+# Pixels a side, of the result. Around smaller tiles more is computed twice; larger ones no longer stay near the
+# processor, and took longer.
+_TILE = 192
+# Of the tiles that stand for a large photo: from many places, and still without much of the border, which convolutions
+# take for black.
+_SAMPLE = 128
+# Of tiles that are computed at the same time, in bytes, and how many tensors of all features a tile is about, measured:
+# with a tile for each of 16 threads, 12 megapixels took more than 2 GiB.
+_MEMORY, _TENSORS = 1 << 30, 10
+# Pixels of the small photo on each side that bicubic looks at.
+_TAPS = 2
+
+
+class Decision(NamedTuple):
+    """What a network has found out about a photo.
+
+    Attributes:
+        gates: as :meth:`kdlib.models.MSAFN.gates` gives them, each 1×C×1×1.
+        sharpened: the whole sharpened photo, 1×3×H×W, if it is known already.
+    """
+
+    gates: tuple[Tensor, ...]
+    sharpened: Tensor | None = None
+
+
+class TorchUpscale(InTorch, UpscaleFamily):
+    """MSAFN and LightMSAFN."""
+
+    def __init__(self, model: MSAFN, device: torch.device) -> None:
+        InTorch.__init__(self, model, device)
+        self.model = self.model.to(memory_format=torch.channels_last)
+        UpscaleFamily.__init__(self, model.upscale, tuple(gate.width for gate in model.gate_modules()))
+        # In pixels of the small photo: what a tile may begin at, and how many more a tile needs around it.
+        self._step = COARSEST // math.gcd(COARSEST, self.upscale)
+        self._border = _up(model.reach / self.upscale, self._step)
+        side = (self._most() + 2 * self._border) * self.upscale
+        self._at_once = max(1, _MEMORY // (_TENSORS * side**2 * 2 * model.width * 4))
+
+    def own(self, maps: np.ndarray) -> Decision:
+        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+        return Decision(super().own(maps).view(1, -1, 1, 1).split(self.gate_widths, dim=1))
+
+    def as_array(self, maps: Decision) -> np.ndarray:
+        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+        return torch.cat(maps.gates, dim=1)[0].cpu().numpy()
+
+    def estimate(self, photo: Any, limit: int, threads: int) -> Decision:
+        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+        image = self.on_device(photo)
+        height, width, _ = image.shape
+        tiles = sample(height, width, self.budget(limit), self.upscale)
+        with torch.inference_mode(), at_most(threads):
+            seen = torch.cat([_for_network(self._enlarged(image, *tile)) for tile in tiles])
+            if seen.shape[-2:] == (height * self.upscale, width * self.upscale):
+                return Decision(*self.model.with_own_gates(seen)[::-1])
+            return Decision(self.model.gates(seen, together=True))
+
+    def apply(
+        self, photo: Any, maps: Decision | None, out: Any, *, strength: float, denoise: float, threads: int
+    ) -> None:
+        """See :class:`~kdlib.enhance.backends.backend.Engine`; ``out`` is ``upscale`` times as large, ``denoise`` is 0,
+        and ``maps`` may be None with a strength of 0."""
+        image = self.on_device(photo)
+        target = out if isinstance(out, Tensor) else torch.from_numpy(out)
+        tiles = [(*rows, *columns) for rows in self._parts(image.shape[0]) for columns in self._parts(image.shape[1])]
+        # Threads get tiles of their own: within one they would wait for each other after every layer.
+        together = min(threads, len(tiles), self._at_once) if self.device.type == "cpu" else 1
+
+        def work(first: int, last: int) -> None:
+            with torch.inference_mode(), at_most(threads // together):
+                for top, bottom, left, right in tiles[first:last]:
+                    y = self._part(image, maps, strength, (top, bottom, left, right)) * TOP[image.dtype]
+                    if image.dtype != torch.float32:
+                        y = y.add_(0.5).floor_()
+                    target[self._at(top, bottom), self._at(left, right)] = y[0].permute(1, 2, 0).to(image.dtype)
+
+        # Here too, for what the last one restores is what PyTorch gives to threads that are new.
+        with at_most(threads // together):
+            over_rows(work, len(tiles), together)
+
+    def _part(self, image: Tensor, maps: Decision | None, strength: float, part: tuple[int, int, int, int]) -> Tensor:
+        """One part of the result, 1×C×h×w in [0, 1]."""
+        top, bottom, left, right = part
+        known = maps is None or not strength or maps.sharpened is not None
+        around = 0 if known else self._border
+        above, before = max(0, top - around), max(0, left - around)
+        x = self._enlarged(
+            image, above, min(bottom + around, image.shape[0]), before, min(right + around, image.shape[1])
+        )
+        inside = (..., self._at(top - above, bottom - above), self._at(left - before, right - before))
+        y = x[inside]
+        if maps is None or not strength:
+            return y
+        if maps.sharpened is not None:
+            sharpened = maps.sharpened[..., self._at(top, bottom), self._at(left, right)]
+        else:
+            sharpened = self.model(_for_network(x), maps.gates)[0][inside]
+        if not sharpened.isfinite().all():
+            raise ValueError(DAMAGED)
+        colours = _colours(y)
+        if colours == 1:
+            sharpened = sharpened.mean(1, keepdim=True)
+        blended = torch.lerp(y[:, :colours], sharpened, strength).clamp_(0, 1)
+        return torch.cat([blended, y[:, colours:]], dim=1)
+
+    def _parts(self, side: int) -> list[tuple[int, int]]:
+        """A side of the small photo cut into pieces of about the same size, none larger than a tile."""
+        piece = _up(side / math.ceil(side / self._most()), self._step)
+        return [(first, min(first + piece, side)) for first in range(0, side, piece)]
+
+    def _most(self) -> int:
+        """The side of the largest tile, in pixels of the small photo, without what is around it."""
+        return max(self._step, _TILE // self.upscale // self._step * self._step)
+
+    def _at(self, first: int, last: int) -> slice:
+        return slice(first * self.upscale, last * self.upscale)
+
+    def _enlarged(self, image: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """That part of a small photo (H×W×C), enlarged as it is within the whole: 1×C×h×w float32 in [0, 1]."""
+        above, before = max(0, top - _TAPS), max(0, left - _TAPS)
+        part = image[above : bottom + _TAPS, before : right + _TAPS].float() / TOP[image.dtype]
+        large = enlarge(part.permute(2, 0, 1)[None], self.upscale)
+        return large[..., self._at(top - above, bottom - above), self._at(left - before, right - before)].clamp(0, 1)
+
+
+def sample(height: int, width: int, pixels: int, upscale: int) -> list[tuple[int, int, int, int]]:
+    """Which parts of a photo stand for the whole where the network weighs its channels.
+
+    Args:
+        height, width: of the small photo.
+        pixels: of the enlarged photo, that the network may see.
+        upscale: by how much it is enlarged.
+
+    Returns:
+        (top, bottom, left, right) in the small photo: all of it if it is small enough; else tiles of one size, in rows
+        and columns with even gaps.
+    """
+    pixels = max(pixels // upscale**2, 1)
+    if height * width <= pixels:
+        return [(0, height, 0, width)]
+    side = max(1, min(_SAMPLE // upscale, math.isqrt(pixels)))
+    tall, wide = min(side, height), min(side, width)
+    count = max(1, pixels // (tall * wide))
+    rows = min(max(1, round(math.sqrt(count * height / width))), height // tall, count)
+    columns = min(count // rows, width // wide)
+    rows = min(count // columns, height // tall)
+    tops = [int((i + 0.5) * height / rows - tall / 2) for i in range(rows)]
+    lefts = [int((i + 0.5) * width / columns - wide / 2) for i in range(columns)]
+    return [(top, top + tall, left, left + wide) for top in tops for left in lefts]
+
+
+def _for_network(enlarged: Tensor) -> Tensor:
+    """1×C×H×W → 1×3×H×W as convolutions like it, grey three times."""
+    return enlarged[:, : _colours(enlarged)].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def _colours(image: Tensor) -> int:
+    return 3 if image.shape[1] >= 3 else 1
+
+
+def _up(number: float, step: int) -> int:
+    """The next multiple of ``step``, at least one."""
+    return max(1, math.ceil(number / step)) * step

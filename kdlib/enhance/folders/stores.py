@@ -1,0 +1,225 @@
+"""Photos in any store that fsspec knows, local disks included: which there are, where their results go, and carrying
+them to a worker and back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+
+from kdlib.enhance.folders.local import expand, renamed
+from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
+from kdlib.files import partial_name
+
+# They show an object under its name only when all of it has arrived; elsewhere it is renamed when it is whole.
+_PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or folder in a store."""
+
+    store: AbstractFileSystem
+    path: str
+
+    def __str__(self) -> str:
+        return self.path if isinstance(self.store, LocalFileSystem) else str(self.store.unstrip_protocol(self.path))
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.store, f"{self.path.rstrip('/')}/{name}" if self.path else name)
+
+    def is_in(self, folder: Place) -> bool:
+        """Whether it is that folder, or lies in it."""
+        root = folder.path.rstrip("/")
+        return self.store == folder.store and (not root or f"{self.path}/".startswith(f"{root}/"))
+
+
+@dataclass(frozen=True)
+class Input:
+    """A photo, or a folder of photos, and where the results go: a file, or a folder in which they are mirrored."""
+
+    source: Place
+    target: Place
+    folder: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """One photo to enhance; ``kept`` if an earlier run has done it."""
+
+    source: Place
+    target: Place
+    kept: bool
+
+
+def place(url: str | Path) -> Place:
+    """A path, or an address such as ``s3://bucket/folder``; nothing is looked up.
+
+    Raises:
+        ValueError, ImportError: no such kind of store, or the package that reaches it is missing.
+    """
+    store, path = url_to_fs(str(url))
+    if isinstance(store, LocalFileSystem):
+        there = Path(path)  # a link to a photo keeps its name
+        path = (there.resolve() if there.is_dir() else there.parent.resolve() / there.name).as_posix()
+    return Place(store, path)
+
+
+def plan_inputs(inputs: Sequence[str | Path], output: Place, suffix: str) -> list[Input]:
+    """Choose targets for the inputs as :func:`kdlib.enhance.folders.local.plan` does, without listing any folder.
+
+    Raises:
+        FileNotFoundError: an input does not exist.
+        ValueError: two inputs for one target, or a target that is an input.
+    """
+    places = [found for pattern in inputs for found in _expand(pattern)]
+    folders = [found for found, folder in places if folder]
+    chosen: dict[Place, Input] = {}
+    for source, folder in places:
+        name = PurePosixPath(source.path).name
+        if not folder:
+            target = output / renamed(PurePosixPath(name), suffix).name
+        else:
+            target = output / name if len(folders) > 1 else output
+        if target == source and not (folder and suffix):
+            raise ValueError(f"{source} would be overwritten by its result; choose another --output or a --suffix")
+        beside = folders[0] / name if not folder and len(folders) == 1 else None
+        if target in chosen or (beside is not None and beside.store.exists(beside.path)):
+            other = chosen[target].source if target in chosen else beside
+            raise ValueError(f"{other} and {source} would both be written to {target}; run them apart")
+        chosen[target] = Input(source, target, folder)
+    return list(chosen.values())
+
+
+def _expand(pattern: str | Path) -> list[tuple[Place, bool]]:
+    found = place(pattern)
+    if isinstance(found.store, LocalFileSystem):
+        files = expand(found.path if "://" in str(pattern) else pattern)
+        return [(place(path), path.is_dir()) for path in files]
+    if found.store.exists(found.path):
+        return [(found, found.store.isdir(found.path))]
+    matches = found.store.glob(found.path, detail=True) if set("*?[") & set(found.path) else {}
+    shown = [path for path, info in sorted(matches.items()) if info["type"] == "file" and "/." not in f"/{path}"]
+    if not shown:
+        raise FileNotFoundError(f"{pattern}: no such file or folder")
+    return [(Place(found.store, path), False) for path in shown]
+
+
+def tasks_of(inputs: Sequence[Input], output: Place, *, recursive: bool, suffix: str, resume: bool) -> Iterator[Task]:
+    """The photos of the inputs, one folder at a time: told by their extension, hidden ones left out, and those that lie
+    in the output. What has been done is seen by listing the output's folders, not by asking for each file.
+
+    The order depends on nothing but what is there: Ray may run this again and needs the same parts of it.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    for given in inputs:
+        given.source.store.invalidate_cache()
+        if not given.folder:
+            yield Task(given.source, given.target, resume and given.target.store.exists(given.target.path))
+            continue
+        store = given.source.store
+        waiting = [(given.source.path, given.target)]
+        while waiting:
+            folder, target = waiting.pop()
+            found = {info["name"].rstrip("/").rpartition("/")[2]: info for info in store.ls(folder, detail=True)}
+            photos = {name for name, info in found.items() if _is_photo(store, name, info)}
+            there = _names_in(target) if resume and photos else set()
+            for name in sorted(photos):
+                if given.target == given.source and _is_result(name, suffix, photos):
+                    continue
+                result = renamed(PurePosixPath(name), suffix).name
+                yield Task(Place(store, found[name]["name"]), target / result, result in there)
+            for name in sorted(found, reverse=True) if recursive else ():
+                below = Place(store, found[name]["name"].rstrip("/"))
+                is_folder = found[name]["type"] == "directory" and below.path != folder.rstrip("/")
+                nested = given.target != given.source and below.is_in(output)
+                if is_folder and not (nested or name.startswith(".")):  # a link is none: it may lead back
+                    waiting.append((below.path, target / name))
+
+
+def _is_photo(store: AbstractFileSystem, name: str, info: dict[str, Any]) -> bool:
+    if name.startswith(".") or PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES:
+        return False
+    return info["type"] == "file" or (bool(info.get("islink")) and store.isfile(info["name"]))
+
+
+def _is_result(name: str, suffix: str, photos: set[str]) -> bool:
+    """Whether it was made of one of the photos beside it."""
+    path = PurePosixPath(name)
+    return path.stem.endswith(suffix) and path.with_name(path.stem.removesuffix(suffix) + path.suffix).name in photos
+
+
+def _names_in(folder: Place) -> set[str]:
+    try:
+        return {path.rpartition("/")[2] for path in folder.store.ls(folder.path, detail=False)}
+    except FileNotFoundError:
+        return set()
+
+
+def is_empty(folder: Place) -> bool:
+    """Whether nothing is there, be it that there is no such folder."""
+    return not _names_in(folder)
+
+
+@contextmanager
+def as_file(source: Place) -> Iterator[Path]:
+    """A photo as a file on this machine: itself, or a copy for as long as it is needed."""
+    if isinstance(source.store, LocalFileSystem):
+        yield Path(source.path)
+        return
+    with tempfile.TemporaryDirectory(prefix="kdlib-") as folder:
+        path = Path(folder, PurePosixPath(source.path).name)
+        with _reported("fetched"):
+            source.store.get_file(source.path, str(path))
+        yield path
+
+
+@contextmanager
+def published(target: Place) -> Iterator[Path]:
+    """A file to write on this machine, which then stands in the store, whole; nowhere, if the block fails."""
+    if isinstance(target.store, LocalFileSystem):
+        yield Path(target.path)  # encode_photo replaces at once
+        return
+    name = PurePosixPath(target.path).name
+    with tempfile.TemporaryDirectory(prefix="kdlib-") as folder:
+        path = Path(folder, name)
+        yield path
+        with _reported("stored"):
+            _put(path, target)
+
+
+def _put(path: Path, target: Place) -> None:
+    store, parent = target.store, target.path.rpartition("/")[0]
+    protocols = {store.protocol} if isinstance(store.protocol, str) else set(store.protocol)
+    if parent:
+        store.makedirs(parent, exist_ok=True)
+    if protocols & _PUT_WHOLE:
+        store.put_file(str(path), target.path)
+    else:
+        partial = partial_place(target)
+        store.put_file(str(path), partial.path)
+        store.mv(partial.path, target.path)
+
+
+@contextmanager
+def _reported(done: str) -> Iterator[None]:
+    """Stores raise errors of their own kinds; a photo that one of them refuses has failed like any other."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"cannot be {done} ({type(error).__name__}: {error})") from error
+
+
+def partial_place(target: Place) -> Place:
+    """Under which a result stands until it is whole."""
+    path = PurePosixPath(target.path)
+    return Place(target.store, path.with_name(partial_name(path.name)).as_posix())

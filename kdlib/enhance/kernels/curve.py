@@ -1,0 +1,131 @@
+"""The light-enhancement curve in one pass over the photo, compiled for the CPU.
+
+Written as a network's layers, the curve reads and writes the whole photo in float32 eight times, after once more for
+the curve map at full size. Here each sample is read once, as it is stored, goes through all iterations in a register,
+and is written once. The curve map stays small: each row of it is stretched to the photo's width when the photo's rows
+reach it, and rows in between are a weighted mean of two such rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from kdlib.enhance.kernels.compiled import compiled
+from kdlib.threads import over_rows
+
+# Compute type: float32 settles 8 bits (all but about one sample in 10,000 equal the float64 result); 16 bits need more.
+_COMPUTE: dict[str, tuple[type, float]] = {
+    "uint8": (np.float32, 255.0),
+    "uint16": (np.float64, 65535.0),
+    "float32": (np.float32, 1.0),
+}
+
+
+@compiled
+def _stretch(maps: Any, row: int, channels: int, colours: int, out: Any) -> None:
+    """Write row ``row`` of the maps (M, colours, h, w) to out (M, W·channels), bilinearly, with aligned corners.
+
+    Channels after the colours (alpha) keep 0, with which the curve changes nothing.
+    """
+    w = maps.shape[3]
+    width = out.shape[1] // channels
+    step = (w - 1) / (width - 1) if width > 1 else 0.0
+    for m in range(maps.shape[0]):
+        for c in range(colours):
+            line = maps[m, c, row]
+            first = 0
+            for k in range(max(w - 1, 1)):
+                left = line[k]
+                slope = line[min(k + 1, w - 1)] - left
+                # Columns from map column k up to map column k + 1.
+                last = width if k >= w - 2 or width == 1 else min(width, int(np.ceil((k + 1) / step)))
+                for x in range(first, last):
+                    out[m, x * channels + c] = left + out.dtype.type(x * step - k) * slope
+                first = last
+
+
+@cache
+def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> Callable[..., None]:
+    """Compile the fused pass for a number of iterations: a constant, so that the loop over them unrolls and the loop
+    over samples becomes vector instructions."""
+    half = compute(0.5 if whole else 0.0)
+    zero, one = compute(0), compute(1)
+
+    @compiled
+    def rows(
+        source: Any,
+        target: Any,
+        maps: Any,
+        upper: Any,
+        lower: Any,
+        channels: int,
+        colours: int,
+        first: int,
+        last: int,
+        top: float,
+    ) -> None:
+        height, samples = source.shape
+        h = maps.shape[2]
+        step = (h - 1) / (height - 1) if height > 1 else 0.0
+        scale, unit = compute(top), compute(1 / top)
+        reached = -2
+        for y in range(first, last):
+            above = max(0, min(int(y * step), h - 2))
+            if above != reached:
+                if above == reached + 1:
+                    upper[:] = lower
+                else:
+                    _stretch(maps, above, channels, colours, upper)
+                _stretch(maps, min(above + 1, h - 1), channels, colours, lower)
+                reached = above
+            weight = compute(y * step - above)
+            for i in range(samples):
+                x = compute(source[y, i]) * unit
+                r = upper[0, i] + weight * (lower[0, i] - upper[0, i])
+                for n in range(iterations):
+                    if not shared and n > 0:
+                        r = upper[n, i] + weight * (lower[n, i] - upper[n, i])
+                    x = x + r * (x * x - x)
+                if whole:
+                    target[y, i] = x * scale + half
+                else:
+                    target[y, i] = min(max(x, zero), one)
+
+    return rows
+
+
+def apply_curve_map(
+    photo: np.ndarray, maps: np.ndarray, iterations: int, *, out: np.ndarray | None = None, threads: int = 1
+) -> np.ndarray:
+    """Enhance a photo with a curve map of any size: bilinear map (aligned corners), iterations, rounding.
+
+    Args:
+        photo: H×W×C, C-contiguous; 1 or 3 colours, then possibly alpha, which is kept; uint8, uint16, or float32 in
+            [0, 1].
+        maps: K×h×w float, values in [-1, 1]; K is the number of colours, or iterations times as many.
+        iterations: how often the curve is applied.
+        out: array like ``photo`` to write to, ``photo`` itself included; made when absent.
+        threads: how many parts to work on at once.
+
+    Returns:
+        ``out``. A uint8 or uint16 result is at most one level from the float64 result and nearly always equal to it.
+    """
+    height, width, channels = photo.shape
+    colours = 3 if channels >= 3 else 1
+    maps = maps.reshape(-1, colours, *maps.shape[1:])
+    out = np.empty_like(photo) if out is None else out
+    compute, top = _COMPUTE[photo.dtype.name]
+    kernel = _curve_kernel(iterations, len(maps) == 1, compute, photo.dtype.kind == "u")
+    maps = np.ascontiguousarray(maps, dtype=compute)
+    source, target = photo.reshape(height, -1), out.reshape(height, -1)
+
+    def work(first: int, last: int) -> None:
+        lines = np.zeros((2, len(maps), width * channels), dtype=compute)
+        kernel(source, target, maps, lines[0], lines[1], channels, colours, first, last, top)
+
+    over_rows(work, height, threads)
+    return out

@@ -1,0 +1,134 @@
+"""GlanceNet for the CPU without PyTorch: the network on the thumbnail in NumPy, smoothing and power curve compiled.
+
+Same results as :class:`kdlib.models.glance.GlanceNet`, the reference, which says why it is made like this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kdlib.enhance.backends.backend import GAMMA_LIMITS
+from kdlib.enhance.kernels.denoise import filter_photo
+from kdlib.noise import measure_noise
+from kdlib.weights.header import require_shapes
+
+
+class GlanceNetwork:
+    """The network in plain arrays.
+
+    Args:
+        state: the model's tensors.
+        architecture: its ``width``, ``hidden`` and ``side``.
+
+    Attributes:
+        side: the thumbnail has at most this many pixels a side.
+        limits: 3×3, of the smoothing's rounds, as :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` takes them.
+
+    Raises:
+        ValueError: tensors and architecture do not fit.
+    """
+
+    def __init__(self, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> None:
+        require_shapes({name: tensor.shape for name, tensor in state.items()}, self.shapes(architecture))
+        self.side: int = architecture["side"]
+        self._tensors = {key: np.array(tensor, dtype=np.float32, order="C") for key, tensor in state.items()}
+        self.limits: np.ndarray = np.exp(-2 * self._tensors["smoothing.log_tolerance"])
+
+    @staticmethod
+    def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors of an architecture.
+
+        Raises:
+            ValueError: a value out of range.
+        """
+        for name in ("width", "hidden", "side"):
+            if type(architecture[name]) is not int or architecture[name] < 1:
+                raise ValueError(f"{name} is a whole number from 1 up, not {architecture[name]!r}")
+        width, hidden = architecture["width"], architecture["hidden"]
+        return {
+            "conv.weight": (width, 3, 3, 3),
+            "conv.bias": (width,),
+            "depth_conv.weight": (width, 1, 3, 3),
+            "depth_conv.bias": (width,),
+            "point_conv.weight": (width, width, 1, 1),
+            "point_conv.bias": (width,),
+            "decide.weight": (hidden, 2 * width),
+            "decide.bias": (hidden,),
+            "globals.weight": (7, hidden),
+            "globals.bias": (7,),
+            "local.weight": (2, width, 1, 1),
+            "local.bias": (2,),
+            "smoothing.log_tolerance": (3, 3),
+        }
+
+    def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
+        """The maps, 7×h×w float32, of a thumbnail, 3×h×w in [0, 1]: gain (3), gamma − 1 (3) and tolerance (1), as
+        :meth:`kdlib.models.glance.GlanceNet.estimate_curve`."""
+        t = self._tensors
+        _, height, width = thumbnail.shape
+        # Of each position, the 3×3 neighbours: channels × (h·w) × 9.
+        seen = _neighbours(np.log(thumbnail + np.float32(1 / 255)) / 3 + 1)
+        weights = t["conv.weight"].reshape(-1, 3, 1, 9)
+        features = np.stack([(seen * own).sum((0, 2)) for own in weights]) + t["conv.bias"][:, None]
+        features = np.maximum(features, 0).reshape(-1, height, width)
+        features = (_neighbours(features) * t["depth_conv.weight"].reshape(-1, 1, 9)).sum(2)
+        features = _mix(t["point_conv.weight"], features + t["depth_conv.bias"][:, None], t["point_conv.bias"])
+        features = np.maximum(features, 0)
+        pooled = np.concatenate([features.mean(1), np.sqrt(features.var(1) + np.float32(1e-4))])
+        hidden = np.tanh((t["decide.weight"] * pooled).sum(1) + t["decide.bias"])
+        decision = ((t["globals.weight"] * hidden).sum(1) + t["globals.bias"])[:, None]
+        curve = decision[:6] + np.repeat(_mix(t["local.weight"], features, t["local.bias"]), 3, axis=0)
+        gamma = np.clip(curve[3:], *GAMMA_LIMITS)
+        tolerance = np.broadcast_to(np.exp(decision[6:].clip(-6, 2)), (1, height * width))
+        return np.concatenate([curve[:3], gamma, tolerance]).astype(np.float32).reshape(7, height, width)
+
+
+def _neighbours(planes: np.ndarray) -> np.ndarray:
+    """C×h×w → C×(h·w)×9: each position's 3×3 surroundings, zeros beyond the border."""
+    padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
+    return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2)).reshape(len(planes), -1, 9)
+
+
+def _mix(weight: np.ndarray, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """A 1×1 convolution; as sums in NumPy, since a library for matrices may bring threads of its own."""
+    return (weight.reshape(*weight.shape[:2], 1) * features).sum(1) + bias[:, None]
+
+
+def apply_power_curve(
+    photo: np.ndarray,
+    gain: np.ndarray,
+    gamma: np.ndarray,
+    tolerance: np.ndarray,
+    limits: np.ndarray,
+    *,
+    out: np.ndarray,
+    threads: int = 1,
+) -> None:
+    """Smooth a photo within the noise measured in it, then apply the power curve, in one pass, into ``out``.
+
+    Args:
+        photo: H×W×C, C-contiguous, uint8, uint16, or float32 in [0, 1].
+        gain, gamma: logarithm of the gain, and gamma − 1; colours×h×w, any h×w.
+        tolerance: how many times the noise is to be smoothed, h×w; where it is 0 all over, nothing is.
+        limits: of the rounds of smoothing.
+        out: array like ``photo``, ``photo`` itself included.
+        threads: how many parts to work on at once. The result does not depend on it.
+    """
+    smooths = bool(tolerance.any())
+    if not (smooths or gain.any() or gamma.any()):
+        out[...] = photo
+        return
+    # Nearly always the same all over, and then not to be stretched.
+    tolerance = tolerance[:1, :1] if np.ptp(tolerance) == 0 else tolerance
+    filter_photo(
+        photo,
+        out,
+        tolerance * measure_noise(photo) if smooths else tolerance,
+        limits if smooths else limits[:0],
+        curve=np.stack([gain / math.log(2), 1 + gamma]),
+        threads=threads,
+    )

@@ -1,0 +1,219 @@
+"""JPEG: all of the header is kept byte for byte, and the quantisation and sampling are the source's."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import JpegImagePlugin
+
+from kdlib.enhance.photos.formats.exif import with_size, without_thumbnail
+from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, image_of, pixels_of, plain
+from kdlib.enhance.photos.paths import PhotoError
+
+_SOI, _SOS, _DHT, _COM = 0xD8, 0xDA, 0xC4, 0xFE
+_APP0, _APP1, _APP2, _APP11, _APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xEE
+_EXIF, _ICC, _JFIF, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe"
+
+# Segments that describe these very pixels or further pictures behind them, neither of which the result has: the index
+# of a multi-picture file, gain maps, thumbnails of JFIF, and boxes with residuals or signatures.
+_DROPPED = ((_APP2, b"MPF\0"), (_APP2, b"urn:iso:std:iso:ts:21496:-1\0"), (_APP0, b"JFXX\0"), (_APP11, b"JP"))
+
+# Luma samples per chroma sample, across and down, to Pillow's number. Others are written at full chroma resolution.
+_SAMPLINGS = {(1.0, 1.0): 0, (2.0, 1.0): 1, (2.0, 2.0): 2}
+
+
+class Segment(NamedTuple):
+    """A segment of the header: its marker's second byte, and its bytes without marker and length."""
+
+    marker: int
+    payload: bytes
+
+    def tobytes(self) -> bytes:
+        return struct.pack(">BBH", 0xFF, self.marker, len(self.payload) + 2) + self.payload
+
+
+@dataclass(frozen=True)
+class JpegContainer:
+    """What a JPEG file holds besides its pixels.
+
+    Attributes:
+        segments: application data and comments as in the file: EXIF, ICC profile, XMP, IPTC, resolution …
+        tables: one quantisation table for each component, 64 numbers; less if the last ones are the same.
+        sampling: of the chroma, as Pillow numbers it: 0 for 4:4:4, 1 for 4:2:2, 2 for 4:2:0.
+        progressive: several scans from coarse to fine.
+        optimised: Huffman tables made for the photo.
+        rgb: the components are red, green and blue instead of luma and chroma.
+    """
+
+    segments: tuple[Segment, ...]
+    tables: tuple[tuple[int, ...], ...]
+    sampling: int
+    progressive: bool
+    optimised: bool
+    rgb: bool
+
+
+def decode(path: Path, check_size: CheckSize) -> Decoded:
+    """Decode the first picture of a JPEG or MPO file."""
+    data = path.read_bytes()
+    segments: list[Segment] = []
+    bare = [data[:2]]
+    huffman_bytes = 0
+    end = 2
+    for marker, start, end in _segments(data):
+        if marker == _SOS:
+            end = start
+            break
+        segment = Segment(marker, data[start + 4 : end])
+        if _is_metadata(marker):
+            segments.append(segment)
+        if not _is_metadata(marker) or segment.payload.startswith((_ADOBE, _JFIF)):
+            bare.append(data[start:end])
+        if marker == _DHT:
+            huffman_bytes += len(segment.payload)
+    # Pillow gets what the pixels depend on and nothing else: damaged EXIF data is no reason to refuse a photo.
+    bare.append(data[end:])
+    del data
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(b"".join(bare)))
+    del bare
+    check_size(*image.size)
+    image.load()
+    icc = _icc(segments)
+    converted, new_icc, notes = plain(image, icc)
+    container = JpegContainer(
+        segments=tuple(kept for segment in segments if (kept := _kept(segment)) is not None),
+        tables=_tables(image),
+        sampling=0 if _is_rgb(image) else _sampling(image),  # of green and blue nothing can be left out in writing
+        progressive=bool(image.info.get("progressive")),
+        # The tables of the standard, for one and for three components, have a known size.
+        optimised=huffman_bytes not in (208, 416),
+        rgb=_is_rgb(image),
+    )
+    if image.mode == "CMYK":
+        container = replace(container, segments=_with_colours(container.segments, new_icc))
+    if any(segment.payload.startswith(b"MPF\0") for segment in segments):
+        notes += ("further pictures in the file (a preview, a depth or gain map) are left out",)
+    elif any(b"MotionPhoto" in segment.payload or b"MicroVideo" in segment.payload for segment in segments):
+        notes += ("the short video behind the photo is left out",)
+    del image
+    return Decoded(pixels_of(converted), container, notes)
+
+
+def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
+    """The container for a photo of another size, which its EXIF data then tell."""
+    segments = tuple(
+        Segment(marker, with_size(payload, width, height))
+        if marker == _APP1 and payload.startswith(_EXIF)
+        else Segment(marker, payload)
+        for marker, payload in container.segments
+    )
+    return replace(container, segments=segments)
+
+
+def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:
+    """Write a JPEG file."""
+    image = image_of(pixels, "JPEG", (1, 3))
+    how = {"qtables": [list(table) for table in container.tables]} if container.tables else {"quality": 95}
+    # Into a file rather than into memory: then Pillow lets other threads run.
+    image.save(
+        file,
+        "JPEG",
+        subsampling=container.sampling,
+        progressive=container.progressive,
+        optimize=container.optimised,
+        keep_rgb=container.rgb,
+        **how,
+    )
+    encoded = file.read_bytes()
+    # The encoder's own header gives way to the source's.
+    first = next(start for marker, start, _ in _segments(encoded) if not _is_metadata(marker))
+    with file.open("wb") as stream:
+        stream.write(encoded[:2])
+        stream.writelines(segment.tobytes() for segment in container.segments)
+        stream.write(memoryview(encoded)[first:])
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Markers of the header with the position of their first byte and of the byte behind them."""
+    position = 2
+    while True:
+        start = data.find(b"\xff", position)
+        position = start + 1
+        while start >= 0 and data[position : position + 1] == b"\xff":  # fill bytes
+            start, position = position, position + 1
+        if start < 0 or position + 3 > len(data):
+            raise PhotoError("the file is truncated, it ends within its header")
+        marker = data[position]
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= _SOI:  # these stand alone
+            position += 1
+            continue
+        end = position + 1 + struct.unpack_from(">H", data, position + 1)[0]
+        if end > len(data):
+            raise PhotoError("the file is truncated, it ends within its header")
+        yield marker, start, end
+        position = end
+
+
+def _is_metadata(marker: int) -> bool:
+    return 0xE0 <= marker <= 0xEF or marker == _COM
+
+
+def _kept(segment: Segment) -> Segment | None:
+    marker, payload = segment
+    if any(marker == dropped and payload.startswith(prefix) for dropped, prefix in _DROPPED):
+        return None
+    if marker == _APP1 and payload.startswith(_EXIF):
+        return Segment(marker, without_thumbnail(payload))
+    if marker == _APP0 and payload.startswith(_JFIF) and len(payload) > 14:
+        return Segment(marker, payload[:12] + bytes(2))  # without its thumbnail
+    return segment
+
+
+def _icc(segments: list[Segment]) -> bytes | None:
+    """The ICC profile, which may be spread over several numbered segments."""
+    parts = sorted(s.payload[12:] for s in segments if s.marker == _APP2 and s.payload.startswith(_ICC))
+    return b"".join(part[2:] for part in parts) or None
+
+
+def _with_colours(segments: tuple[Segment, ...], icc: bytes | None) -> tuple[Segment, ...]:
+    """Segments for pixels that have become RGB: another profile, and no mark of CMYK."""
+    kept = tuple(
+        segment
+        for segment in segments
+        if not (segment.marker == _APP2 and segment.payload.startswith(_ICC))
+        and not (segment.marker == _APP14 and segment.payload.startswith(_ADOBE))
+    )
+    return kept if icc is None else (*kept, Segment(_APP2, _ICC + b"\1\1" + icc))
+
+
+def _tables(image: JpegImagePlugin.JpegImageFile) -> tuple[tuple[int, ...], ...]:
+    try:
+        tables = [tuple(image.quantization[table]) for *_, table in image.layer[:3]]
+    except KeyError:  # a table that comes between two scans
+        return ()
+    # Pillow gives the last table to all further components, and writes each one that it is given.
+    while len(tables) > 1 and tables[-1] == tables[-2]:
+        tables.pop()
+    return tuple(tables)
+
+
+def _sampling(image: JpegImagePlugin.JpegImageFile) -> int:
+    if image.layers != 3:
+        return 0
+    (_, across, down, _), *chroma = image.layer
+    ratios = {(across / horizontal, down / vertical) for _, horizontal, vertical, _ in chroma}
+    return _SAMPLINGS.get(ratios.pop(), 0) if len(ratios) == 1 else 0
+
+
+def _is_rgb(image: JpegImagePlugin.JpegImageFile) -> bool:
+    if image.layers != 3 or "jfif" in image.info:
+        return False
+    if "adobe_transform" in image.info:
+        return image.info["adobe_transform"] == 0
+    return bytes(component for component, *_ in image.layer) == b"RGB"

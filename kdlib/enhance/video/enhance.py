@@ -1,0 +1,246 @@
+"""Brightening videos: sound, times, colours and everything else stay as they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import av
+import numpy as np
+
+from kdlib.enhance.video.files import VideoError, format_of
+from kdlib.enhance.video.pipeline import Timed, ahead
+from kdlib.enhance.video.read import Damage, Picture, VideoSource, bits_of
+from kdlib.enhance.video.smoothing import Enhances, MapSmoother, brightness, check_same_size, flicker, sample
+from kdlib.enhance.video.write import VideoOutput
+from kdlib.files import replacing
+
+_AHEAD = 3  # pictures that wait between two stages: enough to even out, few enough for 4K in 16 bits
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """How the mean brightness changes from frame to frame, by :func:`kdlib.enhance.video.smoothing.flicker`; scene cuts
+    do not count.
+
+    Attributes:
+        source: of the source.
+        unsmoothed: of the output as it would be without smoothing the curve maps.
+        output: of the output.
+        gain_unsmoothed, gain: the same two of the ratio of the output's brightness to the source's: what enhancing
+            adds to the changes in the scene itself.
+    """
+
+    source: float
+    unsmoothed: float
+    output: float
+    gain_unsmoothed: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What became of a video.
+
+    Attributes:
+        out: the file that was written.
+        frames: pictures in it, those repeated in place of lost ones included.
+        width, height: of its pictures.
+        seconds: time from the first picture to the last one's.
+        decode_ms, enhance_ms, encode_ms: milliseconds a frame in each of the three stages, which run side by side.
+            Reading and converting to RGB count as decoding, converting back and writing as encoding.
+        elapsed: seconds for all of it.
+        scenes: how many were told apart.
+        steadiness: of the brightness.
+        damages: frames that were damaged in the source.
+        notes: what could not be kept as it was.
+    """
+
+    out: Path
+    frames: int
+    width: int
+    height: int
+    seconds: float
+    decode_ms: float
+    enhance_ms: float
+    encode_ms: float
+    elapsed: float
+    scenes: int
+    steadiness: Steadiness
+    damages: tuple[Damage, ...]
+    notes: tuple[str, ...]
+
+
+def enhance_video(
+    source: str | Path,
+    out: str | Path,
+    enhancer: Enhances | None = None,
+    *,
+    smoothing: float = 0.25,
+    side_by_side: bool = False,
+    codec: str | None = None,
+    crf: float | None = None,
+    pixel_format: str | None = None,
+    options: Mapping[str, str] | None = None,
+    threads: int = 0,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> VideoReport:
+    """Brighten a video.
+
+    Frame times, frame count, sound (copied, not encoded anew), rotation, colour tags, metadata, chapters and, where
+    the format takes them, subtitles stay as they are. Damaged frames are bridged and reported. ``out`` appears when it
+    is complete.
+
+    Args:
+        source: the video.
+        out: where to: .mp4, .m4v, .mov, .mkv or .webm. Its folder is made.
+        enhancer: a :class:`kdlib.Enhancer`; one with default settings if absent.
+        smoothing: time constant in seconds with which curve maps follow the scene; 0 takes each frame's own.
+        side_by_side: show the original on the left and the enhanced picture on the right.
+        codec, crf, pixel_format, options, threads: of the encoder, see
+            :class:`~kdlib.enhance.video.write.VideoOutput`.
+        overwrite: replace ``out`` if it exists.
+        progress: called with the number of frames written, and about how many there are (0 if unknown).
+
+    Raises:
+        VideoError: the source is no readable video, or ``out`` or the encoder's settings do not work.
+        FileExistsError: ``out`` exists.
+        OSError: ``out`` cannot be written.
+        ValueError: the Enhancer enlarges.
+    """
+    if enhancer is not None:
+        check_same_size(enhancer)
+    source, out = Path(source), Path(out)
+    container_format = format_of(out)
+    _check_free(out, source, overwrite)
+    smoother = MapSmoother(smoothing)
+    video = VideoSource(source)
+    with closing(video), replacing(out, overwrite=overwrite) as partial:
+        if enhancer is None:
+            from kdlib.enhance.enhancer import Enhancer
+
+            enhancer = Enhancer()
+        stage = _Enhancing(enhancer, smoother, side_by_side, video.display_matrix)
+        width, height = stage.size(video.width, video.height)
+        output = VideoOutput(
+            partial, container_format, video, width, height,
+            codec=codec, crf=crf, pixel_format=pixel_format, options=options, threads=threads,
+        )  # fmt: skip
+        if bits_of(output.pixel_format) > 8:
+            video.use_deep_colour()
+        encoding, times = 0.0, list[float]()
+        start = perf_counter()
+        try:
+            with output:
+                decoding = Timed(video.read(output.copied))
+                with closing(ahead(stage.run(ahead(decoding.run(), _AHEAD)), _AHEAD)) as items:
+                    for item in items:
+                        begun = perf_counter()
+                        output.write(item)
+                        encoding += perf_counter() - begun
+                        if isinstance(item, Picture):
+                            times.append(item.time)
+                            if progress is not None:
+                                progress(len(times), video.expected_frames)
+                begun = perf_counter()
+                output.finish()
+                encoding += perf_counter() - begun
+        except av.FFmpegError as error:
+            reason = f"{out} could not be written ({error.strerror})"
+            raise VideoError(f"{reason}; if there is room for it, .mkv holds more kinds of tracks") from None
+    per_frame = 1000 / max(len(times), 1)
+    return VideoReport(
+        out=out,
+        frames=len(times),
+        width=width,
+        height=height,
+        seconds=times[-1] - times[0] if times else 0.0,
+        decode_ms=decoding.seconds * per_frame,
+        enhance_ms=stage.seconds * per_frame,
+        encode_ms=encoding * per_frame,
+        elapsed=perf_counter() - start,
+        scenes=len(stage.cuts),
+        steadiness=stage.steadiness(),
+        damages=tuple(video.damages),
+        notes=(*video.notes, *output.notes),
+    )
+
+
+def _check_free(out: Path, source: Path, overwrite: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if source.exists() and out.exists() and out.samefile(source):
+        raise VideoError(f"{out} is the source itself; write to another file")
+    if out.is_dir():
+        raise VideoError(f"{out} is a folder; give the name of a file")
+    if not overwrite:
+        raise FileExistsError(f"{out} exists; choose another name, or replace it with --overwrite")
+
+
+class _Enhancing:
+    """The stage between decoding and encoding."""
+
+    def __init__(
+        self, enhancer: Enhances, smoother: MapSmoother, side_by_side: bool, display_matrix: list[int] | None
+    ) -> None:
+        self._enhancer, self._smoother = enhancer, smoother
+        self._halves = _halves(display_matrix) if side_by_side else None
+        self._brightness: list[tuple[float, float, float]] = []
+        self.cuts: list[int] = []
+        self.seconds = 0.0
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the pictures that come out."""
+        if self._halves is None:
+            return width, height
+        return (2 * width, height) if self._halves[0] == 1 else (width, 2 * height)
+
+    def run(self, items: Generator[Picture | av.Packet, None, None]) -> Generator[Picture | av.Packet, None, None]:
+        """Enhance the pictures; packets pass."""
+        with closing(items):
+            for item in items:
+                if isinstance(item, Picture):
+                    begun = perf_counter()
+                    item = replace(item, rgb=self._enhance(item))
+                    self.seconds += perf_counter() - begun
+                yield item
+
+    def _enhance(self, picture: Picture) -> np.ndarray:
+        rgb = picture.rgb
+        before = sample(rgb)
+        own = self._enhancer.estimate(rgb)
+        curve_map = self._smoother(own, before, picture.time)
+        if self._smoother.cut:
+            self.cuts.append(len(self._brightness))
+        original = None if self._halves is None else rgb.copy()
+        self._enhancer.apply(rgb, curve_map, out=rgb)  # in place: nobody else needs the source's picture
+        after = brightness(sample(rgb))
+        unsmoothed = after if curve_map is own else brightness(self._enhancer.apply(before, own))
+        self._brightness.append((brightness(before), unsmoothed, after))
+        if self._halves is None or original is None:
+            return rgb
+        axis, original_first = self._halves
+        return np.concatenate((original, rgb) if original_first else (rgb, original), axis)
+
+    def steadiness(self) -> Steadiness:
+        """How steady the brightness of the pictures so far is."""
+        source, unsmoothed, after = np.reshape(self._brightness, (-1, 3)).T
+        dark = np.maximum(source, 1 / 255)
+        return Steadiness(
+            *(flicker(b, self.cuts) for b in (source, unsmoothed, after, unsmoothed / dark, after / dark))
+        )
+
+
+def _halves(display_matrix: list[int] | None) -> tuple[int, bool]:
+    """How to lay two pictures as they are stored so that players, which turn them, show the original on the left: along
+    columns (1) or rows (0), and whether the original comes first."""
+    if display_matrix is None:
+        return 1, True
+    # What a step along a stored row, and along a stored column, moves to the right on the screen.
+    along_row, along_column = display_matrix[0], display_matrix[3]
+    return (1, along_row > 0) if abs(along_row) >= abs(along_column) else (0, along_column > 0)

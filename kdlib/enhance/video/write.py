@@ -1,0 +1,269 @@
+"""Writing a video that differs from its source in its pictures only."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+from av.codec import find_best_pix_fmt_of_list
+from av.codec.context import Flags
+from av.video.format import VideoFormat
+from av.video.reformatter import ColorRange, VideoReformatter
+
+from kdlib.enhance.video.files import VideoError, is_cover
+from kdlib.enhance.video.read import EXACT, RGB, UNSPECIFIED, Colours, Picture, VideoSource, bits_of
+
+# Near-visually lossless
+_CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 22, "libsvtav1": 22}
+_QUIET = {"libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {"row-mt": "1"}}
+_EVEN_SIDES = {"libx264", "libx265", "libsvtav1"}  # encoders that want whole chroma samples
+_HDR = {16, 18}  # AVColorTransferCharacteristic of PQ and HLG
+# Tags that describe the file rather than the video; they would be wrong of another file
+_NOT_COPIED = (
+    "major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps", "number_of_", "_statistics",
+)  # fmt: skip
+
+
+def _lasting(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The tags that hold for the output as well."""
+    return {key: value for key, value in metadata.items() if not key.lower().startswith(_NOT_COPIED)}
+
+
+class VideoOutput:
+    """An output file, opened for writing.
+
+    Args:
+        path: where to; the format does not depend on its extension.
+        container_format: FFmpeg's name of the format.
+        source: where pictures, tags and other tracks come from.
+        width, height: of the pictures.
+        codec: FFmpeg's name of an encoder; libvpx-vp9 for WebM and libx264 otherwise by default.
+        crf: constant rate factor of the encoder, lower is better; near-visually lossless by default.
+        pixel_format: the source's, or the nearest that the encoder takes, by default.
+        options: further options of the encoder.
+        threads: of the encoder; 0 leaves it to choose.
+
+    Attributes:
+        copied: the source's streams whose packets :meth:`write` wants.
+        pixel_format: as chosen.
+        notes: what could not be kept.
+
+    Raises:
+        VideoError: an unknown encoder or option, or a combination that does not work.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        container_format: str,
+        source: VideoSource,
+        width: int,
+        height: int,
+        *,
+        codec: str | None = None,
+        crf: float | None = None,
+        pixel_format: str | None = None,
+        options: Mapping[str, str] | None = None,
+        threads: int = 0,
+    ) -> None:
+        codec = codec or ("libvpx-vp9" if container_format == "webm" else "libx264")
+        self.notes: list[str] = []
+        self._source, self._format = source, container_format
+        self.pixel_format = self._choose_pixel_format(codec, pixel_format, width, height)
+        self._colours = self._choose_colours()
+        self._reformatter = VideoReformatter()
+        metadata = _lasting(source.container.metadata)
+        settings: dict[str, str] = {}
+        if container_format in {"mp4", "mov"}:
+            if source.time_base.numerator == 1:
+                settings["video_track_timescale"] = str(source.time_base.denominator)
+            if any(key.startswith("com.") for key in metadata):
+                settings["movflags"] = "use_metadata_tags"  # where phones keep place and time
+        self._container = av.open(f"file:{path}", "w", format=container_format, container_options=settings)
+        try:
+            self._container.metadata.update(metadata)
+            self._container.set_chapters(source.container.chapters())
+            self._stream = self._add_video(codec, width, height, crf, options or {}, threads)
+            self._copies = self._add_copies()
+            self.copied = [stream for stream in source.container.streams if stream.index in self._copies]
+            try:
+                self._container.start_encoding()
+            except av.FFmpegError as error:
+                reason = f"{container_format} cannot hold {codec} video ({error.strerror})"
+                raise VideoError(f"{reason}; write to .mkv, or choose another --codec") from None
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _choose_pixel_format(self, codec: str, wanted: str | None, width: int, height: int) -> str:
+        try:
+            taken = [form.name for form in av.Codec(codec, "w").video_formats or []]
+        except av.codec.codec.UnknownCodecError:
+            raise VideoError(f"no encoder is named {codec!r}; try libx264, libx265, libvpx-vp9 or libsvtav1") from None
+        # yuvj… is another name for yuv… in full range, which is tagged in any case.
+        taken = [name for name in taken if not name.startswith("yuvj")] or taken
+        if not taken:
+            raise VideoError(f"{codec} is no encoder for video; try libx264, libx265, libvpx-vp9 or libsvtav1")
+        if wanted is not None and wanted not in taken:
+            raise VideoError(f"{codec} does not take the pixel format {wanted!r}; choose from {', '.join(taken)}")
+        own = self._source.pixel_format.replace("yuvj", "yuv")
+        chosen = wanted or (own if own in taken else _nearest(taken, own))
+        shape = VideoFormat(chosen, 16, 16)
+        odd = (width % 2 and shape.chroma_width() < 16) or (height % 2 and shape.chroma_height() < 16)
+        if codec in _EVEN_SIDES and odd:
+            whole = "yuv444p10le" if bits_of(chosen) > 8 else "yuv444p"
+            if wanted or whole not in taken:
+                raise VideoError(
+                    f"{codec} cannot write {width}×{height} as {chosen}, which halves the colours' sides; "
+                    f"choose {f'--pixel-format {whole}' if whole in taken else 'another --codec, such as libx264'}"
+                )
+            chosen = whole
+            self.notes.append(f"written as {chosen}, which some players do not show: {width}×{height} has an odd side")
+        elif not wanted and bits_of(chosen) < bits_of(own):
+            self.notes.append(f"{codec} writes {bits_of(chosen)} bits a colour, the source has {bits_of(own)}")
+        return chosen
+
+    def _choose_colours(self) -> Colours:
+        """The source's tags, unless one of the two has red, green and blue, and the other luma and chroma."""
+        colours = self._source.colours
+        if VideoFormat(self.pixel_format, 2, 2).is_rgb:
+            return replace(colours, matrix=RGB, range=int(ColorRange.JPEG))
+        if colours.matrix != RGB:
+            return replace(colours, range=int(ColorRange.JPEG)) if self.pixel_format.startswith("yuvj") else colours
+        untagged = replace(colours, matrix=UNSPECIFIED, range=int(ColorRange.MPEG))
+        matrix, _ = untagged.conversion(self._source.width, self._source.height)
+        return replace(untagged, matrix=matrix)
+
+    def _add_video(
+        self, codec: str, width: int, height: int, crf: float | None, options: Mapping[str, str], threads: int
+    ) -> av.VideoStream:
+        source, colours, chosen = self._source, self._colours, dict(_QUIET.get(codec, {}))
+        if crf is None:
+            crf = _CRF.get(codec)
+        if crf is not None:
+            chosen["crf"] = f"{crf:g}"
+        chosen.update(options)
+        if codec == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings
+        try:
+            stream = self._container.add_stream(codec, rate=source.rate, options=chosen)
+        except (ValueError, av.FFmpegError):
+            raise VideoError(
+                f"{self._format} cannot hold {codec} video; write to .mkv, or choose another --codec"
+            ) from None
+        assert isinstance(stream, av.VideoStream)  # its encoder has pixel formats
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, self.pixel_format
+        context.time_base = stream.time_base = source.time_base
+        context.color_range, context.colorspace = colours.range, colours.matrix
+        context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+        if source.sample_aspect_ratio is not None:
+            context.sample_aspect_ratio = source.sample_aspect_ratio
+            if self._format == "webm" and source.sample_aspect_ratio != 1:
+                self.notes.append("WebM files do not keep that pixels are not square; choose .mkv or .mp4")
+        if colours.transfer in _HDR:
+            self.notes.append("HDR video is tagged as such, but what it says about the mastering display is not kept")
+        context.thread_count = threads
+        context.flags |= int(Flags.frame_duration)
+        if source.interlaced:
+            context.flags |= int(Flags.interlaced_dct) | int(Flags.interlaced_me)
+            context.field_order = source.stream.codec_context.field_order
+        stream.set_display_matrix(source.display_matrix)
+        stream.metadata.update(_lasting(source.stream.metadata))
+        stream.disposition = source.stream.disposition
+        try:
+            context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(
+                f"{codec} does not take {width}×{height} {self.pixel_format} with {chosen} ({error})"
+            ) from None
+        unknown = [name for name in chosen if name in context.options]
+        if unknown:
+            raise VideoError(f"{codec} has no option {', '.join(unknown)}")
+        return stream
+
+    def _add_copies(self) -> dict[int, Any]:
+        """Streams for everything but the video. Sound must fit; what else does not is noted and left out."""
+        copies: dict[int, Any] = {}
+        for stream in self._source.container.streams:
+            if stream is self._source.stream:
+                continue
+            name = f"{stream.type} track {stream.index} ({getattr(stream, 'name', None) or 'of unknown kind'})"
+            if self._takes(stream):
+                copies[stream.index] = copy = self._container.add_stream_from_template(stream, opaque=True)
+                copy.metadata.update(_lasting(stream.metadata))
+                copy.disposition = stream.disposition
+                if stream.type == "video" and not is_cover(stream):
+                    self.notes.append(f"{name} is copied as it is")
+            elif stream.type == "audio":
+                raise VideoError(f"{name} does not go into {self._format} unchanged; write to .mkv instead")
+            elif not (stream.type == "data" and self._source.container.chapters()):  # chapters are written in any case
+                self.notes.append(f"{name} does not go into {self._format} and is left out")
+        return copies
+
+    def _takes(self, stream: Any) -> bool:
+        """Whether the format holds such a stream: only writing a header tells, so one is written to nowhere."""
+        if is_cover(stream) and self._format != "mp4":
+            return False  # it would become a second video, or vanish
+        try:
+            with av.open(io.BytesIO(), "w", format=self._format) as trial:
+                trial.add_stream_from_template(stream, opaque=True)
+                trial.start_encoding()
+        except (av.FFmpegError, ValueError):
+            return False
+        return True
+
+    def write(self, item: Picture | av.Packet) -> None:
+        """Encode a picture, or copy a packet of one of the streams ``copied``."""
+        if isinstance(item, Picture):
+            self._container.mux(self._stream.encode(self._frame(item)))
+            return
+        # MP4 and MOV hide the start of a sound track by an edit list, as the source did. The others cannot, and would
+        # move everything else to a later time instead.
+        if item.is_discard and self._format not in {"mp4", "mov"}:
+            return
+        item.stream = self._copies[item.stream_index]
+        self._container.mux(item)
+
+    def _frame(self, picture: Picture) -> av.VideoFrame:
+        deep = picture.rgb.dtype == np.uint16
+        rgb = av.VideoFrame.from_numpy_buffer(picture.rgb, "rgb48le" if deep else "rgb24")
+        matrix, colour_range = self._colours.conversion(self._source.width, self._source.height)
+        frame = self._reformatter.reformat(
+            rgb,
+            format=self.pixel_format,
+            src_color_range=ColorRange.JPEG,
+            dst_colorspace=matrix,
+            dst_color_range=colour_range,
+            interpolation=EXACT,
+            threads=1,
+        )
+        frame.pts, frame.duration, frame.time_base = picture.pts, picture.duration, self._source.time_base
+        return frame
+
+    def finish(self) -> None:
+        """Write what the encoder still holds, and the end of the file."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def __enter__(self) -> VideoOutput:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        # Closing an incomplete file may fail in turn, which is not what went wrong.
+        with contextlib.suppress(av.FFmpegError):
+            self._container.close()
+
+
+def _nearest(taken: list[str], own: str) -> str:
+    """The pixel format out of ``taken`` that loses least."""
+    best, _ = find_best_pix_fmt_of_list(taken, own)
+    return taken[0] if best is None else best.name

@@ -1,0 +1,209 @@
+"""The engines of ``kdlib enhance`` side by side: how long each takes to start and how fast it then is, from when on a
+cluster pays, and what a hundred million photos would take."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from kdlib.data.samples import sample_pairs
+from kdlib.enhance.photos.rgb import to_array
+from kdlib.evaluation.benchmark import parse_size
+
+LOCAL, RAY = "local", "ray"
+SIZES_OF_PHOTOS = ("640×480", "12 MP")
+WORKERS = (1, 2)
+MACHINES = (1, 2, 10, 100)
+_CORES, _PHOTOS, _PROJECTED = 16, 100_000_000, "12 MP"  # of a projection
+_STOPS = 3.0  # by which the embedded photos are darkened
+
+
+def measure_engines(
+    folder: Path,
+    sizes: Sequence[str] = SIZES_OF_PHOTOS,
+    *,
+    photos: int = 60,
+    repeats: int = 3,
+    model: str = "glance-650",
+    price: float = 0.05,
+    progress: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Time ``kdlib enhance`` on folders of three lengths, engine by engine in turns, the whole command.
+
+    Args:
+        folder: where the photos and results are written, and removed again.
+        sizes: of the photos: names, or ``WIDTHxHEIGHT``. They are the embedded photos, darkened, as JPEG.
+        photos: in the longest folder, at 12 MP; of smaller photos more, by their size to the power of 3/4. The others
+            have a half and a quarter.
+        repeats: of each run; the median counts.
+        model: name or path.
+        price: of an hour of one core; an assumption, which only the projection of the cost uses.
+        progress: called with what is measured next.
+
+    Returns:
+        ``rows``: ``seconds`` by size, engine, workers and photos. ``fits``: by size, engine and workers, ``start`` and
+        ``each`` such that seconds = start + photos × each. ``pays``: by size and number of machines, each like this one
+        with the most workers, the number of photos from which Ray on all of them is faster than the local engine on
+        one; None for never. ``projection``: what 100 million photos of 12 MP would take, where that size is measured.
+
+    Raises:
+        ValueError: an unknown size, or too few photos or repetitions.
+        RuntimeError: a command failed.
+    """
+    if photos < 4 or repeats < 1:
+        raise ValueError(
+            f"the longest folder has at least 4 photos, and repeats is at least 1, not {photos}, {repeats}"
+        )
+    shapes = {size: parse_size(size) for size in sizes}
+    rows, bytes_each = [], {}
+    for size, (width, height) in shapes.items():
+        # Seconds of work have to stand out from those of the start, which vary by one.
+        most = round(photos * (12e6 / (width * height)) ** 0.75)
+        progress(f"{size}: writing photos")
+        _write_photos(folder / "in", width, height, most)
+        counts = [most // 4, most // 2, most]
+        runs: dict[tuple[str, int, int], list[float]] = {}
+        for repeat in range(repeats):
+            for count in counts:
+                for engine in (LOCAL, RAY):
+                    for workers in WORKERS:
+                        progress(f"{size}: {engine}, {workers} at work, {count} photos, run {repeat + 1} of {repeats}")
+                        seconds, written = _time(folder, count, engine, workers, model)
+                        runs.setdefault((engine, workers, count), []).append(seconds)
+        read = sum(path.stat().st_size for path in (folder / "in").iterdir()) / most
+        bytes_each[size] = {"read": round(read), "written": round(written / most)}
+        for (engine, workers, count), seconds_of in runs.items():
+            row = {"size": size, "engine": engine, "workers": workers, "photos": count}
+            rows.append({**row, "seconds": round(statistics.median(seconds_of), 3)})
+        shutil.rmtree(folder / "in")
+    fits = fit(rows)
+    settings = {"model": model, "photos": photos, "repeats": repeats, "stops": _STOPS}
+    result: dict[str, Any] = {**settings, "bytes": bytes_each, "rows": rows, "fits": fits}
+    result["pays"] = {size: {str(machines): pays_from(fits, size, machines) for machines in MACHINES} for size in sizes}
+    result["projection"] = project(fits, bytes_each[_PROJECTED], price) if _PROJECTED in shapes else None
+    return result
+
+
+def _write_photos(folder: Path, width: int, height: int, count: int) -> None:
+    """Copies of the embedded photos, each cut to the size after it was enlarged to cover it."""
+    folder.mkdir(parents=True)
+    names = []
+    for name, (dark, _) in sample_pairs(_STOPS).items():
+        photo = to_array(dark)
+        scale = max(width / photo.shape[1], height / photo.shape[0])
+        large = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        path = folder / f"{name}.jpg"
+        if not cv2.imwrite(str(path), cv2.cvtColor(large[:height, :width], cv2.COLOR_RGB2BGR)):
+            raise RuntimeError(f"{path} could not be written")
+        names.append(path)
+    for k in range(count):
+        shutil.copy(names[k % len(names)], folder / f"{k:06}.jpg")
+    for path in names:
+        path.unlink()
+
+
+def _time(folder: Path, count: int, engine: str, workers: int, model: str) -> tuple[float, int]:
+    """Seconds of a whole command on the first photos, and the bytes that it wrote."""
+    chosen, out = folder / "chosen", folder / "out"
+    chosen.mkdir()
+    for path in sorted((folder / "in").iterdir())[:count]:
+        os.link(path, chosen / path.name)
+    command = [sys.executable, "-m", "kdlib", "enhance", str(chosen), "-o", str(out), "--model", model]
+    command += ["--engine", engine, "--workers", str(workers)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(workers)}
+    environment.pop("RAY_ADDRESS", None)
+    start = time.perf_counter()
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if run.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed: {(run.stderr or run.stdout).strip()}")
+    written = sum(path.stat().st_size for path in out.iterdir())
+    shutil.rmtree(chosen)
+    shutil.rmtree(out)
+    return seconds, written
+
+
+def fit(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each size, engine and number of workers the straight line through its seconds, by least squares."""
+    lines = []
+    for size, engine, workers in dict.fromkeys((row["size"], row["engine"], row["workers"]) for row in rows):
+        ours = {"size": size, "engine": engine, "workers": workers}
+        points = [(row["photos"], row["seconds"]) for row in rows if ours.items() <= row.items()]
+        each, start = statistics.linear_regression(*zip(*points, strict=True))
+        lines.append({**ours, "start": round(start, 3), "each": round(each, 6)})
+    return lines
+
+
+def _line(fits: Sequence[Mapping[str, Any]], size: str, engine: str, workers: int) -> tuple[float, float]:
+    [line] = [f for f in fits if (f["size"], f["engine"], f["workers"]) == (size, engine, workers)]
+    return line["start"], line["each"]
+
+
+def pays_from(fits: Sequence[Mapping[str, Any]], size: str, machines: int) -> int | None:
+    """From how many photos on Ray on so many machines is faster than the local engine on one; None if it never is.
+    Machines are taken to share the work without loss, as workers do that need nothing of each other."""
+    (start, each), (ray_start, ray_each) = (_line(fits, size, engine, max(WORKERS)) for engine in (LOCAL, RAY))
+    gain = each - ray_each / machines
+    return None if gain <= 0 else max(1, math.ceil((ray_start - start) / gain))
+
+
+def project(fits: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], price: float) -> dict[str, Any]:
+    """What 100 million photos of 12 MP would take on Ray, from the time of one and the bytes of one.
+
+    Sixteen workers on one machine are taken to be as fast, each, as two are here; nothing is said of a store's speed.
+    """
+    each = _line(fits, _PROJECTED, RAY, max(WORKERS))[1] * max(WORKERS)
+    core_hours = _PHOTOS * each / 3600
+    days = {str(machines): round(core_hours / _CORES / machines / 24, 1) for machines in MACHINES if machines >= 10}
+    return {
+        "photos": _PHOTOS,
+        "core_seconds_each": round(each, 4),
+        "core_hours": round(core_hours),
+        "machine_hours": round(core_hours / _CORES),
+        "cores_of_a_machine": _CORES,
+        "days": days,
+        "terabytes": {way: round(_PHOTOS * size / 1e12, 1) for way, size in sizes.items()},
+        "assumed_price_of_a_core_hour": price,
+        "cost": round(core_hours * price),
+    }
+
+
+def engines_table(result: Mapping[str, Any]) -> str:
+    """Figures of :func:`measure_engines` as Markdown."""
+    sizes = list(result["pays"])
+    lines = [
+        "| | " + " | ".join(sizes) + " |",
+        "| --- |" + " --: |" * len(sizes),
+    ]
+    for engine, title in ((LOCAL, "local engine"), (RAY, "Ray")):
+        for workers in WORKERS:
+            found = [_line(result["fits"], size, engine, workers) for size in sizes]
+            cells = " | ".join(f"{start:.1f} s + {1 / each:,.1f} photos/s" for start, each in found)
+            core = "core" if engine == LOCAL else "worker"
+            lines.append(f"| {title}, {workers} {core}{'s' if workers > 1 else ''} | {cells} |")
+    for machines in map(str, MACHINES):
+        found_from = [result["pays"][size][machines] for size in sizes]
+        cells = " | ".join("never" if n is None else f"{n:,} photos" for n in found_from)
+        lines.append(f"| Ray on {machines} such machine{'s' if machines != '1' else ''} pays from | {cells} |")
+    if (p := result["projection"]) is not None:
+        days = ", ".join(f"{days:,} days on {machines}" for machines, days in p["days"].items())
+        lines += [
+            "",
+            f"Projected, not run: {p['photos'] / 1e6:,.0f} million photos of {_PROJECTED} at "
+            f"{p['core_seconds_each']:.2f} core-seconds each are {p['core_hours']:,} core-hours, or "
+            f"{p['machine_hours']:,} hours of a machine with {p['cores_of_a_machine']} cores: {days} machines. "
+            f"{p['terabytes']['read']:,} TB are read and {p['terabytes']['written']:,} TB written. The cost is "
+            f"core-hours × the price of one: {p['cost']:,} at an assumed {p['assumed_price_of_a_core_hour']:g}, plus "
+            "what the store charges.",
+        ]
+    return "\n".join(lines)

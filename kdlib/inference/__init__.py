@@ -1,5 +1,0 @@
-"""Enhancing photos and videos, fast."""
-
-from kdlib.inference.enhancer import Enhancer
-
-__all__ = ["Enhancer"]

@@ -1,0 +1,42 @@
+"""Every figure of the notebooks and the README, drawn with matplotlib.
+
+Figures take numbers and photos that were computed elsewhere; nothing is measured or trained here.
+"""
+
+from kdlib.viz.common import (
+    COLOURS,
+    before_after,
+    compare_maps,
+    draw_network,
+    error_map,
+    map_over_photo,
+    plot_bars,
+    plot_curves,
+    plot_history,
+    plot_lines,
+    plot_panels,
+    plot_stacked,
+    show_loss,
+    show_maps,
+    show_photos,
+    show_stages,
+)
+
+__all__ = [
+    "COLOURS",
+    "before_after",
+    "compare_maps",
+    "draw_network",
+    "error_map",
+    "map_over_photo",
+    "plot_bars",
+    "plot_curves",
+    "plot_history",
+    "plot_lines",
+    "plot_panels",
+    "plot_stacked",
+    "show_loss",
+    "show_maps",
+    "show_photos",
+    "show_stages",
+]

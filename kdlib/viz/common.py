@@ -1,0 +1,360 @@
+"""Every figure that a notebook shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from kdlib.enhance.photos.rgb import to_array
+from kdlib.models import ZeroDCE, apply_curve
+
+# An 11-inch figure is then as wide as a notebook's column.
+plt.rcParams["figure.dpi"] = 80
+
+# Blue for what the data gives, orange for the student, green for the teacher: the same in every figure.
+COLOURS = {"input": "#7f8c8d", "student": "#e67e22", "teacher": "#27ae60", "truth": "#2980b9"}
+
+
+def _as_shown(photo: Tensor | np.ndarray) -> np.ndarray:
+    return to_array(photo) if isinstance(photo, Tensor) else photo
+
+
+def show_photos(photos: Mapping[str, Tensor | np.ndarray], columns: int = 3, width: float = 11.0) -> Figure:
+    """Photos in a grid, each under its title.
+
+    Args:
+        photos: by title, 3×H×W in [0, 1] or H×W×3 uint8.
+        columns: photos in a row.
+        width: of the figure in inches.
+    """
+    shown = {title: _as_shown(photo) for title, photo in photos.items()}
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    aspect = max(photo.shape[0] / photo.shape[1] for photo in shown.values())
+    height = rows * (width / columns * aspect + 0.3)
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (title, photo) in zip(axes.flat, shown.items(), strict=False):
+        ax.imshow(photo)
+        ax.set_title(title, fontsize=10)
+    return fig
+
+
+def before_after(rows: Mapping[str, Mapping[str, Tensor | np.ndarray]], width: float = 11.0) -> Figure:
+    """One row for each photo, one column for each version of it.
+
+    Args:
+        rows: photo name → version (input, teacher, student, …) → 3×H×W in [0, 1] or H×W×3 uint8.
+        width: of the figure in inches.
+    """
+    versions = list(next(iter(rows.values())))
+    shapes = [_as_shown(next(iter(row.values()))).shape for row in rows.values()]
+    ratios = [shape[0] / shape[1] for shape in shapes]
+    height = sum(ratios) * width / len(versions) + 0.4
+    fig, axes = plt.subplots(
+        len(rows),
+        len(versions),
+        figsize=(width, height),
+        squeeze=False,
+        layout="constrained",
+        gridspec_kw={"height_ratios": ratios},
+    )
+    for row, (name, photos) in zip(axes, rows.items(), strict=True):
+        for ax, version in zip(row, versions, strict=True):
+            ax.imshow(_as_shown(photos[version]))
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[:].set_visible(False)
+            if ax is axes[0][list(versions).index(version)]:
+                ax.set_title(version, fontsize=10)
+        row[0].set_ylabel(name, fontsize=9)
+    return fig
+
+
+def plot_curves(strengths: Sequence[float], iterations: Sequence[int]) -> Figure:
+    """The light-enhancement curve for several r (lines) and several numbers of iterations (panels)."""
+    x = torch.linspace(0, 1, 256).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    fig, axes = plt.subplots(
+        1, len(iterations), figsize=(3 * len(iterations), 3.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, count in zip(axes[0], iterations, strict=True):
+        for r in strengths:
+            y = apply_curve(x, torch.full_like(x, r), count)
+            ax.plot(x[0, 0, 0], y[0, 0, 0], color=plt.get_cmap("coolwarm")((r + 1) / 2), label=f"r = {r:+.1f}")
+        ax.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
+        ax.set(title=f"{count} iteration{'s' if count > 1 else ''}", xlabel="input", xlim=(0, 1), ylim=(0, 1))
+        ax.set_aspect("equal")
+    axes[0][0].set_ylabel("output")
+    axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
+
+
+def show_maps(maps: Mapping[str, Tensor], limit: float = 1.0, columns: int = 4, label: str = "r") -> Figure:
+    """Maps of signed values in false colour: blue brightens (negative), red darkens (positive).
+
+    Args:
+        maps: by title, each H×W.
+        limit: the colour scale runs from -limit to limit.
+        columns: maps in a row.
+        label: of the colour bar.
+    """
+    columns = min(columns, len(maps))
+    rows = -(-len(maps) // columns)
+    aspect = max(m.shape[0] / m.shape[1] for m in maps.values())
+    width = 11.0
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, rows * (width / columns * aspect * 0.9 + 0.3)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
+        image = ax.imshow(values.detach(), cmap="coolwarm", vmin=-limit, vmax=limit)
+        ax.set_title(title, fontsize=10)
+    fig.colorbar(image, ax=axes, shrink=0.8, label=label)
+    return fig
+
+
+def error_map(photo: Tensor, reference: Tensor, limit: float = 0.1, title: str = "") -> Figure:
+    """Where two photos (3×H×W in [0, 1]) differ: mean absolute difference over channels."""
+    fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    image = ax.imshow((photo - reference).abs().mean(dim=0), cmap="magma", vmin=0, vmax=limit)
+    ax.set_title(title or "absolute difference", fontsize=10)
+    ax.axis("off")
+    fig.colorbar(image, ax=ax, shrink=0.8)
+    return fig
+
+
+def plot_history(history: Sequence[Mapping[str, float]], score: str, terms: Sequence[str] = ()) -> Figure:
+    """Loss terms over the epochs (left, logarithmic where all are positive) and a validation score (right).
+
+    Args:
+        history: as in :class:`kdlib.training.Run`.
+        score: the validation score to show.
+        terms: the loss terms to show; all by default.
+    """
+    not_terms = {"epoch", "learning_rate", "seconds", "fidelity", "task_loss", "validation_objective"}
+    terms = terms or [name for name in history[0] if name not in not_terms]
+    epochs = [row["epoch"] for row in history]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    for term in terms:
+        values = [row.get(term, float("nan")) for row in history]
+        left.plot(epochs, values, label=term, linewidth=2.5 if term == "total" else 1.5)
+    if all(row.get(term, 1) > 0 for row in history for term in terms):
+        left.set_yscale("log")
+    left.set(xlabel="epoch", ylabel="weighted loss term", title="training loss")
+    left.legend(fontsize=8)
+    right.plot(epochs, [row[score] for row in history], color=COLOURS["student"])
+    right.set(xlabel="epoch", ylabel=score.replace("_", " "), title="validation")
+    for ax in (left, right):
+        ax.grid(alpha=0.3)
+    return fig
+
+
+def plot_bars(
+    values: Mapping[str, float], xlabel: str, title: str = "", log: bool = False, fmt: str = "{:,.0f}"
+) -> Figure:
+    """Horizontal bars, the first on top, each with its value written beside it."""
+    fig, ax = plt.subplots(figsize=(8, 0.4 * len(values) + 1), layout="constrained")
+    bars = ax.barh(list(values), list(values.values()), color=COLOURS["truth"])
+    ax.bar_label(bars, [fmt.format(value) for value in values.values()], padding=3, fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel=xlabel, title=title, xscale="log" if log else "linear")
+    ax.margins(x=0.15)
+    ax.spines[["top", "right"]].set_visible(False)
+    return fig
+
+
+def plot_lines(
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    ax: Axes | None = None,
+    **axis: Any,
+) -> Figure:
+    """Lines over a common x, with a legend; ``axis`` goes to ``Axes.set`` (``yscale="log"``, say)."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
+    marker = "." if len(x) <= 30 else ""  # what was measured; along a finely drawn curve they would only thicken it
+    for label, values in lines.items():
+        ax.plot(x, values, marker=marker, label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **axis)
+    ax.grid(alpha=0.3)
+    if len(lines) > 1:
+        ax.legend(fontsize=9)
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def show_stages(stages: Mapping[str, Tensor], limit: float = 0.5, width: float = 11.0) -> Figure:
+    """What a photo turns into, step by step, from left to right.
+
+    Args:
+        stages: by title, photos (3×H×W in [0, 1]) and curve maps (H×W, blue brightens, red darkens).
+        limit: the maps' colour scale runs from -limit to limit.
+        width: of the figure in inches.
+    """
+    aspect = max(stage.shape[-2] / stage.shape[-1] for stage in stages.values())
+    size = (width, width / len(stages) * aspect + 0.6)
+    fig, axes = plt.subplots(1, len(stages), figsize=size, squeeze=False)
+    fig.subplots_adjust(left=0.005, right=0.995, bottom=0.02, top=0.82, wspace=0.16)
+    for ax, (title, stage) in zip(axes[0], stages.items(), strict=True):
+        if stage.ndim == 2:
+            ax.imshow(stage.detach().cpu(), cmap="coolwarm", vmin=-limit, vmax=limit, interpolation="nearest")
+        else:
+            ax.imshow(_as_shown(stage), interpolation="nearest" if stage.shape[-1] < 100 else None)
+        ax.set_title(title, fontsize=9)
+        ax.axis("off")
+    for ax in axes[0, 1:]:
+        ends = {"xy": (-0.01, 0.5), "xytext": (-0.15, 0.5)}
+        ax.annotate("", **ends, xycoords="axes fraction", arrowprops={"arrowstyle": "-|>", "color": "black"})
+    return fig
+
+
+def draw_network(model: ZeroDCE) -> Figure:
+    """The layers of a curve network from left to right, with channels in → out and an arc for each skip."""
+    fig, ax = plt.subplots(figsize=(11, 2.7 if model.skips else 1.3), layout="constrained")
+    straight = model.depth // 2 + 1 if model.skips else model.depth
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
+    arrow = {"arrowstyle": "-|>", "color": "black", "shrinkA": 0, "shrinkB": 0}
+    for i in range(1, model.depth + 1):
+        weights = [p for p in model.get_submodule(f"e_conv{i}").parameters() if p.ndim == 4]
+        c_in, c_out = weights[-1].shape[1], weights[-1].shape[0]
+        ax.text(i, 0, f"e_conv{i}\n{c_in} → {c_out}", ha="center", va="center", fontsize=10, bbox=box)
+        ax.annotate("", xy=(i - 0.37, 0), xytext=(i - 0.63, 0), arrowprops=arrow)
+        if i > straight:
+            mirror = model.depth + 1 - i
+            curve = {**arrow, "color": COLOURS["student"], "connectionstyle": "arc3,rad=-0.28"}
+            ax.annotate("", xy=(i - 0.15, 0.24), xytext=(mirror + 0.15, 0.24), arrowprops=curve)
+    ax.annotate("", xy=(model.depth + 0.63, 0), xytext=(model.depth + 0.37, 0), arrowprops=arrow)
+    ax.text(0.32, 0, "small\ncopy", ha="right", va="center", fontsize=10)
+    ax.text(model.depth + 0.68, 0, f"{model.curve_activation}\n= curve map", ha="left", va="center", fontsize=10)
+    ax.text((1 + model.depth) / 2, -0.5, "ReLU after every layer but the last", ha="center", fontsize=9, color="grey")
+    ax.set(xlim=(-0.2, model.depth + 1.6), ylim=(-0.6, 1.25 if model.skips else 0.3))
+    ax.axis("off")
+    return fig
+
+
+def map_over_photo(photo: Tensor, curve_map: Tensor, limit: float = 0.5) -> Figure:
+    """A photo (3×H×W), its curve map (3×H×W, channels averaged), and the map's contour lines over the photo in grey."""
+    grey, mean = photo.mean(dim=0).cpu(), curve_map.mean(dim=0).detach().cpu()
+    fig, axes = plt.subplots(1, 3, figsize=(11, 11 / 3.3 * photo.shape[1] / photo.shape[2] + 0.4), layout="constrained")
+    axes[0].imshow(_as_shown(photo))
+    image = axes[1].imshow(mean, cmap="coolwarm", vmin=-limit, vmax=limit)
+    axes[2].imshow((grey / grey.max().clamp_min(1e-6)).sqrt(), cmap="gray", alpha=0.6)
+    lines = axes[2].contour(mean, levels=6, colors="#1b4f9c", linewidths=1.2, linestyles="solid")
+    axes[2].clabel(lines, fontsize=8)
+    for ax, title in zip(axes, ("photo", "curve map r", "lines of equal r over the photo"), strict=True):
+        ax.set_title(title, fontsize=10)
+        ax.axis("off")
+    fig.colorbar(image, ax=axes, shrink=0.8, label="r")
+    return fig
+
+
+def plot_panels(
+    panels: Mapping[str, Mapping[str, float]], xlabel: str = "", fmt: str = "{:,.0f}", total: bool = True
+) -> Figure:
+    """Horizontal bars in panels side by side, each with its own scale and, with ``total``, its sum in the title."""
+    rows = max(len(panel) for panel in panels.values())
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(11, 0.32 * rows + 1.1), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
+        bars = ax.barh(list(panel), list(panel.values()), color=COLOURS.get(title, COLOURS["truth"]))
+        ax.bar_label(bars, [fmt.format(value) for value in panel.values()], padding=3, fontsize=9)
+        ax.set(xlabel=xlabel, title=f"{title}: {fmt.format(sum(panel.values()))}" if total else title)
+        ax.margins(x=0.2)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0][0].invert_yaxis()
+    return fig
+
+
+def plot_stacked(rows: Mapping[str, Mapping[str, float]], xlabel: str, title: str = "", fmt: str = "{:,.0f}") -> Figure:
+    """Horizontal bars made of parts, the sum written beside each; a part has the same colour in every row."""
+    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
+    fig, ax = plt.subplots(figsize=(9, 0.45 * len(rows) + 1.5), layout="constrained")
+    left = [0.0] * len(rows)
+    for part, colour in zip(parts, plt.get_cmap("Set2").colors, strict=False):  # type: ignore[attr-defined]
+        values = [row.get(part, 0.0) for row in rows.values()]
+        bars = ax.barh(list(rows), values, left=left, label=part, color=colour)
+        left = [a + b for a, b in zip(left, values, strict=True)]
+    ax.bar_label(bars, [fmt.format(total) for total in left], padding=4, fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel=xlabel, title=title)
+    ax.margins(x=0.12)
+    ax.legend(fontsize=9, ncols=len(parts), loc="upper center", bbox_to_anchor=(0.5, -0.35), frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return fig
+
+
+def show_loss(photo: Tensor, loss_map: Tensor, gradient: Tensor, title: str = "") -> Figure:
+    """A photo, where a loss finds fault with it, and which way its gradient pulls every pixel.
+
+    Args:
+        photo: 3×H×W in [0, 1], what the loss looks at.
+        loss_map: h×w, the loss before it is averaged, for each region or pixel.
+        gradient: 3×H×W, the loss's gradient with respect to the photo. Descent goes against it: blue (negative) gets
+            brighter, red (positive) darker. The colour scale is cut at the 99th percentile.
+        title: over the first panel.
+    """
+    height, width = photo.shape[-2:]
+    pull = gradient.detach().cpu().sum(dim=0)
+    limit = max(float(pull.abs().flatten().quantile(0.99)), 1e-12)
+    fig, axes = plt.subplots(1, 3, figsize=(11, 11 / 3 * height / width + 0.3), layout="constrained")
+    axes[0].imshow(_as_shown(photo))
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    heat = axes[1].imshow(loss_map.detach().cpu(), cmap="magma", vmin=0, extent=extent)
+    arrows = axes[2].imshow(pull, cmap="coolwarm", vmin=-limit, vmax=limit)
+    fig.colorbar(heat, ax=axes[1], shrink=0.7)
+    bar = fig.colorbar(arrows, ax=axes[2], shrink=0.7, ticks=[-limit, 0, limit])
+    bar.ax.set_yticklabels(["brighter", "stays", "darker"], fontsize=8)
+    for ax, text in zip(axes, (title or "photo", "loss map", "gradient's pull"), strict=True):
+        ax.set_title(text, fontsize=10)
+        ax.axis("off")
+    return fig
+
+
+def compare_maps(rows: Mapping[str, Mapping[str, Tensor]], width: float = 9.0) -> Figure:
+    """Maps of several networks side by side; each column has a colour scale of its own, shared by its rows.
+
+    Args:
+        rows: network → title of the column → map, h×w. Titles may differ between rows, their order counts.
+        width: of the figure in inches.
+    """
+    columns = [list(column) for column in zip(*(maps.values() for maps in rows.values()), strict=True)]
+    panel = width / len(columns)
+    aspect = columns[0][0].shape[0] / columns[0][0].shape[1]
+    fig, axes = plt.subplots(
+        len(rows),
+        len(columns),
+        figsize=(width, len(rows) * (panel * aspect * 0.7 + 0.3)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for j, column in enumerate(columns):
+        low = min(float(values.min()) for values in column)
+        high = max(float(values.max()) for values in column)
+        for ax, values in zip(axes[:, j], column, strict=True):
+            image = ax.imshow(values.detach().cpu(), cmap="viridis", vmin=low, vmax=high)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        fig.colorbar(image, ax=list(axes[:, j]), shrink=0.7)
+    for row, (name, maps) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=9)
+        for ax, title in zip(row, maps, strict=True):
+            ax.set_title(title, fontsize=9)
+    return fig

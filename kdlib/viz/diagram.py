@@ -1,0 +1,45 @@
+"""Networks as boxes and arrows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from kdlib.viz.common import COLOURS
+
+PLAIN = {"facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
+LEARNED = {"facecolor": "#fdf2e0", "edgecolor": COLOURS["student"]}
+
+
+class Diagram:
+    """Boxes with text at given places, and arrows between them.
+
+    Args:
+        places: by name: x, y, text, and whether it has parameters, which makes the box orange.
+        width: of the figure in inches.
+
+    Attributes:
+        figure, ax: for what else is to be drawn.
+    """
+
+    def __init__(self, places: Mapping[str, tuple[float, float, str, bool]], width: float) -> None:
+        self.figure: Figure
+        self.figure, self.ax = plt.subplots(figsize=(width, width * 0.26), layout="constrained")
+        self.ax.axis("off")
+        self._boxes = {
+            name: self.ax.text(
+                x, y, text, ha="center", va="center", fontsize=10,
+                bbox={"boxstyle": "round,pad=0.5", **(LEARNED if learned else PLAIN)},
+            )
+            for name, (x, y, text, learned) in places.items()
+        }  # fmt: skip
+
+    def arrow(self, start: str, end: str, bend: float = 0.0, line: str = "-", colour: str = "black") -> None:
+        """From box to box, by name; ``bend`` is the height of the bow as a share of the distance."""
+        first, last = self._boxes[start], self._boxes[end]
+        look = {"arrowstyle": "-|>", "color": colour, "shrinkA": 1, "shrinkB": 2, "linestyle": line}
+        look |= {"patchA": first.get_bbox_patch(), "patchB": last.get_bbox_patch()}
+        look |= {"connectionstyle": f"arc3,rad={bend}"}
+        self.ax.annotate("", xy=last.get_position(), xytext=first.get_position(), arrowprops=look)

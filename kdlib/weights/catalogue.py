@@ -1,0 +1,162 @@
+"""Catalogues of trained weights: files and digests, no tensors. One ships with the project, a second may be your own.
+
+Apart from :mod:`kdlib.weights`, so that the command line finds a file without importing PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdlib.files import strict_json
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# An installed wheel carries the weights inside the package; a checkout keeps them in its top-level folder.
+_FOLDERS = (_PACKAGE / "_weights", _PACKAGE.parent / "weights")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,98}[A-Za-z0-9+])?")
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # on Windows
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One weights file of a catalogue.
+
+    Attributes:
+        name: the model's name.
+        path: the file.
+        sha256: its expected digest.
+        licence: terms of use, which follow from the training data.
+        made: one line on how it was trained; the card beside the file says more.
+        category: what it learned from: ``zero-reference``, ``self-made pairs``, ``real pairs`` or, to sharpen, ``sharp
+            photos``; may be empty.
+        url: where it can be downloaded, an https address; empty if nowhere.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    licence: str
+    made: str
+    category: str = ""
+    url: str = ""
+
+
+def catalogue() -> dict[str, CatalogueEntry]:
+    """The weights that ship with the project, by model name."""
+    for folder in _FOLDERS:
+        listing = folder / "catalogue.json"
+        if listing.is_file():
+            return _read(listing)
+    return {}
+
+
+def own_catalogue(listing: str | Path | None = None) -> dict[str, CatalogueEntry]:
+    """The weights of a catalogue of your own, by model name; their files lie beside it.
+
+    Its entries are as those of the project's ``weights/catalogue.json``. ``file`` and ``sha256`` are required.
+
+    Args:
+        listing: the catalogue; by default what the environment variable ``KDLIB_CATALOGUE`` names, if it does.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no catalogue, a name of a file could lead out of its folder, or a name is that of shipped
+            weights.
+    """
+    listing = listing or os.environ.get("KDLIB_CATALOGUE")
+    if not listing:
+        return {}
+    entries = _read(Path(os.path.expanduser(listing)))
+    if taken := sorted(entries.keys() & catalogue().keys()):
+        raise ValueError(f"{listing}: {taken[0]!r} is the name of weights that ship with kdlib; choose another")
+    return entries
+
+
+def _read(listing: Path) -> dict[str, CatalogueEntry]:
+    """The entries of a catalogue. Its names are a stranger's."""
+    try:
+        table = strict_json(listing.read_bytes())
+        if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
+            raise ValueError("it is no table of models")
+        entries = {name: _entry(name, entry, listing.parent) for name, entry in table.items()}
+        if len({entry.path.name.casefold() for entry in entries.values()}) < len(entries):
+            raise ValueError("two models have one file")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{listing} is no catalogue of weights: {error}") from None
+    return entries
+
+
+def _entry(name: str, entry: dict[str, Any], folder: Path) -> CatalogueEntry:
+    texts = {key: entry.get(key, "") for key in ("file", "sha256", "licence", "made", "category", "url")}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError(f"{name!r} has an entry that is no text")
+    if _NAME.fullmatch(name) is None or Path(name).suffix in _SUFFIXES:
+        raise ValueError(f"{name!r} is no name of a model: letters, digits, and . _ + - between them")
+    file, sha256 = texts.pop("file"), texts.pop("sha256")
+    # What is a device, a folder or a path on one of the systems is a name on none.
+    if _NAME.fullmatch(file) is None or Path(file).suffix not in _SUFFIXES or _DEVICE.match(file):
+        raise ValueError(f"{file!r} is no name of a weights file: no folders, and .safetensors, .pth or .pt at its end")
+    if _SHA256.fullmatch(sha256) is None:
+        raise ValueError(f"{name!r} has no SHA-256 digest of 64 hexadecimal digits")
+    if texts["url"] and not texts["url"].startswith("https://"):
+        raise ValueError(f"{name!r} has an address that does not begin with https://")
+    return CatalogueEntry(name, folder / file, sha256, **texts)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hexadecimal SHA-256 digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(entry: CatalogueEntry) -> None:
+    """Check a file against its catalogue.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: its content is not what the catalogue describes, or it is a link out of its folder.
+    """
+    if not entry.path.is_file():
+        how = f"`kdlib weights fetch {entry.name}`" if entry.url else f"`git checkout -- {entry.path.name}`"
+        how = f"restore it with {how}" if entry.url or entry.name in catalogue() else "put it there, or give its url"
+        raise FileNotFoundError(f"{entry.path} is missing; {how}")
+    folder = os.path.dirname(os.path.realpath(entry.path))
+    if folder != os.path.realpath(entry.path.parent) and entry.name not in catalogue():
+        raise ValueError(f"{entry.path} is a link to a file elsewhere; put the file itself there")
+    actual = sha256_of(entry.path)
+    if actual != entry.sha256:
+        raise ValueError(
+            f"{entry.path} has changed: sha256 {actual[:12]}…, the catalogue says {entry.sha256[:12]}…; "
+            "restore the file, or load your own weights by their path"
+        )
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The file of weights that ship or that :func:`own_catalogue` lists, checked against the catalogue; or the given
+    path.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a name that is in no catalogue, or a file of a catalogue that has changed.
+    """
+    entries = catalogue()
+    if str(name_or_path) not in entries:
+        entries |= own_catalogue()
+    if (entry := entries.get(str(name_or_path))) is not None:
+        verify(entry)
+        return entry.path
+    path = Path(name_or_path)
+    if not path.suffix:
+        raise ValueError(
+            f"no shipped weights named {str(name_or_path)!r}; choose from {', '.join(entries)}, "
+            "or give the path of a .safetensors or .pth file"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    return path

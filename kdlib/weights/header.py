@@ -1,0 +1,174 @@
+"""What a weights file claims to hold, found out before a tensor of it is read: names, types, shapes, architecture.
+
+Anyone may have written the file. Sizes that it gives are measured against the file itself, and the architecture that it
+asks for against limits: memory and time stay within what the file is large. Works without PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdlib.files import strict_json
+from kdlib.weights.pickled_header import read_pickled_header
+
+MAX_BYTES = 2**28
+"""Of a weights file, 256 MiB: seven times the largest network here."""
+MAX_HEADER = 2**20
+"""Bytes of a safetensors file's header, or of a pickle: that of the largest network here has 30 KB."""
+
+_ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+# Arguments of the architectures, all families together: whole numbers with the least and the most that a file may ask
+# for. Time or memory grow with each, often without a trace in the tensors.
+_WHOLE = {
+    "width": (1, 1024), "depth": (1, 64), "iterations": (1, 64), "scale_factor": (1, 4096), "network_side": (0, 65_536),
+    "hidden": (1, 1024), "side": (1, 1024), "global_width": (1, 1024), "blocks": (1, 64), "steps": (1, 64),
+    "upscale": (2, 16),
+}  # fmt: skip
+_SWITCHES = {"separable", "shared_map", "skips", "centred", "guarded", "folded", "recurrent", "residual"}
+_NUMBERS = {"drop", "most_gamma"}
+_TEXTS = {"family", "curve_activation"}
+
+
+class Claim(NamedTuple):
+    """A tensor as a file announces it: its type, as safetensors names it, and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Header(NamedTuple):
+    """What a weights file claims to hold.
+
+    Attributes:
+        tensors: by name.
+        architecture: arguments for :func:`kdlib.models.build_model`, within limits; None if the file names none.
+    """
+
+    tensors: dict[str, Claim]
+    architecture: dict[str, Any] | None
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a ``.safetensors``, ``.pth`` or ``.pt`` file, and check it against the file's size.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: too large, damaged, holds something else than tensors, or has another extension; or an architecture
+            that is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    if path.suffix not in {".safetensors", ".pth", ".pt"}:
+        raise ValueError(f"{path}: weights are read from .safetensors, .pth and .pt files")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{path} has {size:,} bytes, more than the {MAX_BYTES:,} that a weights file may have")
+    if path.suffix != ".safetensors":
+        return Header({name: Claim(*claim) for name, claim in read_pickled_header(path, MAX_HEADER).items()}, None)
+    try:
+        tensors, metadata = _safetensors(path, size)
+    except (ValueError, RecursionError) as error:  # nested deeper than anyone needs
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
+    if "architecture" not in metadata:
+        return Header(tensors, None)
+    try:
+        return Header(tensors, check_architecture(strict_json(metadata["architecture"])))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its architecture cannot be read ({error})") from None
+
+
+def _safetensors(path: Path, size: int) -> tuple[dict[str, Claim], Mapping[str, str]]:
+    """Claims and metadata; the sizes of the tensors add up to what follows the header."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise ValueError("it is truncated")
+        (length,) = struct.unpack("<Q", start)
+        if length > MAX_HEADER:
+            raise ValueError(f"its header would have {length:,} bytes, more than {MAX_HEADER:,}")
+        if 8 + length > size:
+            raise ValueError("it is truncated")
+        entries = strict_json(file.read(length))
+    if not isinstance(entries, dict):
+        raise ValueError("its header is no table of tensors")
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata are no texts")
+    room, claimed = size - 8 - length, 0
+    tensors = {}
+    for name, entry in entries.items():
+        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"what it says of {name!r} is no description of a tensor")
+        shape, offsets, item = entry["shape"], entry["data_offsets"], _ITEM_SIZES.get(str(entry["dtype"]))
+        if item is None:
+            raise ValueError(f"{name!r} is of type {str(entry['dtype'])[:20]!r}; known are {', '.join(_ITEM_SIZES)}")
+        if not (_are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2):
+            raise ValueError(f"shape or place of {name!r} are no whole numbers from 0 up")
+        if offsets[1] - offsets[0] != math.prod(shape) * item or offsets[1] > room:
+            raise ValueError(f"shape and place of {name!r} do not fit each other or the file's {size:,} bytes")
+        claimed += offsets[1] - offsets[0]
+        tensors[name] = Claim(entry["dtype"], tuple(shape))
+    if claimed != room:
+        raise ValueError(f"its tensors would fill {claimed:,} bytes, it has {room:,} for them")
+    return tensors, metadata
+
+
+def _are_sizes(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= 8 and all(type(n) is int and 0 <= n < 2**40 for n in value)
+
+
+def check_architecture(arguments: Any) -> dict[str, Any]:
+    """The arguments of an architecture as they are, if they are of the right types and within the limits for files.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not isinstance(arguments, dict):
+        raise ValueError("it is no table of arguments")
+    for name, value in arguments.items():
+        if name in _WHOLE:
+            least, most = _WHOLE[name]
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name} is a whole number from {least} to {most}, not {_brief(value)}")
+        elif name in _SWITCHES:
+            if type(value) is not bool:
+                raise ValueError(f"{name} is true or false, not {_brief(value)}")
+        elif name in _NUMBERS:
+            if type(value) not in (int, float) or not 0 <= value <= 100:
+                raise ValueError(f"{name} is a number from 0 to 100, not {_brief(value)}")
+        elif name not in _TEXTS:
+            raise ValueError(f"no architecture has an argument {_brief(name)}")
+        elif not isinstance(value, str):
+            raise ValueError(f"{name} is a name, not {_brief(value)}")
+    return arguments
+
+
+def _brief(value: object) -> str:
+    # A number of more than 4300 digits cannot be printed.
+    text = (
+        f"a number of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > 64 else repr(value)
+    )
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def require_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError, with up to three tensors that differ, unless names and shapes are those of an architecture."""
+    wrong = []
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in wanted:
+            wrong.append(f"{name[:60]} does not belong to it")
+        elif name not in found:
+            wrong.append(f"{name} is missing")
+        elif tuple(found[name]) != tuple(wanted[name]):
+            wrong.append(f"{name} has shape {_times(found[name])} instead of {_times(wanted[name])}")
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"its tensors are not those of the architecture: {'; '.join(wrong[:3])}{more}")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "()"
