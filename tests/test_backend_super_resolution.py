@@ -141,7 +141,7 @@ def test_strength_multiplies_the_difference_to_bicubic(strength, model):
 
 def test_strength_0_is_bicubic_without_the_network(model, monkeypatch):
     enhancer, image = Enhancer(model, strength=0, device="cpu"), photo((12, 10))
-    monkeypatch.setattr(enhancer._engine, "model", None)
+    monkeypatch.setattr(enhancer._backend, "model", None)
     large = as_stored(enlarge(to_tensor(image)[None], 4))[0].permute(1, 2, 0).numpy()
     assert apart(enhancer(image), np.floor(large * 255 + 0.5).astype(np.uint8)) <= 1
 
@@ -235,9 +235,11 @@ def test_an_out_that_will_not_do_is_refused(kind, enhancer):
 def test_tiles_are_the_whole(name, size, dtype, tiles_of_32):
     model, image = vivid(name), photo(size, dtype=dtype)
     enhancer = Enhancer(model, device="cpu", threads=1)
-    gates = enhancer._engine.estimate(image, 1024, 1).gates
+    gates = enhancer._backend.estimate(image, 1024, 1).gates
     result = enhancer.apply(image, enhancer.estimate(image))  # gates that are given: tile by tile
-    assert len(enhancer._engine._parts(size[0])) * len(enhancer._engine._parts(size[1])) >= (1 if size == (8, 8) else 3)
+    assert len(enhancer._backend._parts(size[0])) * len(enhancer._backend._parts(size[1])) >= (
+        1 if size == (8, 8) else 3
+    )
     assert close(result, by_the_model(model, image, gates=gates))
     assert close(result, by_the_model(model, image))
     assert close(result, enhancer(image))
@@ -247,7 +249,7 @@ def test_an_enlarged_tile_is_bit_for_bit_that_of_the_whole(enhancer):
     image = torch.from_numpy(photo((40, 50), dtype="float32"))
     whole = enlarge(image.permute(2, 0, 1)[None], 4).clamp(0, 1)
     for top, bottom, left, right in [(0, 8, 0, 8), (7, 9, 13, 50), (1, 40, 1, 2), (32, 40, 48, 50)]:
-        part = enhancer._engine._enlarged(image, top, bottom, left, right)
+        part = enhancer._backend._enlarged(image, top, bottom, left, right)
         assert torch.equal(part, whole[..., 4 * top : 4 * bottom, 4 * left : 4 * right])
 
 
@@ -270,7 +272,7 @@ def test_a_flat_photo_shows_no_seams(tiles_of_32):
 def test_without_border_seams_would_show(tiles_of_32, monkeypatch):
     """The tests before this one can fail."""
     enhancer, image = Enhancer(vivid(), device="cpu"), photo((37, 41))
-    monkeypatch.setattr(enhancer._engine, "_border", 2)
+    monkeypatch.setattr(enhancer._backend, "_border", 2)
     assert apart(enhancer.apply(image, enhancer.estimate(image)), enhancer(image)) > 1
 
 
@@ -315,7 +317,7 @@ def test_sampled_gates_are_near_those_of_the_whole(name, model):
 def test_a_map_can_be_applied_to_another_photo(enhancer, model):
     image, other = photo((20, 20)), photo((12, 30), seed=5)
     result = enhancer.apply(other, enhancer.estimate(image))
-    gates = enhancer._engine.estimate(image, 1024, 1).gates
+    gates = enhancer._backend.estimate(image, 1024, 1).gates
     assert close(result, by_the_model(model, other, gates=gates))
     assert apart(result, enhancer(other)) > 1
 
@@ -536,7 +538,7 @@ def test_many_threads_do_not_take_more_memory_for_tiles_than_is_allowed(name, mo
     asked = []
     monkeypatch.setattr(engine, "over_rows", lambda _work, tiles, threads: asked.append((tiles, threads)))
     enhancer = Enhancer(create_model(name), device="cpu", threads=64)
-    enhancer.apply(photo((240, 240)), np.full((1, 1, sum(enhancer._engine.gate_widths)), 0.5))
+    enhancer.apply(photo((240, 240)), np.full((1, 1, sum(enhancer._backend.gate_widths)), 0.5))
     assert asked == [(25, most)]
 
 

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from kdlib import Enhancer
-from kdlib.enhance.backends import torch_curves as torch_engine
-from kdlib.enhance.kernels import curve
+from kdlib.enhance.kernels import curve, plain_torch
 from kdlib.enhance.kernels import separable as network
 from kdlib.models import create_model
 
@@ -114,7 +113,7 @@ def numba_form(case):
 def torch_form(case):
     image = torch.from_numpy(case.image)
     out = torch.empty_like(image)
-    torch_engine.apply_curve_map(image, torch.from_numpy(case.maps), case.iterations, out)
+    plain_torch.apply_curve_map(image, torch.from_numpy(case.maps), case.iterations, out)
     return out.numpy()
 
 
@@ -312,7 +311,7 @@ def test_small_copy_is_adaptive_average_pooling(form, request):
     if form == "triton":
         results = request.getfixturevalue("triton_results")["copy"]
     elif form == "torch":
-        results = [torch_engine.small_copy(torch.from_numpy(image), size).numpy() for image, size in made]
+        results = [plain_torch.small_copy(torch.from_numpy(image), size).numpy() for image, size in made]
     else:
         results = [network.small_copy(image, size) for image, size in made]
     for (image, size), result in zip(made, results, strict=True):
@@ -328,9 +327,7 @@ def test_small_copy_is_adaptive_average_pooling(form, request):
 def test_average_of_many_pixels_is_not_lost_in_rounding(form, dtype):
     # One window of a million pixels: a running sum in float32 would stop growing, or grow in steps.
     image = np.full((1000, 1000, 1), TOP[dtype] / 17, dtype)
-    copy = (
-        network.small_copy(image, (1, 1)) if form == "numba" else torch_engine.small_copy(torch.tensor(image), (1, 1))
-    )
+    copy = network.small_copy(image, (1, 1)) if form == "numba" else plain_torch.small_copy(torch.tensor(image), (1, 1))
     assert float(copy[0, 0, 0]) == pytest.approx(1 / 17, rel=1e-4)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,15 +11,13 @@ from PIL import Image
 
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.backend import DAMAGED
+from kdlib.enhance.backends.choose import choose_backend
 from kdlib.enhance.photos import pillow_modes as pillow
 from kdlib.threads import available_threads
 
 if TYPE_CHECKING:
-    from kdlib.enhance.backends.backend import Engine
-    from kdlib.models import Model
+    from kdlib.models.network import Network
 
-# Methods by which the families of networks are told from other modules, without importing them.
-_MARKS = ("estimate_curve", "local_stage", "gate_modules")
 Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the result is of the same type
 
 
@@ -75,7 +70,7 @@ class Enhancer:
 
     def __init__(
         self,
-        model: str | Path | Model = "glance-650",
+        model: str | Path | Network = "glance-650",
         *,
         strength: float = 1.0,
         denoise: float | None = None,
@@ -93,15 +88,15 @@ class Enhancer:
             raise ValueError(f"threads is at least 1, not {threads}")
         self.strength, self.max_network_side = float(strength), int(max_network_side)
         self.threads = threads or available_threads()
-        self._engine = _engine(model, device)
-        self.backend: str = self._engine.backend
-        self.upscale: int = self._engine.upscale
+        self._backend = choose_backend(model, device)
+        self.backend: str = self._backend.name
+        self.upscale: int = self._backend.upscale
         if upscale is not None and upscale != self.upscale:
             can = "does not enlarge photos" if self.upscale == 1 else f"enlarges photos by {self.upscale}"
             raise ValueError(f"this network {can}, and upscale asks for {upscale}; leave it out, or take another model")
-        if self._engine.denoise is None and denoise:
+        if self._backend.denoise is None and denoise:
             raise ValueError(f"this network has no denoising, which {denoise:g} asks for; leave it out, or give 0")
-        self.denoise = float((self._engine.denoise or 0) if denoise is None else denoise)
+        self.denoise = float((self._backend.denoise or 0) if denoise is None else denoise)
 
     def __call__(self, image: Photo, out: Photo | None = None) -> Photo:
         """Enhance a photo or a batch of photos of one size.
@@ -141,15 +136,15 @@ class Enhancer:
             raise ValueError("estimate takes one photo at a time, not a batch")
         array = kinds.plain(self._reachable(array))
         maps = self._estimate(array.reshape(*array.shape[:2], -1))
-        return np.moveaxis(self._engine.as_array(maps), 0, -1)
+        return np.moveaxis(self._backend.as_array(maps), 0, -1)
 
     def apply(self, image: Photo, curve_map: np.ndarray, out: Photo | None = None) -> Photo:
         """Enhance one photo with a given curve map (as :meth:`estimate` gives it, any h×w) instead of its own: the map
         of the frame before, a smoothed or an edited one. Strength and denoise hold. Raises as a call does."""
         if not (isinstance(curve_map, np.ndarray) or kinds.is_tensor(curve_map)):
             raise TypeError(f"a curve map is an array, as estimate() gives it, not {type(curve_map).__name__}")
-        self._engine.check_map(curve_map)
-        maps = self._engine.own(np.moveaxis(np.asarray(curve_map, dtype=np.float32), -1, 0))
+        self._backend.check_map(curve_map)
+        maps = self._backend.own(np.moveaxis(np.asarray(curve_map, dtype=np.float32), -1, 0))
         return self._each(image, out, lambda photo, target: self._apply(photo, maps, target))
 
     def _each(self, image: Any, out: Any, enhance: Callable[[Any, Any], None]) -> Any:
@@ -192,7 +187,7 @@ class Enhancer:
         return self.strength == 0 and self.denoise == 0 and self.upscale == 1
 
     def _reachable(self, image: Any) -> Any:
-        """The image as the engine takes it: the kernels for the CPU share a tensor's memory as an array."""
+        """The image as the backend takes it: the kernels for the CPU share a tensor's memory as an array."""
         if self.backend != "numba" or not kinds.is_tensor(image):
             return image
         if image.device.type != "cpu":
@@ -200,51 +195,17 @@ class Enhancer:
         return image.detach().numpy()
 
     def _estimate(self, photo: Any) -> Any:
-        maps = self._engine.estimate(photo, self.max_network_side, self._threads(photo))
+        maps = self._backend.estimate(photo, self.max_network_side, self._threads(photo))
         # Weights may be finite and still overflow; what kernels make of NaN is anyone's guess.
-        if not np.isfinite(self._engine.as_array(maps)).all():
+        if not np.isfinite(self._backend.as_array(maps)).all():
             raise ValueError(DAMAGED)
         return maps
 
     def _threads(self, photo: Any) -> int:
         height, width, channels = photo.shape
-        return self.threads if height * width * channels >= self._engine.worth_threads else 1
+        return self.threads if height * width * channels >= self._backend.worth_threads else 1
 
     def _apply(self, photo: Any, maps: Any, target: Any) -> None:
-        self._engine.apply(
+        self._backend.apply(
             photo, maps, target, strength=self.strength, denoise=self.denoise, threads=self._threads(photo)
         )
-
-
-def _engine(model: str | Path | Model, device: str) -> Engine:
-    """The engine for a device. PyTorch is asked about CUDA only where a driver could be."""
-    if not (isinstance(model, str | Path) or any(hasattr(model, mark) for mark in _MARKS)):
-        raise TypeError(f"model is a name, a path or a curve network, not {type(model).__name__}")
-    device = str(device)
-    kind = device.partition(":")[0]
-    if device not in {"auto", "cpu", "cuda", "mps"} and re.fullmatch(r"cuda:\d+", device) is None:
-        raise ValueError(f"device {device!r} is unknown; choose from auto, cpu, cuda, cuda:N, mps")
-    if kind == "auto" and not _may_have_cuda():
-        kind = "cpu"
-    if kind in {"auto", "cuda", "mps"}:
-        import torch
-
-        found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if kind != "auto" and not found[kind]:
-            raise ValueError(f"device {device!r}: PyTorch finds none here; use device='cpu'")
-        kind = ("cuda" if found["cuda"] else "cpu") if kind == "auto" else kind
-    if kind == "cpu" and importlib.util.find_spec("numba") is not None:
-        from kdlib.enhance.backends.cpu import cpu_engine
-
-        return cpu_engine(model)
-    import torch
-
-    from kdlib.enhance.backends.torch_curves import torch_engine
-    from kdlib.weights import resolve_model
-
-    return torch_engine(resolve_model(model), torch.device(kind if device == "auto" else device))
-
-
-def _may_have_cuda() -> bool:
-    """False where no NVIDIA driver is installed: finding out through PyTorch would take its import."""
-    return sys.platform == "win32" or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))

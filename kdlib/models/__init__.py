@@ -1,35 +1,8 @@
-"""Architectures and nothing else."""
+"""The networks, one module for each family, their records, and the registry that looks the records up.
 
-from kdlib.models.glance import GlanceNet
-from kdlib.models.iat import IAT
-from kdlib.models.iat_student import IATStudent
-from kdlib.models.msafn import MSAFN, LightMSAFN
-from kdlib.models.registry import (
-    ARCHITECTURES,
-    Model,
-    build_model,
-    count_parameters,
-    create_model,
-    infer_architecture,
-    to_published,
-)
-from kdlib.models.zero_dce import ZeroDCE, apply_curve
-from kdlib.stages import Stages
+Models know neither losses nor data, and nothing here trains them; names and records are found without PyTorch.
+"""
 
-__all__ = [
-    "ARCHITECTURES",
-    "IAT",
-    "MSAFN",
-    "GlanceNet",
-    "IATStudent",
-    "LightMSAFN",
-    "Model",
-    "Stages",
-    "ZeroDCE",
-    "apply_curve",
-    "build_model",
-    "count_parameters",
-    "create_model",
-    "infer_architecture",
-    "to_published",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -26,17 +26,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.models.inputs import check_photos
+from kdlib.models.families.glance import BLACK, GAMMA_RANGE
+from kdlib.models.network import Network, check_photos
 from kdlib.noise import measure_noise
 
-# Keeps the logarithm finite and the slope at black bounded; half a step of 8 bits.
-BLACK = 0.5 / 255
 # Tolerances start from what suits photos darkened with shot and read noise (kdlib.enhance.kernels.denoise), in
 # multiples of the noise: luminance, luminance where colour is averaged, colour. Each round leaves less noise, so they
 # narrow.
 _TOLERANCES = ((7.0, 18.0, 30.0), (3.5, 12.0, 20.0), (1.75, 8.0, 13.3))
 _DIAGONAL = 0.5
-GAMMA_RANGE = (0.1, 2.0)
 
 
 def apply_power_curve(image: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
@@ -114,7 +112,7 @@ class NoiseAwareSmoothing(nn.Module):
         return luminance + sums / weights, colour + sums_colour / weights_colour
 
 
-class GlanceNet(nn.Module):
+class GlanceNet(Network):
     """Thumbnail → gain, gamma and tolerance → smoothing and power curve at full size.
 
     Args:
@@ -122,6 +120,9 @@ class GlanceNet(nn.Module):
         hidden: units of the layer that decides from the pooled thumbnail.
         side: the thumbnail has at most this many pixels a side.
     """
+
+    family = "glance"
+    arguments = ("width", "hidden", "side")
 
     def __init__(self, width: int = 8, hidden: int = 10, side: int = 32) -> None:
         super().__init__()
@@ -142,11 +143,6 @@ class GlanceNet(nn.Module):
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
             self.globals.bias.copy_(torch.tensor([0.3] * 3 + [-0.5] * 3 + [0.0]))
-
-    @property
-    def config(self) -> dict[str, int | str]:
-        """The arguments that rebuild this architecture, and its family."""
-        return {"family": "glance", "width": self.width, "hidden": self.hidden, "side": self.side}
 
     def thumbnail_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the thumbnail; its shape is not the photo's, a small photo is its own thumbnail."""

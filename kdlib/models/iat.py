@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.models.inputs import check_photos
+from kdlib.models.network import Network, check_photos
 from kdlib.stages import Stages, compose, guard_colour
 
 
@@ -206,7 +206,7 @@ class GlobalNet(nn.Module):
         return gamma, self.color_linear(answers[:, 1:]).view(-1, 3, 3) + self.color_base
 
 
-class IAT(nn.Module):
+class IAT(Network):
     """Illumination Adaptive Transformer, as published for low light.
 
     No step asks for a size: convolutions pad with zeros and strides round up, so that photos of 1×1 pixels and up pass
@@ -220,6 +220,9 @@ class IAT(nn.Module):
         guarded: :func:`~kdlib.stages.guard_colour`; not as published.
     """
 
+    family = "iat"
+    arguments = ("width", "global_width", "centred", "guarded")
+
     def __init__(
         self, width: int = 16, global_width: int = 64, *, centred: bool = False, guarded: bool = False
     ) -> None:
@@ -232,12 +235,6 @@ class IAT(nn.Module):
         self.width, self.global_width, self.centred, self.guarded = width, global_width, centred, guarded
         self.local_net = LocalNet(width)
         self.global_net = GlobalNet(global_width)
-
-    @property
-    def config(self) -> dict[str, int | str]:
-        """The arguments that rebuild this architecture, and its family."""
-        names = ("width", "global_width", "centred", "guarded")
-        return {"family": "iat", **{name: getattr(self, name) for name in names}}
 
     def forward(self, image: Tensor) -> tuple[Tensor, Stages]:
         """Enhance a batch of photos.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kdlib.models.iat import start_at_identity
-from kdlib.models.inputs import check_photos
+from kdlib.models.network import Network, check_photos
 from kdlib.stages import Stages, compose, guard_colour
 
 
@@ -40,7 +41,7 @@ class ResidualBlock(nn.Module):
         return x + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
 
 
-class IATStudent(nn.Module):
+class IATStudent(Network):
     """The student: the same :class:`~kdlib.stages.Stages` as its teacher's, by convolutions alone.
 
     No step asks for a size: convolutions pad with zeros, and features are pooled to 64×64 whatever the photo's size.
@@ -61,6 +62,8 @@ class IATStudent(nn.Module):
         folded: without batch norm, see :meth:`folded`.
     """
 
+    family = "iat-student"
+    arguments = ("width", "global_width", "blocks", "centred", "guarded", "most_gamma")
     identity: Tensor
 
     def __init__(
@@ -108,11 +111,9 @@ class IATStudent(nn.Module):
             nn.init.constant_(head.bias, value)
 
     @property
-    def config(self) -> dict[str, float | str]:
-        """The arguments that rebuild this architecture, and its family."""
-        names = ("width", "global_width", "blocks", "centred", "guarded", "most_gamma")
-        arguments = {name: getattr(self, name) for name in names}
-        return {"family": "iat-student", **arguments, "folded": self.is_folded}
+    def config(self) -> dict[str, Any]:
+        """The family and the arguments that rebuild this architecture."""
+        return {**super().config, "folded": self.is_folded}
 
     def folded(self) -> IATStudent:
         """A copy for inference, in eval mode, with every batch norm folded into the convolution before it.

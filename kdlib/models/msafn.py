@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.models.inputs import check_photos
 from kdlib.models.msafn_blocks import SLOPE, DenseBlock, Gate, GatePass, LightBlock, Refinement
+from kdlib.models.network import Network, check_photos
 
 # Sides are multiples of this: the coarsest path sees a quarter of the photo.
 COARSEST = 4
 
 
-class MSAFN(nn.Module):
+class MSAFN(Network):
     """The teacher: dense blocks, and a recurrent unit with a reset gate.
 
     Args:
@@ -43,6 +43,7 @@ class MSAFN(nn.Module):
     """
 
     family = "msafn"
+    arguments = ("width", "blocks", "steps", "drop", "recurrent", "residual", "upscale")
     _block: type[DenseBlock] | type[LightBlock] = DenseBlock
     _reduction, _resets = 16, True
 
@@ -104,12 +105,6 @@ class MSAFN(nn.Module):
 
     def _path(self) -> tuple[nn.Module, nn.Module]:
         return self._block(self.width, self.drop), Gate(self.width, self._reduction)
-
-    @property
-    def config(self) -> dict[str, int | float | str]:
-        """The arguments that rebuild this architecture, and its family."""
-        names = ("width", "blocks", "steps", "drop", "recurrent", "residual", "upscale")
-        return {"family": self.family, **{name: getattr(self, name) for name in names}}
 
     @property
     def reach(self) -> int:

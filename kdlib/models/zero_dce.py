@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.models.inputs import check_photos
+from kdlib.models.network import Network, check_photos
 
 CurveActivation = Literal["tanh", "sigmoid"]
 
@@ -74,7 +74,7 @@ def plain_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
-class ZeroDCE(nn.Module):
+class ZeroDCE(Network):
     """Curve network: estimates a curve map from a (small copy of a) photo and applies it to the photo.
 
     The layers are named ``e_conv1`` … ``e_conv{depth}``, as in the published files. The first half runs straight
@@ -93,6 +93,12 @@ class ZeroDCE(nn.Module):
         curve_activation: ``"tanh"``. ``"sigmoid"`` stands for 2·sigmoid(z) − 1 and is here only to reproduce a
             published student that was trained with it.
     """
+
+    family = "zero-dce"
+    arguments = (
+        *("width", "depth", "iterations", "separable", "shared_map", "skips"),
+        *("scale_factor", "network_side", "curve_activation"),
+    )
 
     def __init__(
         self,
@@ -137,11 +143,8 @@ class ZeroDCE(nn.Module):
     @property
     def config(self) -> dict[str, int | bool | str]:
         """The arguments that rebuild this architecture."""
-        names = (
-            *("width", "depth", "iterations", "separable", "shared_map", "skips"),
-            *("scale_factor", "network_side", "curve_activation"),
-        )
-        return {name: getattr(self, name) for name in names}
+        # Weights files name no family where it is this one.
+        return {name: getattr(self, name) for name in self.arguments}
 
     def estimate_curve(self, x: Tensor) -> Tensor:
         """Run the network alone, at the resolution of ``x`` (B×3×h×w in [0, 1]).
@@ -209,3 +212,19 @@ class ZeroDCE(nn.Module):
         # The map may come in lower precision (mixed precision); the curve itself always runs in the photo's.
         curve_map = self.curve_map(image).to(image.dtype)
         return apply_curve(image, curve_map, self.iterations), curve_map
+
+
+def to_published(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the tensors of a known re-implementation of Zero-DCE into the published layout; others stay as they are.
+
+    The re-implementation names its layers ``conv1`` … ``conv7`` and concatenates the other way round, so that the
+    halves of the input channels of the last three layers change places.
+    """
+    if "conv1.weight" not in state_dict:
+        return state_dict
+    published = {}
+    for key, tensor in state_dict.items():
+        if tensor.ndim == 4 and tensor.shape[1] == 2 * state_dict["conv1.weight"].shape[0]:
+            tensor = torch.cat(tensor.chunk(2, dim=1)[::-1], dim=1)
+        published[f"e_{key}"] = tensor
+    return published

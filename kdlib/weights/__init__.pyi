@@ -1,3 +1,4 @@
-from .models import load_model, read_weights, resolve_model, save_model
+from .file import WeightsFile
+from .models import load_model, resolve_model, save_model
 
-__all__ = ["load_model", "read_weights", "resolve_model", "save_model"]
+__all__ = ["WeightsFile", "load_model", "resolve_model", "save_model"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdlib.files import strict_json
+from kdlib.models.registry import check_config
 from kdlib.weights.pickled_header import read_pickled_header
 
 MAX_BYTES = 2**28
@@ -21,16 +22,6 @@ MAX_HEADER = 2**20
 """Bytes of a safetensors file's header, or of a pickle: that of the largest network here has 30 KB."""
 
 _ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-# Arguments of the architectures, all families together: whole numbers with the least and the most that a file may ask
-# for. Time or memory grow with each, often without a trace in the tensors.
-_WHOLE = {
-    "width": (1, 1024), "depth": (1, 64), "iterations": (1, 64), "scale_factor": (1, 4096), "network_side": (0, 65_536),
-    "hidden": (1, 1024), "side": (1, 1024), "global_width": (1, 1024), "blocks": (1, 64), "steps": (1, 64),
-    "upscale": (2, 16),
-}  # fmt: skip
-_SWITCHES = {"separable", "shared_map", "skips", "centred", "guarded", "folded", "recurrent", "residual"}
-_NUMBERS = {"drop", "most_gamma"}
-_TEXTS = {"family", "curve_activation"}
 
 
 class Claim(NamedTuple):
@@ -76,7 +67,7 @@ def read_header(path: Path) -> Header:
     if "architecture" not in metadata:
         return Header(tensors, None)
     try:
-        return Header(tensors, check_architecture(strict_json(metadata["architecture"])))
+        return Header(tensors, check_config(strict_json(metadata["architecture"])))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its architecture cannot be read ({error})") from None
 
@@ -119,40 +110,6 @@ def _safetensors(path: Path, size: int) -> tuple[dict[str, Claim], Mapping[str, 
 
 def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and len(value) <= 8 and all(type(n) is int and 0 <= n < 2**40 for n in value)
-
-
-def check_architecture(arguments: Any) -> dict[str, Any]:
-    """The arguments of an architecture as they are, if they are of the right types and within the limits for files.
-
-    Raises:
-        ValueError: they are not.
-    """
-    if not isinstance(arguments, dict):
-        raise ValueError("it is no table of arguments")
-    for name, value in arguments.items():
-        if name in _WHOLE:
-            least, most = _WHOLE[name]
-            if type(value) is not int or not least <= value <= most:
-                raise ValueError(f"{name} is a whole number from {least} to {most}, not {_brief(value)}")
-        elif name in _SWITCHES:
-            if type(value) is not bool:
-                raise ValueError(f"{name} is true or false, not {_brief(value)}")
-        elif name in _NUMBERS:
-            if type(value) not in (int, float) or not 0 <= value <= 100:
-                raise ValueError(f"{name} is a number from 0 to 100, not {_brief(value)}")
-        elif name not in _TEXTS:
-            raise ValueError(f"no architecture has an argument {_brief(name)}")
-        elif not isinstance(value, str):
-            raise ValueError(f"{name} is a name, not {_brief(value)}")
-    return arguments
-
-
-def _brief(value: object) -> str:
-    # A number of more than 4300 digits cannot be printed.
-    text = (
-        f"a number of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > 64 else repr(value)
-    )
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def require_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:

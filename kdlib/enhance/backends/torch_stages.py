@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.enhance.backends.backend import StagesFamily
-from kdlib.enhance.backends.torch_curves import TOP, InTorch, small_copy
+from kdlib.enhance.backends.backend import shrunk
+from kdlib.enhance.backends.torch_base import TorchBackend, at_most
+from kdlib.enhance.kernels.plain_torch import WHITE, small_copy
 from kdlib.models import IAT, IATStudent
 from kdlib.stages import apply_colour_and_gamma
 
@@ -20,7 +19,7 @@ from kdlib.stages import apply_colour_and_gamma
 _TILE = 256
 
 
-class Decision(NamedTuple):
+class PhotoStages(NamedTuple):
     """What a network has found out about a photo.
 
     Attributes:
@@ -34,8 +33,16 @@ class Decision(NamedTuple):
     local: Tensor | None = None
 
 
-class TorchStages(InTorch, StagesFamily):
-    """IAT and its student, the student without batch norm."""
+class TorchStages(TorchBackend):
+    """IAT and its student, the student without batch norm.
+
+    The curve map is what holds for the whole photo alone, 1×1×10. The local maps belong to the very photo: no other
+    frame can use them, and of a shrunken copy they would be blurred.
+    """
+
+    denoise: float | None = None
+    upscale = 1
+    worth_threads = 0  # convolutions at full resolution
 
     def __init__(self, model: IAT | IATStudent, device: torch.device) -> None:
         super().__init__(model, device)
@@ -44,34 +51,45 @@ class TorchStages(InTorch, StagesFamily):
         # As photos lie in memory, and as convolutions like it.
         self.model = self.model.to(memory_format=torch.channels_last)
 
-    def own(self, maps: np.ndarray) -> Decision:
-        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
-        values = super().own(maps).view(1, 10)
-        return Decision(values[:, :9].view(1, 3, 3), values[:, 9:])
+    def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
+        """Height and width of the copy that colour matrix and gamma are estimated from, in the photo's proportions."""
+        return shrunk(height, width, max(1, max(height, width) / limit))
 
-    def as_array(self, maps: Decision) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+    def check_map(self, curve_map: Any) -> None:
+        """Raise ValueError unless 1×1×10, finite: colour matrix, row by row, and gamma."""
+        if curve_map.shape != (1, 1, 10):
+            raise ValueError(f"a curve map of this network has shape 1×1×10, not {'×'.join(map(str, curve_map.shape))}")
+        if not np.isfinite(np.asarray(curve_map)).all():
+            raise ValueError("the curve map has values that are NaN or infinite")
+
+    def own(self, maps: np.ndarray) -> PhotoStages:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        values = super().own(maps).view(1, 10)
+        return PhotoStages(values[:, :9].view(1, 3, 3), values[:, 9:])
+
+    def as_array(self, maps: PhotoStages) -> np.ndarray:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return torch.cat([maps.colour.flatten(), maps.gamma.flatten()]).view(10, 1, 1).cpu().numpy()
 
-    def estimate(self, photo: Any, limit: int, threads: int) -> Decision:
-        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+    def estimate(self, photo: Any, limit: int, threads: int) -> PhotoStages:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image = self.on_device(photo)
         height, width, _ = image.shape
         size = self.copy_size(height, width, limit)
         with torch.inference_mode(), at_most(threads):
             if size == (height, width):
-                return Decision(*self.model.decide(_seen(image)))
+                return PhotoStages(*self.model.decide(_seen(image)))
             small = small_copy(image, size)[None].contiguous(memory_format=torch.channels_last)
             colour, gamma, _ = self.model.decide(small)
-            return Decision(colour, gamma)
+            return PhotoStages(colour, gamma)
 
-    def apply(self, photo: Any, maps: Decision, out: Any, *, strength: float, denoise: float, threads: int) -> None:
-        """See :class:`~kdlib.enhance.backends.backend.Engine`; ``denoise`` is 0."""
+    def apply(self, photo: Any, maps: PhotoStages, out: Any, *, strength: float, denoise: float, threads: int) -> None:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`; ``denoise`` is 0."""
         image = self.on_device(photo)
         with at_most(threads):
             self.into(out, image, lambda target: self._apply(image, maps, strength, target))
 
-    def _apply(self, image: Tensor, maps: Decision, strength: float, out: Tensor) -> None:
+    def _apply(self, image: Tensor, maps: PhotoStages, strength: float, out: Tensor) -> None:
         height, width, channels = image.shape
         colours, reach = 3 if channels >= 3 else 1, self.model.reach
         before = image[:0]
@@ -93,7 +111,7 @@ class TorchStages(InTorch, StagesFamily):
                 y = apply_colour_and_gamma(local, maps.colour, maps.gamma)
                 if colours == 1:
                     y = y.mean(1, keepdim=True)
-                y = torch.lerp(x[inside][:, :colours], y, strength).clamp_(0, 1) * TOP[image.dtype]
+                y = torch.lerp(x[inside][:, :colours], y, strength).clamp_(0, 1) * WHITE[image.dtype]
                 if image.dtype != torch.float32:
                     y = y.add_(0.5).floor_()
                 out[top:bottom, left:right, :colours] = y[0].permute(1, 2, 0).to(image.dtype)
@@ -104,18 +122,4 @@ class TorchStages(InTorch, StagesFamily):
 def _seen(image: Tensor) -> Tensor:
     """H×W×C → 1×3×H×W float32 in [0, 1], grey three times."""
     colours = 3 if image.shape[2] >= 3 else 1
-    return (image[..., :colours].float() / TOP[image.dtype]).permute(2, 0, 1).expand(3, -1, -1)[None]
-
-
-@contextmanager
-def at_most(threads: int) -> Iterator[None]:
-    """PyTorch with no more threads than these, for operations started by this thread on the CPU."""
-    before = torch.get_num_threads()
-    if threads >= before:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return (image[..., :colours].float() / WHITE[image.dtype]).permute(2, 0, 1).expand(3, -1, -1)[None]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.enhance.backends.backend import DAMAGED, UpscaleFamily
-from kdlib.enhance.backends.torch_curves import TOP, InTorch
-from kdlib.enhance.backends.torch_stages import at_most
+from kdlib.enhance.backends.backend import DAMAGED
+from kdlib.enhance.backends.torch_base import TorchBackend, at_most
+from kdlib.enhance.kernels.plain_torch import WHITE
 from kdlib.models import MSAFN
 from kdlib.models.msafn import COARSEST
 from kdlib.resampling import enlarge
@@ -30,7 +30,7 @@ _MEMORY, _TENSORS = 1 << 30, 10
 _TAPS = 2
 
 
-class Decision(NamedTuple):
+class PhotoGates(NamedTuple):
     """What a network has found out about a photo.
 
     Attributes:
@@ -42,43 +42,67 @@ class Decision(NamedTuple):
     sharpened: Tensor | None = None
 
 
-class TorchUpscale(InTorch, UpscaleFamily):
-    """MSAFN and LightMSAFN."""
+class TorchSuperResolution(TorchBackend):
+    """MSAFN and LightMSAFN.
+
+    The curve map is what the network has to know of the whole photo, the factors of its gates one after another, 1×1×K.
+    """
+
+    denoise: float | None = None
+    worth_threads = 0  # convolutions at full size
 
     def __init__(self, model: MSAFN, device: torch.device) -> None:
-        InTorch.__init__(self, model, device)
+        super().__init__(model, device)
         self.model = self.model.to(memory_format=torch.channels_last)
-        UpscaleFamily.__init__(self, model.upscale, tuple(gate.width for gate in model.gate_modules()))
+        self.upscale = model.upscale
+        self.gate_widths = tuple(gate.width for gate in model.gate_modules())
         # In pixels of the small photo: what a tile may begin at, and how many more a tile needs around it.
         self._step = COARSEST // math.gcd(COARSEST, self.upscale)
         self._border = _up(model.reach / self.upscale, self._step)
         side = (self._most() + 2 * self._border) * self.upscale
         self._at_once = max(1, _MEMORY // (_TENSORS * side**2 * 2 * model.width * 4))
 
-    def own(self, maps: np.ndarray) -> Decision:
-        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
-        return Decision(super().own(maps).view(1, -1, 1, 1).split(self.gate_widths, dim=1))
+    def budget(self, limit: int) -> int:
+        """Of how many pixels of the enlarged photo the gates are found."""
+        return limit**2 // 4
 
-    def as_array(self, maps: Decision) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+    def check_map(self, curve_map: Any) -> None:
+        """Raise ValueError unless 1×1×K in [0, 1]."""
+        wanted = (1, 1, sum(self.gate_widths))
+        if tuple(curve_map.shape) != wanted:
+            raise ValueError(
+                f"a curve map of this network has shape {'×'.join(map(str, wanted))}, "
+                f"not {'×'.join(map(str, curve_map.shape))}"
+            )
+        if not ((curve_map >= 0) & (curve_map <= 1)).all():  # also when it is NaN
+            raise ValueError("the curve map has values outside [0, 1]")
+
+    def own(self, maps: np.ndarray) -> PhotoGates:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        return PhotoGates(super().own(maps).view(1, -1, 1, 1).split(self.gate_widths, dim=1))
+
+    def as_array(self, maps: PhotoGates) -> np.ndarray:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return torch.cat(maps.gates, dim=1)[0].cpu().numpy()
 
-    def estimate(self, photo: Any, limit: int, threads: int) -> Decision:
-        """See :class:`~kdlib.enhance.backends.backend.Engine`."""
+    def estimate(self, photo: Any, limit: int, threads: int) -> PhotoGates:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image = self.on_device(photo)
         height, width, _ = image.shape
-        tiles = sample(height, width, self.budget(limit), self.upscale)
+        tiles = gate_tiles(height, width, self.budget(limit), self.upscale)
         with torch.inference_mode(), at_most(threads):
             seen = torch.cat([_for_network(self._enlarged(image, *tile)) for tile in tiles])
             if seen.shape[-2:] == (height * self.upscale, width * self.upscale):
-                return Decision(*self.model.with_own_gates(seen)[::-1])
-            return Decision(self.model.gates(seen, together=True))
+                return PhotoGates(*self.model.with_own_gates(seen)[::-1])
+            return PhotoGates(self.model.gates(seen, together=True))
 
     def apply(
-        self, photo: Any, maps: Decision | None, out: Any, *, strength: float, denoise: float, threads: int
+        self, photo: Any, maps: PhotoGates | None, out: Any, *, strength: float, denoise: float, threads: int
     ) -> None:
-        """See :class:`~kdlib.enhance.backends.backend.Engine`; ``out`` is ``upscale`` times as large, ``denoise`` is 0,
-        and ``maps`` may be None with a strength of 0."""
+        """See :class:`~kdlib.enhance.backends.backend.Backend`.
+
+        ``out`` is ``upscale`` times as large, ``denoise`` is 0, and ``maps`` may be None with a strength of 0.
+        """
         image = self.on_device(photo)
         target = out if isinstance(out, Tensor) else torch.from_numpy(out)
         tiles = [(*rows, *columns) for rows in self._parts(image.shape[0]) for columns in self._parts(image.shape[1])]
@@ -88,7 +112,7 @@ class TorchUpscale(InTorch, UpscaleFamily):
         def work(first: int, last: int) -> None:
             with torch.inference_mode(), at_most(threads // together):
                 for top, bottom, left, right in tiles[first:last]:
-                    y = self._part(image, maps, strength, (top, bottom, left, right)) * TOP[image.dtype]
+                    y = self._part(image, maps, strength, (top, bottom, left, right)) * WHITE[image.dtype]
                     if image.dtype != torch.float32:
                         y = y.add_(0.5).floor_()
                     target[self._at(top, bottom), self._at(left, right)] = y[0].permute(1, 2, 0).to(image.dtype)
@@ -97,7 +121,7 @@ class TorchUpscale(InTorch, UpscaleFamily):
         with at_most(threads // together):
             over_rows(work, len(tiles), together)
 
-    def _part(self, image: Tensor, maps: Decision | None, strength: float, part: tuple[int, int, int, int]) -> Tensor:
+    def _part(self, image: Tensor, maps: PhotoGates | None, strength: float, part: tuple[int, int, int, int]) -> Tensor:
         """One part of the result, 1×C×h×w in [0, 1]."""
         top, bottom, left, right = part
         known = maps is None or not strength or maps.sharpened is not None
@@ -137,12 +161,12 @@ class TorchUpscale(InTorch, UpscaleFamily):
     def _enlarged(self, image: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
         """That part of a small photo (H×W×C), enlarged as it is within the whole: 1×C×h×w float32 in [0, 1]."""
         above, before = max(0, top - _TAPS), max(0, left - _TAPS)
-        part = image[above : bottom + _TAPS, before : right + _TAPS].float() / TOP[image.dtype]
+        part = image[above : bottom + _TAPS, before : right + _TAPS].float() / WHITE[image.dtype]
         large = enlarge(part.permute(2, 0, 1)[None], self.upscale)
         return large[..., self._at(top - above, bottom - above), self._at(left - before, right - before)].clamp(0, 1)
 
 
-def sample(height: int, width: int, pixels: int, upscale: int) -> list[tuple[int, int, int, int]]:
+def gate_tiles(height: int, width: int, pixels: int, upscale: int) -> list[tuple[int, int, int, int]]:
     """Which parts of a photo stand for the whole where the network weighs its channels.
 
     Args:

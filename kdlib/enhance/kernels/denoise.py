@@ -126,3 +126,9 @@ def filter_photo(
             filter_rows(source, target, *edges[part], channels, *rows, top, maps[0], lifted, maps[1], maps[2])
 
     over_rows(work, parts, threads)
+
+
+def smooth_lifted(photo: np.ndarray, maps: np.ndarray, iterations: int, denoise: float, threads: int) -> None:
+    """Smooth in place a photo that was enhanced with these maps (K×h×w)."""
+    curve_map = np.moveaxis(maps, 0, -1)
+    denoise_photo(photo, denoise, curve_map=curve_map, iterations=iterations, out=photo, threads=threads)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kdlib.enhance.backends.backend import GAMMA_LIMITS
 from kdlib.enhance.kernels.denoise import filter_photo
+from kdlib.models.families.glance import GAMMA_LIMITS
 from kdlib.noise import measure_noise
 from kdlib.weights.header import require_shapes
 

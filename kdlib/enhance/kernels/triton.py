@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kdlib.enhance.backends.torch_curves import TOP
+from kdlib.enhance.kernels.plain_torch import WHITE
 
 _BLOCK = 1024
 
@@ -96,7 +96,7 @@ def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
     columns = 32
     grid = (size[0], triton.cdiv(size[1], columns), colours)
     with _on(photo):
-        _area_average[grid](photo, small, height, width, channels, *size, 1 / TOP[photo.dtype], COLUMNS=columns)
+        _area_average[grid](photo, small, height, width, channels, *size, 1 / WHITE[photo.dtype], COLUMNS=columns)
     return small.expand(3, *size)
 
 
@@ -119,7 +119,7 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
     }
     grid = (height, triton.cdiv(width * channels, _BLOCK))
     with _on(photo):
-        _curve[grid](photo, maps.contiguous(), out, height, width, h, w, float(TOP[photo.dtype]), **options)
+        _curve[grid](photo, maps.contiguous(), out, height, width, h, w, float(WHITE[photo.dtype]), **options)
 
 
 def _on(photo: Tensor) -> contextlib.AbstractContextManager[Any]:

@@ -1,0 +1,84 @@
+"""Which backend runs a network: told from the family's record, the device, and what is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdlib.enhance.backends.backend import Backend
+from kdlib.models.family import follow
+from kdlib.models.registry import family_of, find_family
+from kdlib.weights.file import WeightsFile
+
+if TYPE_CHECKING:
+    from kdlib.models.network import Network
+
+
+def choose_backend(model: str | Path | Network, device: str) -> Backend:
+    """Return the backend for a network on a device; see :class:`kdlib.Enhancer` for the arguments.
+
+    PyTorch is imported only for a network that needs it, or where a CUDA driver is installed.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: see :class:`kdlib.Enhancer`.
+    """
+    if not isinstance(model, str | Path) and family_of(model) is None:
+        raise TypeError(f"model is a name, a path or a network of a known family, not {type(model).__name__}")
+    kind = _kind(str(device))
+    compiles = kind == "cpu" and importlib.util.find_spec("numba") is not None
+    if isinstance(model, str | Path):
+        if compiles and (backend := _from_file(model)):
+            return backend
+        from kdlib.weights import load_model
+
+        model = load_model(model)
+    import torch
+
+    family = find_family(model.config)
+    if compiles and family.compiled:
+        return follow(family.compiled).from_model(model)
+    return follow(family.backend)(model, torch.device(kind))
+
+
+def _from_file(model: str | Path) -> Backend | None:
+    """Return a compiled backend for a network whose file says all about it.
+
+    None where :func:`kdlib.load_model` has to look, or to say what is wrong.
+    """
+    file = WeightsFile(model)
+    if file.path.suffix != ".safetensors" or file.architecture is None:
+        return None
+    path = find_family(file.architecture).compiled
+    try:
+        form: Any = follow(path) if path else None
+        if form is None:
+            return None
+        form.complete(file.architecture, file.shapes)  # before any tensor is read
+        return form.from_arrays(file.arrays(), file.architecture)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _kind(device: str) -> str:
+    """Return the device to use, with ``auto`` resolved."""
+    kind = device.partition(":")[0]
+    if device not in {"auto", "cpu", "cuda", "mps"} and re.fullmatch(r"cuda:\d+", device) is None:
+        raise ValueError(f"device {device!r} is unknown; choose from auto, cpu, cuda, cuda:N, mps")
+    if kind == "cpu" or (kind == "auto" and not _may_have_cuda()):
+        return "cpu"
+    import torch
+
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind == "auto":
+        return "cuda" if found["cuda"] else "cpu"
+    if not found[kind]:
+        raise ValueError(f"device {device!r}: PyTorch finds none here; use device='cpu'")
+    return device
+
+
+def _may_have_cuda() -> bool:
+    """False where no NVIDIA driver is installed: finding out through PyTorch would take its import."""
+    return sys.platform == "win32" or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))

@@ -1,0 +1,71 @@
+"""What the compiled backends share: they take arrays, and open a weights file without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+
+from kdlib.weights.header import require_shapes
+
+
+class CompiledNetwork(Protocol):
+    """A network in plain arrays."""
+
+    def __init__(self, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> None: ...
+
+    @staticmethod
+    def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Return names and shapes of the tensors of an architecture; ValueError for a value out of range."""
+
+
+class CpuBackend:
+    """A backend with kernels for the CPU.
+
+    Attributes:
+        network: the compiled form of the family's networks.
+        arguments: what an architecture has to give to have a compiled form, with the values of those that older files
+            do not name; None for those that every file names.
+    """
+
+    name = "numba"
+    network: ClassVar[type[CompiledNetwork]]
+    arguments: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, network: Any, architecture: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def complete(cls, architecture: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        """Return all arguments of an architecture whose tensors have these shapes.
+
+        Raises:
+            ValueError: this network has no compiled form, or the tensors are another architecture's.
+        """
+        given = {name: value for name, value in architecture.items() if name != "family"}
+        arguments = {name: value for name, value in cls.arguments.items() if value is not None} | given
+        if arguments.keys() != cls.arguments.keys():
+            raise ValueError("no compiled form of this network")
+        require_shapes(shapes, cls.network.shapes(arguments))
+        return arguments
+
+    @classmethod
+    def from_arrays(cls, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> Self:
+        """Return the backend for the tensors of a state dict; raises as :meth:`complete`."""
+        arguments = cls.complete(architecture, {name: array.shape for name, array in state.items()})
+        return cls(cls.network(state, arguments), arguments)
+
+    @classmethod
+    def from_model(cls, model: Any) -> Self:
+        """Return the backend for a model of the family."""
+        state = {name: tensor.numpy(force=True) for name, tensor in model.state_dict().items()}
+        return cls.from_arrays(state, model.config)
+
+    def own(self, maps: np.ndarray) -> np.ndarray:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        return maps
+
+    def as_array(self, maps: np.ndarray) -> np.ndarray:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        return maps

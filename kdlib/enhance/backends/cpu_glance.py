@@ -1,0 +1,36 @@
+"""GlanceNet on the CPU: the network in NumPy, smoothing and power curve compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kdlib.enhance.backends.cpu_base import CpuBackend
+from kdlib.enhance.backends.power_curves import PowerCurveMaps
+from kdlib.enhance.kernels.glance import GlanceNetwork, apply_power_curve
+from kdlib.enhance.kernels.separable import small_copy
+
+
+class CpuGlance(CpuBackend, PowerCurveMaps):
+    """GlanceNet without PyTorch."""
+
+    network = GlanceNetwork
+    arguments = dict.fromkeys(("width", "hidden", "side"))
+
+    def __init__(self, network: GlanceNetwork, architecture: Mapping[str, Any]) -> None:
+        PowerCurveMaps.__init__(self, network.side)
+        self._network = network
+
+    def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        size = self.copy_size(photo.shape[0], photo.shape[1], limit)
+        return self._network(small_copy(photo, size, threads=threads))
+
+    def apply(
+        self, photo: np.ndarray, maps: np.ndarray, out: np.ndarray, *, strength: float, denoise: float, threads: int
+    ) -> None:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        settled = self.settle(maps, photo.shape[2], strength, denoise)
+        apply_power_curve(photo, *settled, self._network.limits, out=out, threads=threads)

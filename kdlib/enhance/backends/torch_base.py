@@ -1,0 +1,64 @@
+"""What the backends in PyTorch share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlib.enhance import array_kinds as kinds
+from kdlib.models.network import Network
+
+
+class TorchBackend:
+    """What the backends in PyTorch share."""
+
+    name = "torch"
+
+    def __init__(self, model: Network, device: torch.device) -> None:
+        # A copy: the model may be in training, on another device, and in another precision.
+        self.model: Any = copy.deepcopy(model).to(device).float().eval()
+        self.device = device
+
+    def own(self, maps: np.ndarray) -> Any:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        return torch.from_numpy(np.array(maps, order="C")).to(self.device)
+
+    def as_array(self, maps: Any) -> np.ndarray:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        return kinds.on_host(maps)
+
+    def on_device(self, photo: Any) -> Tensor:
+        """An array or tensor as a tensor on the device."""
+        if isinstance(photo, np.ndarray):
+            # PyTorch knows neither negative strides, which a side of 1 may have, nor arrays that are read-only.
+            photo = torch.from_numpy(photo if photo.flags.writeable and min(photo.strides) >= 0 else np.array(photo))
+        return photo.to(self.device)
+
+    def into(self, out: Any, image: Tensor, work: Callable[[Tensor], object]) -> None:
+        """Have ``work`` fill ``out``, an array or a tensor anywhere, by way of a tensor where ``image`` is."""
+        given = out if isinstance(out, Tensor) else torch.from_numpy(out)
+        target = given if given.device == image.device else torch.empty_like(image)
+        with torch.inference_mode():
+            work(target)
+        if target is not given:
+            given.copy_(target)
+
+
+@contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """PyTorch with no more threads than these, for operations started by this thread on the CPU."""
+    before = torch.get_num_threads()
+    if threads >= before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,71 @@
+"""GlanceNet in PyTorch, by the model's own operations, on strips of the photo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlib.enhance import array_kinds as kinds
+from kdlib.enhance.backends.power_curves import PowerCurveMaps
+from kdlib.enhance.backends.torch_base import TorchBackend
+from kdlib.enhance.kernels.plain_torch import WHITE, between, small_copy
+from kdlib.models.glance import GlanceNet
+from kdlib.noise import measure_noise
+
+# Smoothing reads 7 rows beyond a strip again, so that strips are larger than for a curve. Pixels, and rows.
+_STRIP, _ROWS = 1 << 18, 64
+
+
+class TorchGlance(TorchBackend, PowerCurveMaps):
+    """GlanceNet, by the model's own operations, on strips of the photo."""
+
+    def __init__(self, model: GlanceNet, device: torch.device) -> None:
+        TorchBackend.__init__(self, model, device)
+        PowerCurveMaps.__init__(self, model.side)
+        self._reach = 2 ** len(model.smoothing.log_tolerance) - 1
+
+    def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        image = self.on_device(photo)
+        with torch.inference_mode():
+            small = small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
+            return self.model.estimate_curve(small[None])[0]
+
+    def apply(self, photo: Any, maps: Tensor, out: Any, *, strength: float, denoise: float, threads: int) -> None:
+        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
+        image = self.on_device(photo)
+        gain, gamma, tolerance = self.settle(maps, image.shape[2], strength, denoise)
+        noise = measure_noise(kinds.on_host(photo)) if tolerance.any() else None
+        settled = torch.cat([gain, gamma, tolerance[None]])
+        if settled.any():
+            self.into(out, image, lambda target: self._apply(image, settled, noise, target))
+        else:
+            self.into(out, image, lambda target: target.copy_(image))
+
+    def _apply(self, image: Tensor, maps: Tensor, noise: float | None, out: Tensor) -> None:
+        height, width, channels = image.shape
+        colours = 3 if channels >= 3 else 1
+        if colours == 1:  # the model expects three colours
+            maps = maps[[0, 0, 0, 1, 1, 1, 2]]
+        left, right, across = between(width, maps.shape[2], 0, width, maps)
+        top, reach = WHITE[image.dtype], self._reach if noise is not None else 0
+        strip = max(_ROWS, _STRIP // width)
+        level = None if noise is None else torch.full((1, 1, 1, 1), noise, device=image.device)
+        before = image[:0]
+        for first in range(0, height, strip):
+            last = min(first + strip, height)
+            rows = torch.cat([before, image[first : last + reach]])
+            start = first - len(before)
+            before = image[last - reach : last].clone()  # out may be the photo
+            above, below, down = between(height, maps.shape[1], start, start + len(rows), maps)
+            lines = torch.lerp(maps[:, above], maps[:, below], down[:, None])
+            full = torch.lerp(lines[..., left], lines[..., right], across)
+            x = rows[..., :colours].float().permute(2, 0, 1) / top
+            y = self.model.enhance(x.expand(3, -1, -1)[None], full[None], level)[0, :colours] * top
+            if image.dtype != torch.float32:
+                y = y.add_(0.5).floor_()
+            out[first:last, :, :colours] = y[:, first - start : last - start].permute(1, 2, 0).to(image.dtype)
+            if channels > colours:
+                out[first:last, :, colours:] = image[first:last, :, colours:]

@@ -1,0 +1,73 @@
+"""The kernels in plain PyTorch: the reference for the compiled ones, and the fallback where these do not run."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdlib.models.zero_dce import apply_curve
+from kdlib.noise import TOP
+
+WHITE = {getattr(torch, name): value for name, value in TOP.items()}
+"""The brightest value of each dtype."""
+_STRIP = 1 << 16  # samples, of which a dozen float32 copies are about
+
+
+def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
+    """H×W×C → 3×h×w float32 in [0, 1]: area averages, as in :func:`kdlib.enhance.kernels.separable.small_copy`."""
+    height, _, channels = photo.shape
+    colours = 3 if channels >= 3 else 1
+    h, w = size
+    rows = [
+        F.adaptive_avg_pool1d(
+            photo[i * height // h : -((i + 1) * height // -h), :, :colours].float().mean(0).movedim(1, 0), w
+        )
+        for i in range(h)
+    ]
+    averaged = torch.stack(rows, dim=1) / WHITE[photo.dtype]
+    return averaged.expand(3, h, w)
+
+
+def between(size: int, count: int, first: int, last: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For the full-size positions first … last, the two map positions around each, and the weight of the second."""
+    step = (count - 1) / (size - 1) if size > 1 else 0.0
+    # float64 on the host: every device gets the same weights, also one without float64.
+    position = torch.arange(first, last, dtype=torch.float64) * step
+    lower = position.long().clamp(0, max(count - 2, 0))
+    weight = (position - lower).to(like.dtype)
+    return lower.to(like.device), (lower + 1).clamp(max=count - 1).to(like.device), weight.to(like.device)
+
+
+def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -> None:
+    """The plain form of :func:`kdlib.enhance.kernels.curve.apply_curve_map`, into ``out``.
+
+    Args:
+        photo: H×W×C, uint8, uint16 or float32 in [0, 1].
+        maps: K×h×w.
+        iterations: how often the curve is applied.
+        out: like ``photo``; may be ``photo``.
+    """
+    height, width, channels = photo.shape
+    colours = 3 if channels >= 3 else 1
+    # 16 bits need more digits than float32 has; Apple's GPUs have no more.
+    wide = photo.dtype == torch.uint16 and photo.device.type != "mps"
+    compute, top = torch.float64 if wide else torch.float32, WHITE[photo.dtype]
+    maps = maps.to(photo.device, compute)
+    left, right, across = between(width, maps.shape[2], 0, width, maps)
+    strip = max(1, _STRIP // width)
+    for first in range(0, height, strip):
+        last = min(first + strip, height)
+        above, below, down = between(height, maps.shape[1], first, last, maps)
+        rows = torch.lerp(maps[:, above], maps[:, below], down[:, None])
+        full = torch.lerp(rows[..., left], rows[..., right], across)
+        x = photo[first:last, :, :colours].to(compute).permute(2, 0, 1) / top
+        # One map for grey is three times the same to the curve, which expects three colours.
+        if colours == 1:
+            x, full = x.expand(3, -1, -1), full.repeat_interleave(3, dim=0)
+        y = apply_curve(x[None], full[None], iterations)[0, :colours].clamp(0, 1) * top
+        if photo.dtype != torch.float32:
+            y = y.add_(0.5).floor_()
+        out[first:last, :, :colours] = y.permute(1, 2, 0).to(photo.dtype)
+        if channels > colours:
+            out[first:last, :, colours:] = photo[first:last, :, colours:]

@@ -1,0 +1,32 @@
+"""GlanceNet: gain, gamma and smoothing from a thumbnail, for a power curve at full size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdlib.models.family import Family, Shapes, Whole
+
+# Keeps the logarithm finite and the slope at black bounded; half a step of 8 bits.
+BLACK = 0.5 / 255
+GAMMA_RANGE = (0.1, 2.0)
+GAMMA_LIMITS = (GAMMA_RANGE[0] - 1, GAMMA_RANGE[1] - 1)  # of gamma − 1, as the maps hold it
+
+
+def recognise(shapes: Shapes) -> dict[str, Any] | None:
+    """Return the arguments of a GlanceNet; the thumbnail's side leaves no trace in the tensors."""
+    if "decide.weight" not in shapes:
+        return None
+    hidden, pooled = shapes["decide.weight"]
+    return {"width": pooled // 2, "hidden": hidden}
+
+
+FAMILY = Family(
+    name="glance",
+    builder="kdlib.models.glance:GlanceNet",
+    models={"glance-650": {}},
+    output="power curve",
+    limits={"width": Whole(1, 1024), "hidden": Whole(1, 1024), "side": Whole(1, 1024)},
+    recognise=recognise,
+    backend="kdlib.enhance.backends.torch_glance:TorchGlance",
+    compiled="kdlib.enhance.backends.cpu_glance:CpuGlance",
+)

@@ -1,0 +1,59 @@
+"""MSAFN and its student LightMSAFN: super-resolution of photos that bicubic interpolation has enlarged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdlib.models.family import Family, Number, Shapes, Whole
+
+_SHARED: dict[str, Any] = {
+    "upscales": True,
+    "limits": {
+        "width": Whole(1, 1024),
+        "blocks": Whole(1, 64),
+        "steps": Whole(1, 64),
+        "drop": Number(0, 100),
+        "recurrent": bool,
+        "residual": bool,
+        "upscale": Whole(2, 16),
+    },
+    "backend": "kdlib.enhance.backends.torch_super_resolution:TorchSuperResolution",
+}
+_DENSE = "res_blocks.0.conv3.weight"  # the teacher's dense blocks have a third convolution
+
+
+def _arguments(shapes: Shapes) -> dict[str, Any]:
+    blocks = {key.split(".")[1] for key in shapes if key.startswith("res_blocks.")}
+    if not blocks:
+        raise KeyError("res_blocks.0.conv1.weight")
+    return {
+        "width": shapes["conv_init.weight"][0],
+        "blocks": len(blocks),
+        "recurrent": any(key.startswith("refinement.") for key in shapes),
+    }
+
+
+def recognise_teacher(shapes: Shapes) -> dict[str, Any] | None:
+    """Return the arguments of an MSAFN; steps, residual and upscale are the published code's."""
+    return _arguments(shapes) if "conv_init.weight" in shapes and _DENSE in shapes else None
+
+
+def recognise_student(shapes: Shapes) -> dict[str, Any] | None:
+    """Return the arguments of a LightMSAFN; steps, residual and upscale are the published code's."""
+    return _arguments(shapes) if "conv_init.weight" in shapes and _DENSE not in shapes else None
+
+
+FAMILY = Family(
+    name="msafn",
+    builder="kdlib.models.msafn:MSAFN",
+    models={"msafn": {}},
+    recognise=recognise_teacher,
+    **_SHARED,
+)
+STUDENT = Family(
+    name="light-msafn",
+    builder="kdlib.models.msafn:LightMSAFN",
+    models={"light-msafn": {}},
+    recognise=recognise_student,
+    **_SHARED,
+)

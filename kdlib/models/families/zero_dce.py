@@ -1,0 +1,80 @@
+"""Zero-DCE, Zero-DCE++ and their students: a per-pixel curve that is applied several times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdlib.models.family import Family, Shapes, Whole
+
+# What an argument is unless a registered model says otherwise; files from before network_side do not name it.
+DEFAULTS: dict[str, Any] = {
+    "width": 32,
+    "depth": 7,
+    "iterations": 8,
+    "separable": True,
+    "shared_map": True,
+    "skips": True,
+    "scale_factor": 12,
+    "network_side": 0,
+    "curve_activation": "tanh",
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "zero-dce": {"width": 32, "separable": False, "shared_map": False, "scale_factor": 1},
+    "zero-dce++": {"width": 32},
+    "student-565": {"width": 4},
+    "nano-161": {"width": 4, "depth": 3, "iterations": 4, "skips": False},
+}
+
+
+def recognise(shapes: Shapes) -> dict[str, Any] | None:
+    """Return the arguments of a curve network.
+
+    One map shared by all iterations leaves no trace of their number in the tensors: the number is that of the
+    registered model of the same shape, or 8.
+    """
+    layers = {key.split(".")[0] for key in shapes}
+    depth = len(layers)
+    if not layers or layers != {f"e_conv{i}" for i in range(1, depth + 1)}:
+        return None
+    separable = "e_conv1.point_conv.weight" in shapes
+    part = "point_conv.weight" if separable else "weight"
+    first, last = shapes[f"e_conv1.{part}"], shapes[f"e_conv{depth}.{part}"]
+    width, maps = first[0], last[0] // 3
+    found = {
+        "width": width,
+        "depth": depth,
+        "separable": separable,
+        "shared_map": maps == 1,
+        "skips": last[1] == 2 * width,
+    }
+    if maps > 1:
+        return {**found, "iterations": maps, "scale_factor": 1}
+    for arguments in MODELS.values():
+        complete = DEFAULTS | arguments
+        if all(complete[name] == value for name, value in found.items()):
+            return complete
+    return {**found, "iterations": 8}
+
+
+FAMILY = Family(
+    name="zero-dce",
+    builder="kdlib.models.zero_dce:ZeroDCE",
+    models=MODELS,
+    output="curve map",
+    limits={
+        "width": Whole(1, 1024),
+        "depth": Whole(1, 64),
+        "iterations": Whole(1, 64),
+        "separable": bool,
+        "shared_map": bool,
+        "skips": bool,
+        "scale_factor": Whole(1, 4096),
+        "network_side": Whole(0, 65_536),
+        "curve_activation": str,
+    },
+    recognise=recognise,
+    to_published="kdlib.models.zero_dce:to_published",
+    backend="kdlib.enhance.backends.torch_curves:TorchCurves",
+    compiled="kdlib.enhance.backends.cpu_curves:CpuCurves",
+    benchmark_form="kdlib.evaluation.benchmark:PublishedForm",
+)

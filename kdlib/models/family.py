@@ -1,0 +1,102 @@
+"""What the package has to know about a family of networks, in one record that imports no PyTorch.
+
+A new family is a module with its network, a module in :mod:`kdlib.models.families` with its record, and one line in
+that package's list. The registry, the reader of weights files, the choice of a backend, the benchmark and the command
+line all look the record up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes of the tensors of a state dict, by name."""
+
+
+class Whole(NamedTuple):
+    """An argument that is a whole number, with the least and the greatest value that a weights file may ask for."""
+
+    least: int
+    most: int
+
+
+class Number(NamedTuple):
+    """An argument that is a number, with the limits that hold for weights files."""
+
+    least: float
+    most: float
+
+
+Limit = Whole | Number | type[bool] | type[str]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of networks.
+
+    Import paths have the form ``"package.module:Name"``. They are followed only when the object is needed.
+
+    Attributes:
+        name: the family's name, as weights files store it.
+        builder: import path of the network's class, an ``nn.Module`` whose ``forward`` takes B×3×H×W in [0, 1] and
+            returns the enhanced photos and a second output, and whose ``config`` holds its arguments.
+        models: arguments of each registered model, by the model's name.
+        output: what the second output is: ``"curve map"`` for the iterated light-enhancement curve, ``"power curve"``
+            for gain, gamma and tolerance, ``"stages"`` for :class:`kdlib.stages.Stages`, ``"image"`` where only the
+            photo counts.
+        upscales: whether the family enlarges photos (super-resolution) instead of brightening them.
+        limits: the arguments that a weights file may give, each with its type and range. Time or memory grow with most
+            of them, often without a trace in the tensors.
+        recognise: returns the arguments of a network whose tensors have these shapes, or None if they belong to
+            another family. It raises KeyError when a tensor of its own family is missing.
+        to_published: renames and reorders the tensors of a known variant; import path of a function of a state dict.
+        backend: import path of the backend that runs the network in PyTorch, on any device; called with model and
+            device.
+        compiled: import path of the backend that runs the network on the CPU without PyTorch; empty if there is none.
+        benchmark_form: import path of a module that wraps the network and enhances as published code does.
+    """
+
+    name: str
+    builder: str
+    models: Mapping[str, Mapping[str, Any]]
+    output: Literal["curve map", "power curve", "stages", "image"] = "image"
+    upscales: bool = False
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    recognise: Callable[[Shapes], dict[str, Any] | None] = lambda shapes: None
+    to_published: str = ""
+    backend: str = "kdlib.enhance.backends.torch_image:TorchImage"
+    compiled: str = ""
+    benchmark_form: str = "kdlib.evaluation.benchmark:PlainForm"
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Raise ValueError unless every argument is known and within its limits."""
+        for name, value in arguments.items():
+            match self.limits.get(name):
+                case Whole(least, most):
+                    if type(value) is not int or not least <= value <= most:
+                        raise ValueError(f"{name} is a whole number from {least} to {most}, not {_brief(value)}")
+                case Number(least, most):
+                    if type(value) not in (int, float) or not least <= value <= most:
+                        raise ValueError(f"{name} is a number from {least:g} to {most:g}, not {_brief(value)}")
+                case None:
+                    raise ValueError(f"the family {self.name} has no argument {_brief(name)}")
+                case kind if type(value) is not kind:
+                    wanted = "true or false" if kind is bool else "a name"
+                    raise ValueError(f"{name} is {wanted}, not {_brief(value)}")
+
+
+def follow(path: str) -> Any:
+    """Return the object that an import path names."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _brief(value: object) -> str:
+    # Python refuses to print a number of more than 4300 digits.
+    text = (
+        f"a number of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > 64 else repr(value)
+    )
+    return text if len(text) <= 40 else f"{text[:40]}…"
