@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from kdlib import Enhancer
 from kdlib.cli import app
-from kdlib.enhance.backends import torch_stages as engine
+from kdlib.enhance.backends import torch_stages as backend
 from kdlib.enhance.photos.rgb import read_photo
 from kdlib.enhance.video.enhance import enhance_video
 from kdlib.evaluation import benchmark as speed
@@ -214,7 +214,7 @@ def test_model_in_half_precision_works_in_single(model):
 @pytest.mark.parametrize("size", [(75, 100), (64, 33), (1, 70)])
 @torch.no_grad()
 def test_parts_join_as_the_whole(size, tile, model, monkeypatch):
-    monkeypatch.setattr(engine, "_TILE", tile)
+    monkeypatch.setattr(backend, "_TILE", tile)
     photo = dark(size, dtype="float32")
     enhancer = Enhancer(model.double().float(), device="cpu")
     known = enhancer.estimate(photo)  # without local maps, which apply() computes part by part

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from kdlib import Enhancer
 from kdlib.cli import app
-from kdlib.enhance.backends import torch_super_resolution as engine
+from kdlib.enhance.backends import torch_super_resolution as backend
 from kdlib.enhance.photos.formats.exif import with_size
 from kdlib.enhance.photos.photo_file import decode_photo, encode_photo, resized
 from kdlib.enhance.photos.rgb import read_photo, to_tensor
@@ -63,7 +63,7 @@ def enhancer(model):
 
 @pytest.fixture
 def tiles_of_32(monkeypatch):
-    monkeypatch.setattr(engine, "_TILE", 32)
+    monkeypatch.setattr(backend, "_TILE", 32)
 
 
 def photo(size, channels=3, dtype="uint8", seed=0):
@@ -281,7 +281,7 @@ def test_without_border_seams_would_show(tiles_of_32, monkeypatch):
     ("height", "width", "pixels"), [(1, 1, 1), (100, 100, 16), (750, 1000, 1 << 18), (3, 5000, 1 << 18), (300, 7, 4096)]
 )
 def test_sampled_tiles_lie_apart_within_the_photo_and_within_the_budget(height, width, pixels, upscale):
-    tiles = engine.sample(height, width, pixels, upscale)
+    tiles = backend.gate_tiles(height, width, pixels, upscale)
     assert len({(bottom - top, right - left) for top, bottom, left, right in tiles}) == 1
     covered = np.zeros((height, width), int)
     for top, bottom, left, right in tiles:
@@ -297,8 +297,8 @@ def test_sampled_tiles_lie_apart_within_the_photo_and_within_the_budget(height, 
 
 
 def test_a_whole_photo_is_sampled_as_long_as_it_is_small_enough():
-    assert engine.sample(128, 128, 1 << 18, 4) == [(0, 128, 0, 128)]
-    assert len(engine.sample(128, 129, 1 << 18, 4)) > 1
+    assert backend.gate_tiles(128, 128, 1 << 18, 4) == [(0, 128, 0, 128)]
+    assert len(backend.gate_tiles(128, 129, 1 << 18, 4)) > 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -306,7 +306,7 @@ def test_sampled_gates_are_near_those_of_the_whole(name, model):
     """A photo whose brightness changes from left to right, of which the network sees a fifth."""
     image = photo((90, 120))
     sampled, whole = (Enhancer(vivid(name), device="cpu", max_network_side=side) for side in (400, 4096))
-    assert len(engine.sample(90, 120, 200**2, 4)) > 1
+    assert len(backend.gate_tiles(90, 120, 200**2, 4)) > 1
     tops = [np.abs(sampled.estimate(image) - whole.estimate(image)).max()]
     assert 0 < tops[0] < 0.1
     near = psnr(to_tensor(sampled(image)), to_tensor(whole(image)))
@@ -536,7 +536,7 @@ def test_memory_does_not_grow_with_the_result(tmp_path):
 def test_many_threads_do_not_take_more_memory_for_tiles_than_is_allowed(name, most, monkeypatch):
     """At published sizes a tile takes 130 and 450 MB: these many, and what PyTorch is, are within 2 GiB."""
     asked = []
-    monkeypatch.setattr(engine, "over_rows", lambda _work, tiles, threads: asked.append((tiles, threads)))
+    monkeypatch.setattr(backend, "over_rows", lambda _work, tiles, threads: asked.append((tiles, threads)))
     enhancer = Enhancer(create_model(name), device="cpu", threads=64)
     enhancer.apply(photo((240, 240)), np.full((1, 1, sum(enhancer._backend.gate_widths)), 0.5))
     assert asked == [(25, most)]

@@ -893,7 +893,9 @@ def test_file_with_an_architecture_that_does_not_work_is_named(change, tmp_path)
 @pytest.mark.parametrize("model", [None, 3, ["student-565"], torch.nn.Linear(2, 2)])
 @pytest.mark.usefixtures("backend")
 def test_what_is_no_model_is_refused(model):
-    with pytest.raises(TypeError, match=f"model is a name, a path or a curve network, not {type(model).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"model is a name, a path or a network of a known family, not {type(model).__name__}"
+    ):
         Enhancer(model)
 
 

@@ -21,9 +21,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 def without_sharpening(loaded: Mapping[str, Any]) -> dict[str, Any]:
     """The models, by label, that brighten."""
-    from kdlib.models import MSAFN
+    from kdlib.models.registry import find_family
 
-    return {label: model for label, model in loaded.items() if not isinstance(model, MSAFN)}
+    return {label: model for label, model in loaded.items() if not find_family(model.config).upscales}
 
 
 def all_sharpen(loaded: Mapping[str, Any]) -> bool:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from kdlib.enhance import Enhancer
 from kdlib.evaluation.classical import clahe_in_lab, gamma_table
 from kdlib.evaluation.timing import SIZES, Run, measure, use_threads
-from kdlib.models import IAT, MSAFN, IATStudent, ZeroDCE
+from kdlib.models import ZeroDCE
+from kdlib.models.registry import find_family
 from kdlib.weights import load_model
 
 OURS = "kdlib"
@@ -68,7 +69,8 @@ def rivals(photo: np.ndarray, model: Any, threads: int) -> Iterator[tuple[str, R
     enhance = Enhancer(model, device="cpu", threads=threads)
     yield OURS, lambda: enhance(photo, out=out)
     tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float().div(255).contiguous()
-    published = (PublishedForm(model) if isinstance(model, ZeroDCE) else PlainForm(model)).eval()
+    curves = find_family(model.config).output == "curve map"
+    published = (PublishedForm if curves else PlainForm)(model).eval()
 
     def eager() -> Tensor:
         with torch.inference_mode():
@@ -155,12 +157,13 @@ def benchmark(
         raise ValueError(f"repeats and threads are at least 1, not {repeats} and {threads}")
     shapes = {size: parse_size(size) for size in sizes}
     loaded = load_model(model)
-    if isinstance(loaded, MSAFN):
+    family = find_family(loaded.config)
+    if family.upscales:
         raise ValueError(
             f"{model} enlarges photos, and the other methods here do not; "
             "kdlib evaluate --time measures it beside bicubic, for a megapixel of the result"
         )
-    if isinstance(loaded, IAT | IATStudent):
+    if family.output in {"stages", "image"}:  # convolutions at full size
         for size, (width, height) in shapes.items():
             if width * height > _WHOLE:
                 raise ValueError(

@@ -56,7 +56,6 @@ class Family:
         backend: import path of the backend that runs the network in PyTorch, on any device; called with model and
             device.
         compiled: import path of the backend that runs the network on the CPU without PyTorch; empty if there is none.
-        benchmark_form: import path of a module that wraps the network and enhances as published code does.
     """
 
     name: str
@@ -69,7 +68,6 @@ class Family:
     to_published: str = ""
     backend: str = "kdlib.enhance.backends.torch_image:TorchImage"
     compiled: str = ""
-    benchmark_form: str = "kdlib.evaluation.benchmark:PlainForm"
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError unless every argument is known and within its limits."""

@@ -76,5 +76,4 @@ FAMILY = Family(
     to_published="kdlib.models.zero_dce:to_published",
     backend="kdlib.enhance.backends.torch_curves:TorchCurves",
     compiled="kdlib.enhance.backends.cpu_curves:CpuCurves",
-    benchmark_form="kdlib.evaluation.benchmark:PublishedForm",
 )

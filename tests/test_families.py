@@ -1,0 +1,147 @@
+"""What a family's record promises: found without PyTorch, complete, and enough for a family of one's own."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import kdlib
+from kdlib.cli import app
+from kdlib.data import sample_crops, write_photo
+from kdlib.models import ARCHITECTURES, FAMILIES, Family, Network, create_model, family_of, infer_architecture, register
+from kdlib.models.families.zero_dce import DEFAULTS
+from kdlib.models.family import Whole, follow
+from kdlib.training import distill
+from kdlib.weights import load_model, save_model
+
+
+class Toy(Network):
+    """A gain for each channel: the smallest network that brightens."""
+
+    family, arguments = "toy", ("count",)
+
+    def __init__(self, count: int = 1):
+        super().__init__()
+        self.count = count
+        self.gain = nn.Parameter(torch.full((count, 3, 1, 1), 1.5))
+
+    def forward(self, image):
+        return (image * self.gain.prod(0)).clamp(0, 1), self.gain
+
+
+def recognise(shapes):
+    return {"count": shapes["gain"][0]} if "gain" in shapes else None
+
+
+TOY = Family("toy", f"{__name__}:Toy", {"toy-3": {}}, limits={"count": Whole(1, 4)}, recognise=recognise)
+
+
+@pytest.fixture
+def toy():
+    """The toy family, registered for one test."""
+    register(TOY)
+    yield TOY
+    del FAMILIES["toy"], ARCHITECTURES["toy-3"]
+
+
+def test_a_family_of_ones_own_trains_saves_loads_enhances_and_evaluates(toy, tmp_path):
+    torch.manual_seed(0)
+    model, teacher = create_model("toy-3"), Toy(2)
+    photos = sample_crops(24, 32, 0)
+
+    def compare(answer, told, batch):
+        return (answer[0] - told[0]).square().mean()
+
+    run = distill(
+        model, teacher, photos=photos, compare={"photo": (1.0, compare)}, epochs=6, learning_rate=0.05, progress=False,
+        batch_size=8,
+    )  # fmt: skip
+    assert run.history[-1]["photo"] < 0.1 * run.history[0]["photo"]
+    path = save_model(run.model, tmp_path / "toy.safetensors")
+    loaded = load_model(path)
+    assert isinstance(loaded, Toy)
+    torch.testing.assert_close(loaded.gain, run.model.gain)
+    torch.save({"gain": loaded.gain.detach()}, tmp_path / "toy.pth")  # told from its tensors alone
+    assert isinstance(load_model(tmp_path / "toy.pth"), Toy)
+
+    photo = np.random.default_rng(0).integers(0, 100, (20, 30, 4), np.uint8)
+    bright = kdlib.Enhancer(path)(photo)
+    wanted = photo[..., :3] * loaded.gain.detach().numpy().reshape(3)
+    np.testing.assert_allclose(bright[..., :3], wanted.clip(0, 255), atol=0.51)
+    np.testing.assert_array_equal(bright[..., 3], photo[..., 3])
+    np.testing.assert_array_equal(kdlib.Enhancer(path, strength=0)(photo), photo)
+
+    write_photo(tmp_path / "dark.png", photo[..., :3])
+    done = CliRunner().invoke(
+        app, ["enhance", str(tmp_path / "dark.png"), "-o", str(tmp_path / "out"), "--model", str(path)]
+    )
+    assert done.exit_code == 0, done.output
+    scores = tmp_path / "scores.json"
+    done = CliRunner().invoke(app, ["evaluate", str(path), "--out", str(scores)])
+    assert done.exit_code == 0, done.output
+    rows = {row["method"]: row for row in json.loads(scores.read_text())["rows"]}
+    assert rows["toy"]["parameters"] == 3
+    assert rows["toy"]["psnr"] > rows["input"]["psnr"]
+
+
+def test_a_taken_name_is_refused(toy):
+    with pytest.raises(ValueError, match="'toy' is taken"):
+        register(TOY)
+    with pytest.raises(ValueError, match="'iat' is taken"):
+        register(replace(TOY, name="another", models={"iat": {}}))
+    assert "another" not in FAMILIES
+
+
+def test_a_file_may_not_ask_for_more_than_the_limits(toy, tmp_path):
+    with pytest.raises(ValueError, match="count is a whole number from 1 to 4, not 5"):
+        load_model(save_model(Toy(5), tmp_path / "large.safetensors"))
+
+
+def test_every_family_is_looked_up_without_pytorch():
+    """Names, limits, recognising and import paths need no PyTorch, nor does an unknown name's refusal."""
+    program = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision"}:
+            raise ImportError(f"{name} was imported")
+sys.meta_path.insert(0, Blocked())
+from kdlib.models import ARCHITECTURES, FAMILIES, infer_architecture
+from kdlib.models.registry import check_config, find_family
+for config in ARCHITECTURES.values():
+    family = find_family(check_config(config))
+    family.recognise({})
+    assert family.limits and family.builder and family.backend
+print(*FAMILIES)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*FAMILIES]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_record_agrees_with_its_network(name):
+    model = create_model(name)
+    family = family_of(model)
+    assert type(model) is follow(family.builder)
+    assert model.family == family.name
+    assert set(model.config) - {"family"} == family.limits.keys()
+    family.check({key: value for key, value in model.config.items() if key != "family"})
+    assert infer_architecture(model.state_dict()).get("family", "zero-dce") == family.name
+    others = [other.name for other in FAMILIES.values() if other.recognise(shapes(model)) is not None]
+    assert others == [family.name]
+    for path in filter(None, (family.backend, family.compiled, family.to_published)):
+        assert callable(follow(path))
+
+
+def shapes(model):
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def test_the_defaults_of_the_curve_networks_are_stated_once_for_both():
+    assert create_model("zero-dce++").config == DEFAULTS
