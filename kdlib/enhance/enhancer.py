@@ -22,44 +22,45 @@ Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the res
 
 
 class Enhancer:
-    """Brightens photos with a curve network, or with IAT or its student; or enlarges them with MSAFN or LightMSAFN.
+    """Brightens photos with a curve network, IAT or its student, or enlarges them with MSAFN or LightMSAFN.
 
-    A curve network sees a small, area-averaged copy of the photo; its curve map is then applied to the full photo in
-    one pass, the map stretched bilinearly (with aligned corners) on the way. IAT and its student convolve at full
-    resolution, part by part, in PyTorch; a photo larger than ``max_network_side`` is shrunk for what they decide about
-    the whole of it, colour matrix and gamma.
+    A curve network sees a small, area-averaged copy of the photo. Its curve map is then applied to the full photo in
+    one pass, which upsamples the map bilinearly (with aligned corners) on the way. IAT and its student convolve at full
+    resolution, tile by tile, in PyTorch; their colour matrix and gamma come from a downsampled copy if the photo is
+    larger than ``max_network_side``.
 
-    MSAFN and LightMSAFN sharpen: the photo comes back four times as wide and high, of the same type, dtype and mode. It
-    is enlarged by bicubic, and the network then goes over it at its full size, tile by tile, in PyTorch; alpha is
-    enlarged by bicubic alone. How the network weighs its channels depends on the whole photo. Beyond a quarter of
-    ``max_network_side`` squared, in pixels of the result, that is found from tiles spread evenly over it, once, and
-    holds for all of it, so that no seams appear.
+    MSAFN and LightMSAFN do super-resolution: the result is four times as wide and high, of the same type, dtype and
+    mode. The photo is upsampled by bicubic interpolation, and the network refines it at its full size, tile by tile, in
+    PyTorch; alpha is upsampled only. The network weighs its channels by statistics of the whole photo. If the result
+    has more pixels than a quarter of ``max_network_side`` squared, these statistics come from tiles spread evenly over
+    the photo. They are computed once and hold for every tile, so that no seams appear.
 
-    Thread-safe.
+    An Enhancer is thread-safe.
 
     Args:
         model: name of a shipped model, path of a weights file, or a model.
-        strength: 0 does not brighten (and with ``denoise=0`` leaves the photo as it is, bit for bit); 1 is what the
-            network proposes; up to 2 goes further. It multiplies the curve map, which stays in its range; of
-            GlanceNet's, gamma − 1 and the logarithm of white's brightness; of IAT and its student, the difference to
-            the photo, and the result is cut off at black and white; of MSAFN and LightMSAFN the difference to the
-            photo enlarged by bicubic, which is what 0 gives.
-        denoise: 0 to 2; smooths the noise that brightening lifts, edges kept. 0 leaves it, 1 is right for most photos,
-            2 also takes single specks and some texture. None is the model's own: 1 for GlanceNet, which was trained
-            with its smoothing, 0 for the Zero-DCE family, for which it runs on the CPU. IAT, MSAFN and their students
-            have none.
-        max_network_side: the small copy has at most this many pixels a side, which bounds the network's time and
-            memory. Networks that see 1/12 of the photo reach 1024 with a side of 12,288; IAT and its student, which
-            see it whole, with one of 1024; MSAFN and LightMSAFN see tiles of a result of more than 512×512 pixels.
+        strength: from 0 to 2. 0 does not brighten (with ``denoise=0`` it returns the photo bit for bit), 1 applies what
+            the network proposes, and values up to 2 go further. The strength multiplies the curve map, which stays in
+            its range. For GlanceNet it multiplies gamma − 1 and the logarithm of white's brightness; for IAT and its
+            student, the difference from the photo, with the result clipped; for MSAFN and LightMSAFN, the difference
+            from the bicubic result.
+        denoise: from 0 to 2. Smooths the noise that brightening amplifies, and keeps edges. 1 is right for most
+            photos; 2 also removes single specks and some texture. None takes the model's own value: 1 for GlanceNet,
+            which was trained with its smoothing, and 0 for the Zero-DCE family, whose smoothing runs on the CPU. IAT,
+            MSAFN and their students have none.
+        max_network_side: largest side in pixels of the copy that the network sees, which bounds its time and memory. A
+            network that sees 1/12 of the photo reaches the default with a side of 12,288 pixels; IAT and its student,
+            which see the photo at full size, with 1024. MSAFN and LightMSAFN then work from sampled tiles if the result
+            has more than 512×512 pixels.
         device: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        threads: how many cores one photo may use; all by default.
-        upscale: how many times as wide and high the result is to be; it has to be what the network was made for, which
-            is the default: 4 for MSAFN and LightMSAFN, 1 for all others.
+        threads: number of cores that one photo may use; all by default.
+        upscale: factor by which the result is to be wider and higher. It must be the one that the network was made for,
+            which is also the default: 4 for MSAFN and LightMSAFN, 1 for all others.
 
     Attributes:
-        backend: what runs the fused pass: ``"numba"`` (CPU), ``"triton"`` (CUDA), or ``"torch"``, the plain form, on
-            other devices and where numba or Triton is missing; always, for IAT, MSAFN and their students.
-        upscale: how many times as wide and high as the photo the result is; 1 for networks that brighten.
+        backend: what runs the fused pass: ``"numba"`` on the CPU, ``"triton"`` on CUDA, and ``"torch"`` on other
+            devices, where numba or Triton is missing, and always for IAT, MSAFN and their students.
+        upscale: factor by which the result is wider and higher than the photo; 1 for networks that brighten.
 
     Raises:
         FileNotFoundError: no such weights file.
@@ -104,12 +105,13 @@ class Enhancer:
         Args:
             image: a Pillow image, a NumPy array or a PyTorch tensor. Arrays and tensors: H×W (grey), H×W×C, or B×H×W×C,
                 with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha); uint8, uint16, or float32 in [0, 1].
-            out: contiguous array or tensor like ``image`` to write to; ``image`` itself will do. With an ``upscale``
-                above 1 it has so many times the height and width, and is other memory.
+            out: contiguous array or tensor to write to, with the dtype and shape of ``image``; it may be ``image``
+                itself. With an ``upscale`` above 1, height and width are larger by that factor, and ``image`` itself
+                does not serve.
 
         Returns:
-            ``out``, or a new photo of the same type, dtype, mode, and, but for ``upscale``, shape. Alpha is untouched,
-            or enlarged by bicubic. What EXIF data in a Pillow image say of its size follows.
+            ``out``, or a new photo of the same type, dtype, mode and, but for ``upscale``, shape. Alpha is kept, or
+            upsampled by bicubic interpolation. The size in the EXIF data of a Pillow image is updated.
 
         Raises:
             TypeError: another type or dtype.
@@ -121,14 +123,16 @@ class Enhancer:
         )
 
     def estimate(self, image: Any) -> np.ndarray:
-        """The curve map of one photo (not of a batch), before strength, float32 at the network's resolution.
+        """Return the curve map of one photo (not of a batch), before strength, float32 at the network's resolution.
+
+        Raises the same errors as a call.
 
         Returns:
-            h×w×3 in [-1, 1]; h×w×(3·iterations) for networks with a map for each iteration; h×w×7 for GlanceNet:
-            logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1); 1×1×10 for IAT and its
-            student: colour matrix, row by row (9), gamma (1), for their local maps belong to the photo alone, and
-            :meth:`apply` computes them; 1×1×K for MSAFN and LightMSAFN, in [0, 1]: the weights of their channels.
-            Raises as a call does.
+            h×w×3 in [-1, 1], or h×w×(3·iterations) for networks with one map for each iteration. For GlanceNet h×w×7:
+            logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1). For IAT and its student
+            1×1×10: colour matrix, row by row (9), and gamma (1); :meth:`apply` computes their local maps, which fit one
+            photo only. For MSAFN and LightMSAFN 1×1×K in [0, 1]: the weights of their channels. 1×1×1 for a network
+            that has no map.
         """
         array = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
         kinds.check(array)
@@ -139,8 +143,11 @@ class Enhancer:
         return np.moveaxis(self._backend.as_array(maps), 0, -1)
 
     def apply(self, image: Photo, curve_map: np.ndarray, out: Photo | None = None) -> Photo:
-        """Enhance one photo with a given curve map (as :meth:`estimate` gives it, any h×w) instead of its own: the map
-        of the frame before, a smoothed or an edited one. Strength and denoise hold. Raises as a call does."""
+        """Enhance one photo with a given curve map instead of its own.
+
+        The map has the form that :meth:`estimate` returns, with any h×w: for example that of the previous frame, or a
+        smoothed or edited one. Strength and denoise apply as usual. Raises the same errors as a call.
+        """
         if not (isinstance(curve_map, np.ndarray) or kinds.is_tensor(curve_map)):
             raise TypeError(f"a curve map is an array, as estimate() gives it, not {type(curve_map).__name__}")
         self._backend.check_map(curve_map)
@@ -148,7 +155,7 @@ class Enhancer:
         return self._each(image, out, lambda photo, target: self._apply(photo, maps, target))
 
     def _each(self, image: Any, out: Any, enhance: Callable[[Any, Any], None]) -> Any:
-        """Check, make the result, and run ``enhance(photo, target)`` for each photo as H×W×C."""
+        """Check the input, allocate the result, and run ``enhance(photo, target)`` for each photo as H×W×C."""
         if isinstance(image, Image.Image):
             if out is not None:
                 raise ValueError("out works with arrays; a Pillow image comes back as a new one")
@@ -171,7 +178,7 @@ class Enhancer:
         if self.upscale > 1:
             image = kinds.plain(image)
         elif not kinds.is_contiguous(image):
-            # Straightened out in the result's memory and enhanced there: no third copy.
+            # Made contiguous in the result's memory and enhanced there, which saves a third copy.
             out[...] = image
             image = out
         photos, targets = (
@@ -187,7 +194,7 @@ class Enhancer:
         return self.strength == 0 and self.denoise == 0 and self.upscale == 1
 
     def _reachable(self, image: Any) -> Any:
-        """The image as the backend takes it: the kernels for the CPU share a tensor's memory as an array."""
+        """Return the image as the backend takes it; compiled kernels see a tensor's memory as an array."""
         if self.backend != "numba" or not kinds.is_tensor(image):
             return image
         if image.device.type != "cpu":
@@ -196,7 +203,7 @@ class Enhancer:
 
     def _estimate(self, photo: Any) -> Any:
         maps = self._backend.estimate(photo, self.max_network_side, self._threads(photo))
-        # Weights may be finite and still overflow; what kernels make of NaN is anyone's guess.
+        # Finite weights may still overflow, and kernels do not define what happens to NaN.
         if not np.isfinite(self._backend.as_array(maps)).all():
             raise ValueError(DAMAGED)
         return maps

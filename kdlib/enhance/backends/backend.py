@@ -1,8 +1,8 @@
-"""What an Enhancer expects of a backend, and what several backends need.
+"""What an Enhancer expects of a backend, and what several backends share.
 
-A backend is one family of networks in one library. What its maps mean, which copy of a photo its network sees, and how
-a strength changes the maps are the same in every library: each family has one class for that, from which its backends
-derive.
+A backend runs one family of networks in one library. The meaning of the maps, the size of the copy that the network
+sees and the effect of a strength do not depend on the library, so that a family with several backends keeps them in one
+class from which all of them derive.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ WORTH_THREADS = 200_000
 
 
 class Backend(Protocol):
-    """A network on a device, as an Enhancer uses it. Maps are whatever the backend likes to keep them in.
+    """A network on a device, as an Enhancer uses it. Each backend chooses the type of its maps.
 
     Attributes:
         name: what runs the fused pass: ``numba``, ``triton`` or ``torch``.
-        denoise: how much smoothing suits the network's own photos; None where there is no smoothing.
-        worth_threads: samples in a photo, for fewer of which one thread is faster than several.
-        upscale: how many times as wide and as high as the photo the result is.
+        denoise: the amount of smoothing that suits the network; None if the backend cannot smooth.
+        worth_threads: number of samples in a photo below which one thread is faster than several.
+        upscale: factor by which the result is wider and higher than the photo.
     """
 
     name: str
@@ -36,24 +36,28 @@ class Backend(Protocol):
         """Raise ValueError unless this (h×w×K) is a curve map for the network."""
 
     def own(self, maps: np.ndarray) -> Any:
-        """Maps as this backend takes them, of K×h×w."""
+        """Return maps of K×h×w, float32, in this backend's own type."""
 
     def as_array(self, maps: Any) -> np.ndarray:
-        """The same maps as K×h×w, float32."""
+        """Return maps of this backend's own type as K×h×w, float32."""
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Any:
-        """The network's maps of a photo (H×W×C), of which it sees a copy with at most ``limit`` pixels a side."""
+        """Return the network's maps of a photo (H×W×C), which it sees as a copy of at most ``limit`` pixels a side."""
 
     def apply(self, photo: Any, maps: Any, out: Any, *, strength: float, denoise: float, threads: int) -> None:
-        """Enhance a photo with given maps into ``out``, which is like ``photo``, and may be ``photo`` where the result
-        is of its size. ``maps`` is None where neither strength nor denoising asks for them."""
+        """Enhance a photo with given maps and write the result to ``out``.
+
+        ``out`` has the photo's dtype and, but for ``upscale``, its shape; where the sizes are equal it may be ``photo``
+        itself. ``maps`` may be None if strength and denoise are both 0.
+        """
 
 
 def shrunk(height: int, width: int, shrink: float) -> tuple[int, int]:
-    """Height and width divided by ``shrink`` and rounded up, but for rounding errors."""
+    """Return height and width divided by ``shrink`` and rounded up, rounding errors aside."""
     return max(1, math.ceil(height / shrink - 1e-9)), max(1, math.ceil(width / shrink - 1e-9))
 
 
 def check_shape(curve_map: Any, *channels: int) -> None:
+    """Raise ValueError unless a curve map is h×w×K with one of these K."""
     if curve_map.ndim != 3 or curve_map.shape[2] not in channels or 0 in curve_map.shape:
         raise ValueError(f"a curve map has shape h×w×{channels[0]}, not {'×'.join(map(str, curve_map.shape))}")

@@ -1,4 +1,4 @@
-"""The maps of GlanceNet: gain and gamma of a power curve, and the tolerance of its smoothing."""
+"""The maps of GlanceNet: gain and gamma of a power curve, and the tolerance of the smoothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from kdlib.enhance.backends.backend import WORTH_THREADS, check_shape
 from kdlib.models.families.glance import BLACK, GAMMA_LIMITS
 
-# Beyond e^±20, a photo is white or black anyway, and a float32 might overflow.
+# Beyond e^±20 a photo is white or black anyway, and a float32 might overflow.
 _MOST_GAIN = 20.0
 
 
 class PowerCurveMaps:
-    """GlanceNet: smoothing, then a power curve."""
+    """GlanceNet smooths a photo and then applies a power curve."""
 
     denoise: float | None = 1.0
     upscale = 1
@@ -24,7 +24,7 @@ class PowerCurveMaps:
         self.side = side
 
     def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
-        """Height and width of the thumbnail; not in the photo's proportions."""
+        """Return height and width of the thumbnail, which does not keep the photo's proportions."""
         return min(height, self.side, limit), min(width, self.side, limit)
 
     def check_map(self, curve_map: Any) -> None:
@@ -35,19 +35,24 @@ class PowerCurveMaps:
             raise ValueError("the curve map has values that are NaN or infinite")
         low, high = float(curve_map[..., 3:6].min()), float(curve_map[..., 3:6].max())
         if low < GAMMA_LIMITS[0] - 1e-6 or high > GAMMA_LIMITS[1] + 1e-6:
-            raise ValueError(f"the curve map has gamma − 1 from {low:g} to {high:g}, it lies in [-0.9, 1]")
+            raise ValueError(f"the curve map has gamma − 1 from {low:g} to {high:g}; values from -0.9 to 1 are allowed")
         if curve_map[..., 6].min() < 0:
-            raise ValueError("the curve map has a negative tolerance; 0 smooths nothing")
+            raise ValueError("the curve map has a negative tolerance; use 0 to switch the smoothing off")
 
     def settle(self, maps: Any, channels: int, strength: float, denoise: float) -> tuple[Any, Any, Any]:
-        """Logarithm of the gain and gamma − 1, colours×h×w, and tolerance, h×w, as they are applied to a photo of so
-        many channels; grey gets the mean of the colours, and stays grey."""
+        """Return the maps as they are applied to a photo with this number of channels.
+
+        A grey photo gets the mean over the colours, so that it stays grey.
+
+        Returns:
+            Logarithm of the gain and gamma − 1, each colours×h×w, and tolerance, h×w.
+        """
         gain, gamma = maps[:3], maps[3:6]
         if channels < 3:
             gain, gamma = gain.mean(0)[None], gamma.mean(0)[None]
         if strength != 1:
-            # What the strength multiplies is the logarithm of white's new brightness, not the gain itself: that belongs
-            # to one gamma, and with another, photos would get darker again beyond a strength of 1.5.
+            # The strength multiplies the logarithm of white's new brightness instead of the gain itself. The gain suits
+            # one gamma only; with another one, photos would get darker again beyond a strength of 1.5.
             white = gain + _log_white(gamma)
             gamma = (gamma * strength).clip(*GAMMA_LIMITS)
             gain = white * strength - _log_white(gamma) if strength else 0 * gain
@@ -55,6 +60,6 @@ class PowerCurveMaps:
 
 
 def _log_white(gamma: Any) -> Any:
-    """The logarithm of white's brightness under the power curve with a gain of 0; ``gamma`` is γ − 1."""
+    """Return the logarithm of white's brightness under the power curve without gain; ``gamma`` is γ − 1."""
     white = (1 + BLACK) ** (1 + gamma) - BLACK ** (1 + gamma)
     return np.log(white) if isinstance(white, np.ndarray) else white.log()

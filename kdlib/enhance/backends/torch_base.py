@@ -1,4 +1,4 @@
-"""What the backends in PyTorch share."""
+"""The base class of all backends that run in PyTorch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from kdlib.models.network import Network
 
 
 class TorchBackend:
-    """What the backends in PyTorch share."""
+    """Holds a copy of the model on a device, and moves photos and results there and back."""
 
     name = "torch"
 
     def __init__(self, model: Network, device: torch.device) -> None:
-        # A copy: the model may be in training, on another device, and in another precision.
+        # A copy, because the model may be in training, on another device, and in another precision.
         self.model: Any = copy.deepcopy(model).to(device).float().eval()
         self.device = device
 
@@ -34,14 +34,14 @@ class TorchBackend:
         return kinds.on_host(maps)
 
     def on_device(self, photo: Any) -> Tensor:
-        """An array or tensor as a tensor on the device."""
+        """Return an array or tensor as a tensor on the device."""
         if isinstance(photo, np.ndarray):
-            # PyTorch knows neither negative strides, which a side of 1 may have, nor arrays that are read-only.
+            # PyTorch takes neither negative strides, which a side of 1 may have, nor read-only arrays.
             photo = torch.from_numpy(photo if photo.flags.writeable and min(photo.strides) >= 0 else np.array(photo))
         return photo.to(self.device)
 
     def into(self, out: Any, image: Tensor, work: Callable[[Tensor], object]) -> None:
-        """Have ``work`` fill ``out``, an array or a tensor anywhere, by way of a tensor where ``image`` is."""
+        """Fill ``out``, an array or a tensor on any device, through ``work``, which fills a tensor beside ``image``."""
         given = out if isinstance(out, Tensor) else torch.from_numpy(out)
         target = given if given.device == image.device else torch.empty_like(image)
         with torch.inference_mode():
@@ -52,7 +52,7 @@ class TorchBackend:
 
 @contextmanager
 def at_most(threads: int) -> Iterator[None]:
-    """PyTorch with no more threads than these, for operations started by this thread on the CPU."""
+    """Limit PyTorch to this number of threads, for operations that this thread starts on the CPU."""
     before = torch.get_num_threads()
     if threads >= before:
         yield

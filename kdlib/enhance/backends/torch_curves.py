@@ -1,7 +1,7 @@
-"""The Zero-DCE family in PyTorch: the way to a GPU, and the fallback on the CPU.
+"""The Zero-DCE family in PyTorch, for GPUs and where numba is missing.
 
 On CUDA the two steps that touch the full photo run as Triton kernels (:mod:`kdlib.enhance.kernels.triton`). Elsewhere
-plain tensor operations give the same result, a few rows at a time so that memory stays small.
+plain tensor operations give the same result, a few rows at a time so that memory use stays small.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TorchCurves(TorchBackend, CurveMaps):
         """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image, maps = self.on_device(photo), self.settle(maps, photo.shape[2], strength)
         self.into(out, image, lambda target: self._kernels.apply_curve_map(image, maps, self.iterations, target))
-        if denoise:  # compiled for the CPU, wherever the photo lies
+        if denoise:  # its kernel exists for the CPU only
             from kdlib.enhance.kernels.denoise import smooth_lifted
 
             enhanced = kinds.on_host(out)

@@ -1,4 +1,4 @@
-"""GlanceNet in PyTorch, by the model's own operations, on strips of the photo."""
+"""GlanceNet in PyTorch, for GPUs and where numba is missing."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from torch import Tensor
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.power_curves import PowerCurveMaps
 from kdlib.enhance.backends.torch_base import TorchBackend
-from kdlib.enhance.kernels.plain_torch import WHITE, between, small_copy
+from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, between, small_copy
 from kdlib.models.glance import GlanceNet
 from kdlib.noise import measure_noise
 
-# Smoothing reads 7 rows beyond a strip again, so that strips are larger than for a curve. Pixels, and rows.
+# Pixels and least number of rows in a strip. Smoothing reads the 7 rows around a strip again, so that strips are larger
+# than for a curve.
 _STRIP, _ROWS = 1 << 18, 64
 
 
 class TorchGlance(TorchBackend, PowerCurveMaps):
-    """GlanceNet, by the model's own operations, on strips of the photo."""
+    """GlanceNet through the model's own operations, one strip of the photo after another."""
 
     def __init__(self, model: GlanceNet, device: torch.device) -> None:
         TorchBackend.__init__(self, model, device)
@@ -50,7 +51,7 @@ class TorchGlance(TorchBackend, PowerCurveMaps):
         if colours == 1:  # the model expects three colours
             maps = maps[[0, 0, 0, 1, 1, 1, 2]]
         left, right, across = between(width, maps.shape[2], 0, width, maps)
-        top, reach = WHITE[image.dtype], self._reach if noise is not None else 0
+        reach = self._reach if noise is not None else 0
         strip = max(_ROWS, _STRIP // width)
         level = None if noise is None else torch.full((1, 1, 1, 1), noise, device=image.device)
         before = image[:0]
@@ -62,10 +63,8 @@ class TorchGlance(TorchBackend, PowerCurveMaps):
             above, below, down = between(height, maps.shape[1], start, start + len(rows), maps)
             lines = torch.lerp(maps[:, above], maps[:, below], down[:, None])
             full = torch.lerp(lines[..., left], lines[..., right], across)
-            x = rows[..., :colours].float().permute(2, 0, 1) / top
-            y = self.model.enhance(x.expand(3, -1, -1)[None], full[None], level)[0, :colours] * top
-            if image.dtype != torch.float32:
-                y = y.add_(0.5).floor_()
-            out[first:last, :, :colours] = y[:, first - start : last - start].permute(1, 2, 0).to(image.dtype)
+            x = as_planes(rows)
+            y = self.model.enhance(x.expand(3, -1, -1)[None], full[None], level)[0, :colours]
+            out[first:last, :, :colours] = as_samples(y[:, first - start : last - start], image.dtype)
             if channels > colours:
                 out[first:last, :, colours:] = image[first:last, :, colours:]

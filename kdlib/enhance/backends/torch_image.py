@@ -1,7 +1,6 @@
-"""Any network that returns an enhanced photo, in PyTorch, on the whole photo at once.
+"""The backend for families that bring none of their own: the network runs in PyTorch on the whole photo at once.
 
-Memory grows with photo and network. A family whose network needs less of the photo than all its pixels, or that can
-work on tiles, deserves a backend of its own.
+Memory use grows with the photo. A network that can work from a small copy or tile by tile deserves a backend that does.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from torch import Tensor
 
 from kdlib.enhance.backends.backend import DAMAGED, check_shape
 from kdlib.enhance.backends.torch_base import TorchBackend, at_most
-from kdlib.enhance.kernels.plain_torch import WHITE
+from kdlib.enhance.kernels.plain_torch import as_planes, as_samples
 
 
 class TorchImage(TorchBackend):
-    """A network without a curve map of its own: its map, 1×1×1, is a 0 that stands for "nothing beside the photo"."""
+    """Any network that returns an enhanced photo; it has no curve map, so that its map is a single 0 (1×1×1)."""
 
     denoise: float | None = None
     upscale = 1
@@ -39,16 +38,13 @@ class TorchImage(TorchBackend):
             self.into(out, image, lambda target: self._apply(image, strength, target))
 
     def _apply(self, image: Tensor, strength: float, out: Tensor) -> None:
-        colours = 3 if image.shape[2] >= 3 else 1
-        x = (image[..., :colours].float() / WHITE[image.dtype]).permute(2, 0, 1)[None]
+        x = as_planes(image)[None]
         y = self.model(x.expand(-1, 3, -1, -1))[0]
         if not y.isfinite().all():
             raise ValueError(DAMAGED)
+        colours = x.shape[1]
         if colours == 1:
             y = y.mean(1, keepdim=True)
-        y = torch.lerp(x, y, strength).clamp_(0, 1) * WHITE[image.dtype]
-        if image.dtype != torch.float32:
-            y = y.add_(0.5).floor_()
-        out[..., :colours] = y[0].permute(1, 2, 0).to(image.dtype)
+        out[..., :colours] = as_samples(torch.lerp(x, y, strength).clamp_(0, 1)[0], image.dtype)
         if image.shape[2] > colours:
             out[..., colours:] = image[..., colours:]

@@ -1,4 +1,4 @@
-"""IAT and its student in PyTorch: the local branch part by part at full resolution, the rest once for the photo."""
+"""IAT and its student in PyTorch: the local branch tile by tile at full resolution, the global branch once."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 
 from kdlib.enhance.backends.backend import shrunk
 from kdlib.enhance.backends.torch_base import TorchBackend, at_most
-from kdlib.enhance.kernels.plain_torch import WHITE, small_copy
+from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, small_copy
 from kdlib.models import IAT, IATStudent
 from kdlib.stages import apply_colour_and_gamma
 
-# Pixels a side: large enough that few are computed twice, small enough that what a network keeps of them stays near the
-# processor. Half as many, or twice, took longer.
+# Side in pixels: large enough that few pixels are computed twice, small enough that the features stay in the
+# processor's cache. Half the side and twice the side were both measured to be slower.
 _TILE = 256
 
 
 class PhotoStages(NamedTuple):
-    """What a network has found out about a photo.
+    """The stages of one photo, as far as they are known.
 
     Attributes:
         colour: matrix, 1×3×3.
         gamma: 1×1.
-        local: what the local branch made of the photo, 1×3×H×W, if it is known already.
+        local: the local branch's output for the whole photo, 1×3×H×W, if it has been computed already.
     """
 
     colour: Tensor
@@ -34,10 +34,10 @@ class PhotoStages(NamedTuple):
 
 
 class TorchStages(TorchBackend):
-    """IAT and its student, the student without batch norm.
+    """IAT and its student, the latter with its batch norm folded into the convolutions.
 
-    The curve map is what holds for the whole photo alone, 1×1×10. The local maps belong to the very photo: no other
-    frame can use them, and of a shrunken copy they would be blurred.
+    The curve map holds only what applies to the photo as a whole, 1×1×10. The local maps fit one photo alone: another
+    frame cannot use them, and maps of a downsampled copy would be blurred.
     """
 
     denoise: float | None = None
@@ -48,15 +48,15 @@ class TorchStages(TorchBackend):
         super().__init__(model, device)
         if isinstance(self.model, IATStudent):
             self.model = self.model.folded()
-        # As photos lie in memory, and as convolutions like it.
+        # Photos lie in memory like this, and convolutions are faster on it.
         self.model = self.model.to(memory_format=torch.channels_last)
 
     def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
-        """Height and width of the copy that colour matrix and gamma are estimated from, in the photo's proportions."""
+        """Return height and width of the copy that the global branch sees, in the photo's proportions."""
         return shrunk(height, width, max(1, max(height, width) / limit))
 
     def check_map(self, curve_map: Any) -> None:
-        """Raise ValueError unless 1×1×10, finite: colour matrix, row by row, and gamma."""
+        """Raise ValueError unless 1×1×10 and finite: colour matrix, row by row, and gamma."""
         if curve_map.shape != (1, 1, 10):
             raise ValueError(f"a curve map of this network has shape 1×1×10, not {'×'.join(map(str, curve_map.shape))}")
         if not np.isfinite(np.asarray(curve_map)).all():
@@ -95,7 +95,7 @@ class TorchStages(TorchBackend):
         before = image[:0]
         for top in range(0, height, _TILE):
             bottom = min(top + _TILE, height)
-            # A copy of the rows, for out may be the photo; those above have been written to already.
+            # The rows are copied because out may be the photo, and the rows above have been overwritten already.
             rows = torch.cat([before, image[top : bottom + reach]])
             start = top - len(before)
             before = rows[max(0, bottom - reach - start) : bottom - start]
@@ -111,15 +111,12 @@ class TorchStages(TorchBackend):
                 y = apply_colour_and_gamma(local, maps.colour, maps.gamma)
                 if colours == 1:
                     y = y.mean(1, keepdim=True)
-                y = torch.lerp(x[inside][:, :colours], y, strength).clamp_(0, 1) * WHITE[image.dtype]
-                if image.dtype != torch.float32:
-                    y = y.add_(0.5).floor_()
-                out[top:bottom, left:right, :colours] = y[0].permute(1, 2, 0).to(image.dtype)
+                y = torch.lerp(x[inside][:, :colours], y, strength).clamp_(0, 1)
+                out[top:bottom, left:right, :colours] = as_samples(y[0], image.dtype)
             if channels > colours:
                 out[top:bottom, :, colours:] = rows[top - start : bottom - start, :, colours:]
 
 
 def _seen(image: Tensor) -> Tensor:
-    """H×W×C → 1×3×H×W float32 in [0, 1], grey three times."""
-    colours = 3 if image.shape[2] >= 3 else 1
-    return (image[..., :colours].float() / WHITE[image.dtype]).permute(2, 0, 1).expand(3, -1, -1)[None]
+    """Return H×W×C as 1×3×H×W float32 in [0, 1], grey repeated."""
+    return as_planes(image).expand(3, -1, -1)[None]

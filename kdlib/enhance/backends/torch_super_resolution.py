@@ -1,4 +1,4 @@
-"""Enlarging photos with a sharpening network: by bicubic, and then the network at the full size, tile by tile."""
+"""Super-resolution in PyTorch: bicubic upsampling, then the network at the full size, tile by tile."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from torch import Tensor
 
 from kdlib.enhance.backends.backend import DAMAGED
 from kdlib.enhance.backends.torch_base import TorchBackend, at_most
-from kdlib.enhance.kernels.plain_torch import WHITE
+from kdlib.enhance.kernels.plain_torch import WHITE, as_samples
 from kdlib.models import MSAFN
 from kdlib.models.msafn import COARSEST
 from kdlib.resampling import enlarge
 from kdlib.threads import over_rows
 
-# Pixels a side, of the result. Around smaller tiles more is computed twice; larger ones no longer stay near the
-# processor, and took longer.
+# Side of a tile in pixels of the result. Smaller tiles repeat more work at their borders; larger ones no longer fit the
+# processor's cache, and were measured to be slower.
 _TILE = 192
-# Of the tiles that stand for a large photo: from many places, and still without much of the border, which convolutions
-# take for black.
+# Side of the tiles that represent a large photo. Many small ones would cover more places, but convolutions take what
+# lies beyond a tile for black.
 _SAMPLE = 128
-# Of tiles that are computed at the same time, in bytes, and how many tensors of all features a tile is about, measured:
-# with a tile for each of 16 threads, 12 megapixels took more than 2 GiB.
+# Memory in bytes for the tiles that are computed at the same time, and the measured number of feature tensors of a tile
+# that exist at once. Without the limit, 16 threads with a tile each took more than 2 GiB for 12 megapixels.
 _MEMORY, _TENSORS = 1 << 30, 10
-# Pixels of the small photo on each side that bicubic looks at.
+# Pixels of the small photo on each side that bicubic interpolation reads.
 _TAPS = 2
 
 
 class PhotoGates(NamedTuple):
-    """What a network has found out about a photo.
+    """The channel weights that a network derives from a whole photo.
 
     Attributes:
-        gates: as :meth:`kdlib.models.MSAFN.gates` gives them, each 1×C×1×1.
-        sharpened: the whole sharpened photo, 1×3×H×W, if it is known already.
+        gates: factors as :meth:`kdlib.models.MSAFN.gates` returns them, each 1×C×1×1.
+        sharpened: the network's output for the whole photo, 1×3×H×W, if it has been computed already.
     """
 
     gates: tuple[Tensor, ...]
@@ -45,7 +45,7 @@ class PhotoGates(NamedTuple):
 class TorchSuperResolution(TorchBackend):
     """MSAFN and LightMSAFN.
 
-    The curve map is what the network has to know of the whole photo, the factors of its gates one after another, 1×1×K.
+    The curve map holds what the network derives from the whole photo: the factors of all gates in a row, 1×1×K.
     """
 
     denoise: float | None = None
@@ -56,14 +56,14 @@ class TorchSuperResolution(TorchBackend):
         self.model = self.model.to(memory_format=torch.channels_last)
         self.upscale = model.upscale
         self.gate_widths = tuple(gate.width for gate in model.gate_modules())
-        # In pixels of the small photo: what a tile may begin at, and how many more a tile needs around it.
+        # In pixels of the small photo: tiles begin at multiples of the step, and need the border around them.
         self._step = COARSEST // math.gcd(COARSEST, self.upscale)
         self._border = _up(model.reach / self.upscale, self._step)
         side = (self._most() + 2 * self._border) * self.upscale
         self._at_once = max(1, _MEMORY // (_TENSORS * side**2 * 2 * model.width * 4))
 
     def budget(self, limit: int) -> int:
-        """Of how many pixels of the enlarged photo the gates are found."""
+        """Return the number of pixels of the enlarged photo from which the gates are computed."""
         return limit**2 // 4
 
     def check_map(self, curve_map: Any) -> None:
@@ -74,7 +74,7 @@ class TorchSuperResolution(TorchBackend):
                 f"a curve map of this network has shape {'×'.join(map(str, wanted))}, "
                 f"not {'×'.join(map(str, curve_map.shape))}"
             )
-        if not ((curve_map >= 0) & (curve_map <= 1)).all():  # also when it is NaN
+        if not ((curve_map >= 0) & (curve_map <= 1)).all():  # also refuses NaN
             raise ValueError("the curve map has values outside [0, 1]")
 
     def own(self, maps: np.ndarray) -> PhotoGates:
@@ -106,23 +106,21 @@ class TorchSuperResolution(TorchBackend):
         image = self.on_device(photo)
         target = out if isinstance(out, Tensor) else torch.from_numpy(out)
         tiles = [(*rows, *columns) for rows in self._parts(image.shape[0]) for columns in self._parts(image.shape[1])]
-        # Threads get tiles of their own: within one they would wait for each other after every layer.
+        # Each thread gets tiles of its own: several threads on one tile would wait for each other after every layer.
         together = min(threads, len(tiles), self._at_once) if self.device.type == "cpu" else 1
 
         def work(first: int, last: int) -> None:
             with torch.inference_mode(), at_most(threads // together):
                 for top, bottom, left, right in tiles[first:last]:
-                    y = self._part(image, maps, strength, (top, bottom, left, right)) * WHITE[image.dtype]
-                    if image.dtype != torch.float32:
-                        y = y.add_(0.5).floor_()
-                    target[self._at(top, bottom), self._at(left, right)] = y[0].permute(1, 2, 0).to(image.dtype)
+                    y = self._part(image, maps, strength, (top, bottom, left, right))
+                    target[self._at(top, bottom), self._at(left, right)] = as_samples(y[0], image.dtype)
 
-        # Here too, for what the last one restores is what PyTorch gives to threads that are new.
+        # PyTorch hands the number that the last thread restores to new threads, so that it is limited here as well.
         with at_most(threads // together):
             over_rows(work, len(tiles), together)
 
     def _part(self, image: Tensor, maps: PhotoGates | None, strength: float, part: tuple[int, int, int, int]) -> Tensor:
-        """One part of the result, 1×C×h×w in [0, 1]."""
+        """Return one part of the result, 1×C×h×w in [0, 1]."""
         top, bottom, left, right = part
         known = maps is None or not strength or maps.sharpened is not None
         around = 0 if known else self._border
@@ -147,19 +145,19 @@ class TorchSuperResolution(TorchBackend):
         return torch.cat([blended, y[:, colours:]], dim=1)
 
     def _parts(self, side: int) -> list[tuple[int, int]]:
-        """A side of the small photo cut into pieces of about the same size, none larger than a tile."""
+        """Cut a side of the small photo into pieces of about the same size, none larger than a tile."""
         piece = _up(side / math.ceil(side / self._most()), self._step)
         return [(first, min(first + piece, side)) for first in range(0, side, piece)]
 
     def _most(self) -> int:
-        """The side of the largest tile, in pixels of the small photo, without what is around it."""
+        """Return the side of the largest tile in pixels of the small photo, without its border."""
         return max(self._step, _TILE // self.upscale // self._step * self._step)
 
     def _at(self, first: int, last: int) -> slice:
         return slice(first * self.upscale, last * self.upscale)
 
     def _enlarged(self, image: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """That part of a small photo (H×W×C), enlarged as it is within the whole: 1×C×h×w float32 in [0, 1]."""
+        """Return a part of a small photo (H×W×C) as it looks in the enlarged whole: 1×C×h×w float32 in [0, 1]."""
         above, before = max(0, top - _TAPS), max(0, left - _TAPS)
         part = image[above : bottom + _TAPS, before : right + _TAPS].float() / WHITE[image.dtype]
         large = enlarge(part.permute(2, 0, 1)[None], self.upscale)
@@ -167,16 +165,16 @@ class TorchSuperResolution(TorchBackend):
 
 
 def gate_tiles(height: int, width: int, pixels: int, upscale: int) -> list[tuple[int, int, int, int]]:
-    """Which parts of a photo stand for the whole where the network weighs its channels.
+    """Choose the parts of a photo from which the gates are computed.
 
     Args:
-        height, width: of the small photo.
-        pixels: of the enlarged photo, that the network may see.
-        upscale: by how much it is enlarged.
+        height, width: size of the small photo.
+        pixels: number of pixels of the enlarged photo that the network may see.
+        upscale: factor by which the photo is enlarged.
 
     Returns:
-        (top, bottom, left, right) in the small photo: all of it if it is small enough; else tiles of one size, in rows
-        and columns with even gaps.
+        (top, bottom, left, right) in the small photo: the whole photo if it is small enough, otherwise tiles of one
+        size in rows and columns with even gaps.
     """
     pixels = max(pixels // upscale**2, 1)
     if height * width <= pixels:
@@ -193,7 +191,7 @@ def gate_tiles(height: int, width: int, pixels: int, upscale: int) -> list[tuple
 
 
 def _for_network(enlarged: Tensor) -> Tensor:
-    """1×C×H×W → 1×3×H×W as convolutions like it, grey three times."""
+    """Return 1×C×H×W as 1×3×H×W, grey repeated, in the memory layout on which convolutions are fastest."""
     return enlarged[:, : _colours(enlarged)].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
@@ -202,5 +200,5 @@ def _colours(image: Tensor) -> int:
 
 
 def _up(number: float, step: int) -> int:
-    """The next multiple of ``step``, at least one."""
+    """Return the next multiple of ``step``, at least ``step``."""
     return max(1, math.ceil(number / step)) * step

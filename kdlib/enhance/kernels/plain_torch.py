@@ -11,7 +11,21 @@ from kdlib.noise import TOP
 
 WHITE = {getattr(torch, name): value for name, value in TOP.items()}
 """The brightest value of each dtype."""
-_STRIP = 1 << 16  # samples, of which a dozen float32 copies are about
+_STRIP = 1 << 16  # samples in a strip of rows, of which a dozen float32 copies exist at a time
+
+
+def as_planes(photo: Tensor) -> Tensor:
+    """Return the colours of H×W×C as C×H×W float32 in [0, 1], with one plane for grey."""
+    colours = 3 if photo.shape[2] >= 3 else 1
+    return (photo[..., :colours].float() / WHITE[photo.dtype]).permute(2, 0, 1)
+
+
+def as_samples(planes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return C×H×W in [0, 1] as H×W×C of a photo's dtype, rounded half up."""
+    samples = planes * WHITE[dtype]
+    if dtype != torch.float32:
+        samples = samples.add_(0.5).floor_()
+    return samples.permute(1, 2, 0).to(dtype)
 
 
 def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
@@ -52,7 +66,7 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
     colours = 3 if channels >= 3 else 1
     # 16 bits need more digits than float32 has; Apple's GPUs have no more.
     wide = photo.dtype == torch.uint16 and photo.device.type != "mps"
-    compute, top = torch.float64 if wide else torch.float32, WHITE[photo.dtype]
+    compute = torch.float64 if wide else torch.float32
     maps = maps.to(photo.device, compute)
     left, right, across = between(width, maps.shape[2], 0, width, maps)
     strip = max(1, _STRIP // width)
@@ -61,13 +75,11 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
         above, below, down = between(height, maps.shape[1], first, last, maps)
         rows = torch.lerp(maps[:, above], maps[:, below], down[:, None])
         full = torch.lerp(rows[..., left], rows[..., right], across)
-        x = photo[first:last, :, :colours].to(compute).permute(2, 0, 1) / top
-        # One map for grey is three times the same to the curve, which expects three colours.
+        x = photo[first:last, :, :colours].to(compute).permute(2, 0, 1) / WHITE[photo.dtype]
+        # The curve expects three colours: grey and its map are repeated.
         if colours == 1:
             x, full = x.expand(3, -1, -1), full.repeat_interleave(3, dim=0)
-        y = apply_curve(x[None], full[None], iterations)[0, :colours].clamp(0, 1) * top
-        if photo.dtype != torch.float32:
-            y = y.add_(0.5).floor_()
-        out[first:last, :, :colours] = y.permute(1, 2, 0).to(photo.dtype)
+        y = apply_curve(x[None], full[None], iterations)[0, :colours].clamp(0, 1)
+        out[first:last, :, :colours] = as_samples(y, photo.dtype)
         if channels > colours:
             out[first:last, :, colours:] = photo[first:last, :, colours:]
