@@ -239,7 +239,7 @@ def test_other_addresses_are_refused(url, listed, server):
 )
 def test_names_cannot_leave_the_folder(file, listed, server):
     listed("/good", file=file)
-    with pytest.raises(ValueError, match="is no name of a weights file"):
+    with pytest.raises(ValueError, match="does not name a weights file"):
         own_catalogue()
     assert fetch().exit_code == 1
     assert server.asked == []
@@ -248,7 +248,7 @@ def test_names_cannot_leave_the_folder(file, listed, server):
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "-x", "model.pth", "x" * 200, "[bold]"])
 def test_names_of_models_are_plain(name, tmp_path):
     (tmp_path / "catalogue.json").write_text(json.dumps({name: {"file": "a.pth", "sha256": "0" * 64}}))
-    with pytest.raises(ValueError, match="is no name of a model"):
+    with pytest.raises(ValueError, match="is not a model name"):
         own_catalogue(tmp_path / "catalogue.json")
 
 
@@ -262,7 +262,7 @@ def test_names_of_models_are_plain(name, tmp_path):
         ('{"a": {"file": 1}}', "no text"),
         ('{"a": {"file": "a.pth", "sha256": "abc"}}', "64 hexadecimal digits"),
         ('{"a": {}, "a": {}}', "stands there twice"),
-        (json.dumps({n: {"file": f"{n}.pth", "sha256": "0" * 64} for n in "Aa"}), "two models have one file"),
+        (json.dumps({n: {"file": f"{n}.pth", "sha256": "0" * 64} for n in "Aa"}), "two models name the same file"),
     ],
 )
 def test_catalogue_that_is_none_is_refused(content, reason, tmp_path):

@@ -1,7 +1,4 @@
-"""Catalogues of trained weights: files and digests, no tensors. One ships with the project, a second may be your own.
-
-Apart from :mod:`kdlib.weights`, so that the command line finds a file without importing PyTorch.
-"""
+"""Catalogues of trained weights: files and their digests. One ships with the project; a second may be your own."""
 
 from __future__ import annotations
 
@@ -30,12 +27,12 @@ class CatalogueEntry:
     Attributes:
         name: the model's name.
         path: the file.
-        sha256: its expected digest.
+        sha256: expected digest.
         licence: terms of use, which follow from the training data.
         made: one line on how it was trained; the card beside the file says more.
-        category: what it learned from: ``zero-reference``, ``self-made pairs``, ``real pairs`` or, to sharpen, ``sharp
-            photos``; may be empty.
-        url: where it can be downloaded, an https address; empty if nowhere.
+        category: the kind of training data: ``zero-reference``, ``self-made pairs``, ``real pairs`` or, for
+            super-resolution, ``sharp photos``; may be empty.
+        url: https address of the file; empty if it cannot be downloaded.
     """
 
     name: str
@@ -48,7 +45,7 @@ class CatalogueEntry:
 
 
 def catalogue() -> dict[str, CatalogueEntry]:
-    """The weights that ship with the project, by model name."""
+    """Return the weights that ship with the project, by model name."""
     for folder in _FOLDERS:
         listing = folder / "catalogue.json"
         if listing.is_file():
@@ -57,16 +54,17 @@ def catalogue() -> dict[str, CatalogueEntry]:
 
 
 def own_catalogue(listing: str | Path | None = None) -> dict[str, CatalogueEntry]:
-    """The weights of a catalogue of your own, by model name; their files lie beside it.
+    """Return the weights of your own catalogue, by model name; the files lie beside the catalogue.
 
-    Its entries are as those of the project's ``weights/catalogue.json``. ``file`` and ``sha256`` are required.
+    The entries have the form of those in the project's ``weights/catalogue.json``; ``file`` and ``sha256`` are
+    required.
 
     Args:
-        listing: the catalogue; by default what the environment variable ``KDLIB_CATALOGUE`` names, if it does.
+        listing: the catalogue; by default the file that the environment variable ``KDLIB_CATALOGUE`` names, if any.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no catalogue, a name of a file could lead out of its folder, or a name is that of shipped
+        OSError: the catalogue cannot be read.
+        ValueError: it is not a catalogue, a file name could lead out of its folder, or a name is that of shipped
             weights.
     """
     listing = listing or os.environ.get("KDLIB_CATALOGUE")
@@ -79,29 +77,31 @@ def own_catalogue(listing: str | Path | None = None) -> dict[str, CatalogueEntry
 
 
 def _read(listing: Path) -> dict[str, CatalogueEntry]:
-    """The entries of a catalogue. Its names are a stranger's."""
+    """Return the entries of a catalogue, none of whose names can be trusted."""
     try:
         table = strict_json(listing.read_bytes())
         if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
-            raise ValueError("it is no table of models")
+            raise ValueError("it is not a table of models")
         entries = {name: _entry(name, entry, listing.parent) for name, entry in table.items()}
         if len({entry.path.name.casefold() for entry in entries.values()}) < len(entries):
-            raise ValueError("two models have one file")
+            raise ValueError("two models name the same file")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{listing} is no catalogue of weights: {error}") from None
+        raise ValueError(f"{listing} is not a catalogue of weights: {error}") from None
     return entries
 
 
 def _entry(name: str, entry: dict[str, Any], folder: Path) -> CatalogueEntry:
     texts = {key: entry.get(key, "") for key in ("file", "sha256", "licence", "made", "category", "url")}
     if not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError(f"{name!r} has an entry that is no text")
+        raise ValueError(f"{name!r} has an entry that is not a text")
     if _NAME.fullmatch(name) is None or Path(name).suffix in _SUFFIXES:
-        raise ValueError(f"{name!r} is no name of a model: letters, digits, and . _ + - between them")
+        raise ValueError(f"{name!r} is not a model name: use letters and digits, with . _ + - between them")
     file, sha256 = texts.pop("file"), texts.pop("sha256")
-    # What is a device, a folder or a path on one of the systems is a name on none.
+    # A name that means a device, a folder or a path on one operating system is refused on all.
     if _NAME.fullmatch(file) is None or Path(file).suffix not in _SUFFIXES or _DEVICE.match(file):
-        raise ValueError(f"{file!r} is no name of a weights file: no folders, and .safetensors, .pth or .pt at its end")
+        raise ValueError(
+            f"{file!r} does not name a weights file: give no folder, and .safetensors, .pth or .pt at its end"
+        )
     if _SHA256.fullmatch(sha256) is None:
         raise ValueError(f"{name!r} has no SHA-256 digest of 64 hexadecimal digits")
     if texts["url"] and not texts["url"].startswith("https://"):
@@ -110,7 +110,7 @@ def _entry(name: str, entry: dict[str, Any], folder: Path) -> CatalogueEntry:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Hexadecimal SHA-256 digest of a file."""
+    """Return the hexadecimal SHA-256 digest of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -120,7 +120,7 @@ def verify(entry: CatalogueEntry) -> None:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: its content is not what the catalogue describes, or it is a link out of its folder.
+        ValueError: its digest differs from the catalogue's, or it is a link out of its folder.
     """
     if not entry.path.is_file():
         how = f"`kdlib weights fetch {entry.name}`" if entry.url else f"`git checkout -- {entry.path.name}`"
@@ -138,12 +138,11 @@ def verify(entry: CatalogueEntry) -> None:
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """The file of weights that ship or that :func:`own_catalogue` lists, checked against the catalogue; or the given
-    path.
+    """Return the file behind a name in one of the catalogues, checked against its digest, or the given path.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a name that is in no catalogue, or a file of a catalogue that has changed.
+        ValueError: the name is in no catalogue, or the file of a catalogue has changed.
     """
     entries = catalogue()
     if str(name_or_path) not in entries:

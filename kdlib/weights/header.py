@@ -1,7 +1,7 @@
-"""What a weights file claims to hold, found out before a tensor of it is read: names, types, shapes, architecture.
+"""What a weights file claims to hold: names, types and shapes of its tensors, and the architecture.
 
-Anyone may have written the file. Sizes that it gives are measured against the file itself, and the architecture that it
-asks for against limits: memory and time stay within what the file is large. Works without PyTorch.
+The file may come from anyone. The sizes that it claims are checked against its own size, and the architecture against
+limits, before a tensor is read, so that memory and time stay in proportion to the file. This works without PyTorch.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from kdlib.models.registry import check_config
 from kdlib.weights.pickled_header import read_pickled_header
 
 MAX_BYTES = 2**28
-"""Of a weights file, 256 MiB: seven times the largest network here."""
+"""Largest weights file, 256 MiB: seven times the largest network of the package."""
 MAX_HEADER = 2**20
-"""Bytes of a safetensors file's header, or of a pickle: that of the largest network here has 30 KB."""
+"""Largest header of a safetensors file, and largest pickle, in bytes; the largest network has a header of 30 KB."""
 
 _ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
 class Claim(NamedTuple):
-    """A tensor as a file announces it: its type, as safetensors names it, and its shape."""
+    """A tensor as a file announces it: its type, by safetensors' name, and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -48,8 +48,8 @@ def read_header(path: Path) -> Header:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: too large, damaged, holds something else than tensors, or has another extension; or an architecture
-            that is none.
+        ValueError: the file is too large, damaged, holds something other than tensors, or has another extension, or its
+            architecture cannot be built.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
@@ -73,7 +73,7 @@ def read_header(path: Path) -> Header:
 
 
 def _safetensors(path: Path, size: int) -> tuple[dict[str, Claim], Mapping[str, str]]:
-    """Claims and metadata; the sizes of the tensors add up to what follows the header."""
+    """Return claims and metadata, once the tensors' sizes add up to what follows the header."""
     with path.open("rb") as file:
         start = file.read(8)
         if len(start) < 8:
@@ -85,22 +85,22 @@ def _safetensors(path: Path, size: int) -> tuple[dict[str, Claim], Mapping[str, 
             raise ValueError("it is truncated")
         entries = strict_json(file.read(length))
     if not isinstance(entries, dict):
-        raise ValueError("its header is no table of tensors")
+        raise ValueError("its header is not a table of tensors")
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its metadata are no texts")
+        raise ValueError("its metadata are not texts")
     room, claimed = size - 8 - length, 0
     tensors = {}
     for name, entry in entries.items():
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-            raise ValueError(f"what it says of {name!r} is no description of a tensor")
+            raise ValueError(f"its entry {name!r} does not describe a tensor")
         shape, offsets, item = entry["shape"], entry["data_offsets"], _ITEM_SIZES.get(str(entry["dtype"]))
         if item is None:
             raise ValueError(f"{name!r} is of type {str(entry['dtype'])[:20]!r}; known are {', '.join(_ITEM_SIZES)}")
         if not (_are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2):
-            raise ValueError(f"shape or place of {name!r} are no whole numbers from 0 up")
+            raise ValueError(f"shape or offsets of {name!r} are not whole numbers from 0 up")
         if offsets[1] - offsets[0] != math.prod(shape) * item or offsets[1] > room:
-            raise ValueError(f"shape and place of {name!r} do not fit each other or the file's {size:,} bytes")
+            raise ValueError(f"shape and offsets of {name!r} do not fit each other or the file's {size:,} bytes")
         claimed += offsets[1] - offsets[0]
         tensors[name] = Claim(entry["dtype"], tuple(shape))
     if claimed != room:

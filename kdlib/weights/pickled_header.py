@@ -1,8 +1,8 @@
 """Which tensors a ``.pth`` file describes, without unpickling it.
 
-A pickle is a program. Here it is followed by a machine that knows only what ``torch.save`` needs for a mapping of names
-to tensors, and that makes nothing: every call gives a note of what was called. ``torch.load(weights_only=True)``, which
-reads the tensors later, runs no code either, but makes tensors of any size that a file asks for.
+A pickle is a program. The interpreter in this module knows only the instructions that ``torch.save`` uses for a mapping
+of names to tensors, and it creates no object: each call is recorded instead of made. ``torch.load(weights_only=True)``,
+which reads the tensors later, runs no code either, but allocates tensors of any size that a file asks for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ITEM_SIZES = {
     "LongStorage": ("I64", 8), "IntStorage": ("I32", 4), "ShortStorage": ("I16", 2), "CharStorage": ("I8", 1),
     "ByteStorage": ("U8", 1), "BoolStorage": ("BOOL", 1),
 }  # fmt: skip
-_MAGIC = 0x1950A86A20F9469CFC6C  # of files before PyTorch 1.6, and the version of their format
+_MAGIC = 0x1950A86A20F9469CFC6C  # of files from before PyTorch 1.6; below it, the version of their format
 _LEGACY_VERSION = 1001
 _MOST_MEMBERS = 10_000  # of a ZIP archive
 _LITERALS = frozenset(
@@ -48,19 +48,19 @@ class _Tensor(NamedTuple):
 
 
 class _NoTensorsAloneError(Exception):
-    """The pickle holds something else than tensors."""
+    """The pickle holds something other than tensors."""
 
 
 def read_pickled_header(path: Path, most: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Types and shapes of the tensors in a ``.pth`` file, checked against the size of what is stored.
+    """Return types and shapes of the tensors in a ``.pth`` file, checked against the size of the stored data.
 
     Args:
-        path: a file made by ``torch.save``, of either layout.
-        most: bytes that a pickle in it may have.
+        path: a file written by ``torch.save``, in either layout.
+        most: largest pickle in bytes.
 
     Raises:
-        ValueError: damaged, a pickle of more than ``most`` bytes, compressed, or holds something else than a mapping of
-            names to tensors.
+        ValueError: the file is damaged or compressed, its pickle has more than ``most`` bytes, or it holds something
+            other than a mapping of names to tensors.
     """
     try:
         with path.open("rb") as file:
@@ -81,7 +81,7 @@ def read_pickled_header(path: Path, most: int) -> dict[str, tuple[str, tuple[int
 
 def _zipped(path: Path, most: int) -> Any:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # A list of members takes more memory than the file, and is made when the archive is opened.
+        # Opening the archive makes a list of its members, which takes more memory than the file itself.
         at = members = 0
         while (at := data.find(b"PK\x01\x02", at) + 1) and members <= _MOST_MEMBERS:
             members += 1
@@ -91,7 +91,7 @@ def _zipped(path: Path, most: int) -> Any:
     with zipfile.ZipFile(path) as archive:
         sizes: dict[str, int] = {}
         for member in archive.infolist():
-            # Of two members of one name, in capitals or not, PyTorch's reader may take the other.
+            # Of two members whose names differ in case at most, PyTorch's reader may take the other one.
             if member.filename.casefold() in folded:
                 raise ValueError(f"it has {member.filename[:60]} twice")
             folded.add(member.filename.casefold())
@@ -100,7 +100,7 @@ def _zipped(path: Path, most: int) -> Any:
             sizes[member.filename] = member.file_size
         pickles = [name for name in sizes if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError("it has no data.pkl, or several")
+            raise ValueError("it has no data.pkl, or several of them")
         if sizes[pickles[0]] > most:
             raise ValueError(f"its data.pkl has {sizes[pickles[0]]:,} bytes, more than {most:,}")
         storages: dict[str, _Storage] = {}
@@ -108,34 +108,34 @@ def _zipped(path: Path, most: int) -> Any:
     folder = pickles[0].removesuffix("data.pkl")
     for storage in storages.values():
         if sizes.get(f"{folder}data/{storage.key}") != storage.numbers * storage.item:
-            raise ValueError(f"of {storage.numbers:,} numbers in data/{storage.key[:20]}, another count is stored")
+            raise ValueError(f"data/{storage.key[:20]} does not hold the {storage.numbers:,} numbers that it should")
     return content
 
 
 def _legacy(head: BytesIO, size: int) -> Any:
     if _follow(head, {}) != _MAGIC or _follow(head, {}) != _LEGACY_VERSION:
-        raise ValueError("it is no file of PyTorch")
-    _follow(head, {})  # about the machine on which it was made
+        raise ValueError("it is not a file of PyTorch")
+    _follow(head, {})  # a description of the machine that wrote the file
     storages: dict[str, _Storage] = {}
     content = _follow(head, storages)
     keys = _follow(head, {})
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
-        raise ValueError("the list of what is stored does not fit the tensors")
+        raise ValueError("its list of stored data does not fit the tensors")
     if head.tell() + sum(8 + storage.numbers * storage.item for storage in storages.values()) != size:
         raise ValueError("the tensors' sizes do not fit the file's")
     return content
 
 
 def _follow(stream: BytesIO, storages: dict[str, _Storage]) -> Any:
-    """The object that a pickle describes, with notes in place of tensors and of all else that it would make."""
+    """Return the object that a pickle describes, with records in place of tensors and of calls."""
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
     left = len(stream.getbuffer())
 
     def go_over(*parts: Any) -> None:
-        # Gone over once, they cannot have more members than the pickle has bytes. One long list, handed to a thousand
-        # calls, would keep this machine busy for hours, and PyTorch's after it.
+        # Lists that are gone over once cannot have more members than the pickle has bytes. One long list that is handed
+        # to a thousand calls would keep this interpreter busy for hours, and PyTorch's after it.
         nonlocal left
         left -= sum(len(part) for part in parts if isinstance(part, tuple | list | dict))
         if left < 0:
@@ -164,7 +164,7 @@ def _follow(stream: BytesIO, storages: dict[str, _Storage]) -> Any:
         elif name == "REDUCE":
             arguments, called = stack.pop(), stack.pop()
             if not isinstance(arguments, tuple):
-                raise ValueError("it calls a function with what are no arguments")
+                raise ValueError("it calls a function with something other than arguments")
             go_over(arguments)
             go_over(*arguments)
             stack.append(_made(called, arguments))
@@ -189,7 +189,7 @@ def _follow(stream: BytesIO, storages: dict[str, _Storage]) -> Any:
             stack.append(_CONSTANTS[name])
         elif name == "GLOBAL":
             stack.append(_Global(argument.replace(" ", ".")))
-        elif name == "BUILD":  # attributes of the mapping, such as the version of each layer
+        elif name == "BUILD":  # sets attributes of the mapping, such as the version of each layer
             attributes = stack.pop()
             go_over(attributes)
             if not (isinstance(attributes, dict) and isinstance(stack[-1], dict)):
@@ -202,9 +202,9 @@ def _follow(stream: BytesIO, storages: dict[str, _Storage]) -> Any:
 
 
 def _made(called: Any, arguments: Any) -> Any:
-    """What a call in the pickle stands for."""
+    """Return the record of a call in the pickle."""
     if not isinstance(called, _Global):
-        raise ValueError("it calls what is no function")
+        raise ValueError("it calls something other than a function")
     match called.name, arguments:
         case "collections.OrderedDict", ():
             return {}
@@ -214,8 +214,8 @@ def _made(called: Any, arguments: Any) -> Any:
             return tensor
         case "torch._utils._rebuild_tensor_v2", (_Storage() as storage, offset, shape, stride, *_):
             if not all(type(n) is int and 0 <= n < 2**40 for n in (offset, *shape, *stride)) or len(shape) > 8:
-                raise ValueError("offset, shape or stride of a tensor are no whole numbers from 0 up")
-            # Of a tensor that repeats its numbers by a stride of 0, the file has fewer than the tensor.
+                raise ValueError("offset, shape or stride of a tensor are not whole numbers from 0 up")
+            # A tensor that repeats its numbers by a stride of 0 is larger than its storage, and is refused.
             if len(shape) != len(stride) or offset + math.prod(shape) > storage.numbers:
                 raise ValueError(f"a tensor is larger than data/{storage.key[:20]}, where it is stored")
             return _Tensor(storage, tuple(shape))
@@ -225,8 +225,8 @@ def _made(called: Any, arguments: Any) -> Any:
 def _mapping(pairs: Iterable[Any]) -> dict[str | int, Any]:
     made: dict[str | int, Any] = {}
     for key, value in pairs:
-        if not isinstance(key, str | int):  # nested tuples would take for ever to hash
-            raise _NoTensorsAloneError("a mapping with keys that are no names")
+        if not isinstance(key, str | int):  # nested tuples would take hours to hash
+            raise _NoTensorsAloneError("a mapping with keys that are not names")
         made[key] = value
     return made
 

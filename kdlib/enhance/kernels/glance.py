@@ -1,6 +1,6 @@
-"""GlanceNet for the CPU without PyTorch: the network on the thumbnail in NumPy, smoothing and power curve compiled.
+"""GlanceNet on the CPU without PyTorch: the network in NumPy on the thumbnail, smoothing and power curve compiled.
 
-Same results as :class:`kdlib.models.glance.GlanceNet`, the reference, which says why it is made like this.
+The reference is :class:`kdlib.models.glance.GlanceNet`, whose module explains the design; results agree with it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class GlanceNetwork:
 
     Attributes:
         side: the thumbnail has at most this many pixels a side.
-        limits: 3×3, of the smoothing's rounds, as :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` takes them.
+        limits: 3×3, for the rounds of smoothing, as :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` takes them.
 
     Raises:
-        ValueError: tensors and architecture do not fit.
+        ValueError: tensors and architecture do not fit each other.
     """
 
     def __init__(self, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> None:
@@ -40,7 +40,7 @@ class GlanceNetwork:
 
     @staticmethod
     def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the tensors of an architecture.
+        """Return names and shapes of the tensors of an architecture.
 
         Raises:
             ValueError: a value out of range.
@@ -66,11 +66,17 @@ class GlanceNetwork:
         }
 
     def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
-        """The maps, 7×h×w float32, of a thumbnail, 3×h×w in [0, 1]: gain (3), gamma − 1 (3) and tolerance (1), as
-        :meth:`kdlib.models.glance.GlanceNet.estimate_curve`."""
+        """Return the maps of a thumbnail, as :meth:`kdlib.models.glance.GlanceNet.estimate_curve` does.
+
+        Args:
+            thumbnail: 3×h×w in [0, 1].
+
+        Returns:
+            7×h×w float32: logarithm of the gain (3), gamma − 1 (3) and tolerance (1).
+        """
         t = self._tensors
         _, height, width = thumbnail.shape
-        # Of each position, the 3×3 neighbours: channels × (h·w) × 9.
+        # The 3×3 neighbours of each position: channels × (h·w) × 9.
         seen = _neighbours(np.log(thumbnail + np.float32(1 / 255)) / 3 + 1)
         weights = t["conv.weight"].reshape(-1, 3, 1, 9)
         features = np.stack([(seen * own).sum((0, 2)) for own in weights]) + t["conv.bias"][:, None]
@@ -88,13 +94,13 @@ class GlanceNetwork:
 
 
 def _neighbours(planes: np.ndarray) -> np.ndarray:
-    """C×h×w → C×(h·w)×9: each position's 3×3 surroundings, zeros beyond the border."""
+    """Return the 3×3 neighbourhood of each position, C×h×w → C×(h·w)×9, with zeros beyond the border."""
     padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
     return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2)).reshape(len(planes), -1, 9)
 
 
 def _mix(weight: np.ndarray, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """A 1×1 convolution; as sums in NumPy, since a library for matrices may bring threads of its own."""
+    """Apply a 1×1 convolution, as sums in NumPy, because a matrix library may start threads of its own."""
     return (weight.reshape(*weight.shape[:2], 1) * features).sum(1) + bias[:, None]
 
 
@@ -108,21 +114,21 @@ def apply_power_curve(
     out: np.ndarray,
     threads: int = 1,
 ) -> None:
-    """Smooth a photo within the noise measured in it, then apply the power curve, in one pass, into ``out``.
+    """Smooth a photo within the noise measured in it and apply the power curve, in one pass, into ``out``.
 
     Args:
         photo: H×W×C, C-contiguous, uint8, uint16, or float32 in [0, 1].
-        gain, gamma: logarithm of the gain, and gamma − 1; colours×h×w, any h×w.
-        tolerance: how many times the noise is to be smoothed, h×w; where it is 0 all over, nothing is.
-        limits: of the rounds of smoothing.
-        out: array like ``photo``, ``photo`` itself included.
-        threads: how many parts to work on at once. The result does not depend on it.
+        gain, gamma: logarithm of the gain, and gamma − 1, each colours×h×w with any h×w.
+        tolerance: multiple of the noise that is smoothed, h×w; nothing is smoothed if it is 0 everywhere.
+        limits: of the rounds of smoothing, 3×3.
+        out: array with the shape and dtype of ``photo``, which may be ``photo`` itself.
+        threads: number of parts that are processed at once. The result does not depend on it.
     """
     smooths = bool(tolerance.any())
     if not (smooths or gain.any() or gamma.any()):
         out[...] = photo
         return
-    # Nearly always the same all over, and then not to be stretched.
+    # Nearly always one value everywhere, which need not be upsampled.
     tolerance = tolerance[:1, :1] if np.ptp(tolerance) == 0 else tolerance
     filter_photo(
         photo,

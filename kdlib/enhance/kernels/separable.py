@@ -1,7 +1,7 @@
-"""The small half of enhancing, compiled for the CPU: photo → area-averaged small copy → curve network → curve map.
+"""From photo to curve map, compiled for the CPU: area-averaged small copy, then the curve network.
 
-The depthwise-separable curve networks (Zero-DCE++ and its students) run here without PyTorch, whose import alone takes
-longer than enhancing a hundred photos and more memory than twenty.
+The depthwise-separable curve networks (Zero-DCE++ and its students) run without PyTorch, whose import takes longer than
+enhancing a hundred photos and more memory than twenty of them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from kdlib.enhance.kernels.compiled import compiled
 from kdlib.threads import over_rows
 from kdlib.weights.header import require_shapes
 
-# Below this many multiply-adds in a layer, handing rows to other threads takes longer than working them out.
+# For fewer multiply-adds in a layer, handing rows to other threads takes longer than computing them.
 _WORTH_THREADS = 4_000_000
 
 
 @cache
 def _area_kernel(line: type, window: type) -> Callable[..., None]:
-    """Compile the area average; whole numbers are summed as such, which is exact and several times faster."""
+    """Compile the area average; integers are summed as integers, which is exact and several times faster."""
 
     @compiled
     def rows(photo: Any, channels: int, colours: int, top: float, out: Any, first: int, last: int) -> None:
@@ -48,12 +48,13 @@ def _area_kernel(line: type, window: type) -> Callable[..., None]:
 
 
 def small_copy(photo: np.ndarray, size: tuple[int, int], *, threads: int = 1) -> np.ndarray:
-    """Shrink a photo by averaging areas, which takes noise out instead of picking single pixels.
+    """Downsample a photo by averaging areas, which reduces noise.
 
-    Where the size is no multiple, neighbouring windows share a row or column, as in adaptive average pooling.
+    If the photo's size is not a multiple of the copy's, neighbouring windows share a row or column, as in adaptive
+    average pooling.
 
     Args:
-        photo: H×W×C, C-contiguous, uint8, uint16 or float32 in [0, 1]; alpha is left out, grey is repeated.
+        photo: H×W×C, C-contiguous, uint8, uint16 or float32 in [0, 1]; alpha is ignored, grey is repeated.
         size: height and width, at most those of the photo.
 
     Returns:
@@ -68,7 +69,7 @@ def small_copy(photo: np.ndarray, size: tuple[int, int], *, threads: int = 1) ->
         kernel, top = _area_kernel(np.float32, np.float64), 1.0
     else:
         top = float(np.iinfo(photo.dtype).max)
-        # The narrower the sums of a window's rows, the more of them a vector instruction adds.
+        # A vector instruction adds more sums at once the narrower they are.
         line = np.uint16 if tallest * top < 2**16 else np.uint32 if tallest * top < 2**32 else np.uint64
         kernel = _area_kernel(line, np.uint64)
     over_rows(lambda a, b: kernel(flat, channels, colours, top, small, a, b), size[0], threads)
@@ -80,7 +81,10 @@ def _separable_layer(
     source: Any, depth_weight: Any, depth_bias: Any, point_weight: Any, point_bias: Any, relu: bool, out: Any,
     first: int, last: int,
 ) -> None:  # fmt: skip
-    """Rows first … last of a 3×3 depthwise and a 1×1 convolution. source and out have a border of one pixel."""
+    """Compute the rows first … last of a 3×3 depthwise and a 1×1 convolution.
+
+    source and out have a border of one pixel.
+    """
     width = source.shape[2] - 2
     planes = np.empty((source.shape[0], width), dtype=np.float32)
     for y in range(first, last):
@@ -108,17 +112,20 @@ def _separable_layer(
 
 
 def _straight(architecture: Mapping[str, Any]) -> int:
-    """How many layers see their predecessor alone."""
+    """Return the number of layers whose only input is the layer before."""
     depth: int = architecture["depth"]
     return depth // 2 + 1 if architecture["skips"] else depth
 
 
 class SeparableNetwork:
-    """A Zero-DCE++ like network in plain arrays; the same curve maps as :class:`kdlib.models.zero_dce.ZeroDCE`."""
+    """A network of the Zero-DCE++ kind in plain arrays.
+
+    Its curve maps are those of :class:`kdlib.models.zero_dce.ZeroDCE`.
+    """
 
     def __init__(self, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> None:
         shapes = self.shapes(architecture)
-        # Compiled code does not look where an array ends.
+        # Compiled code does not check array bounds.
         require_shapes({name: tensor.shape for name, tensor in state.items()}, shapes)
         self.network_side: int = architecture.get("network_side", 0)
         self.iterations: int = architecture["iterations"]
@@ -136,7 +143,7 @@ class SeparableNetwork:
 
     @staticmethod
     def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the tensors of an architecture, four for each layer, in their order.
+        """Return names and shapes of the tensors of an architecture, in order, four for each layer.
 
         Raises:
             ValueError: a value out of range.
@@ -160,14 +167,22 @@ class SeparableNetwork:
         return shapes
 
     def __call__(self, small: np.ndarray, threads: int) -> np.ndarray:
-        """The curve maps, K×h×w float32 in (-1, 1), of a small copy, 3×h×w in [0, 1]; K is 3 or 3·iterations."""
+        """Return the curve maps of a small copy.
+
+        Args:
+            small: 3×h×w in [0, 1].
+            threads: number of parts that are computed at once.
+
+        Returns:
+            K×h×w float32 in (-1, 1); K is 3 or 3·iterations.
+        """
         _, height, width = small.shape
 
         def empty(channels: int) -> np.ndarray:
             return np.zeros((channels, height + 2, width + 2), dtype=np.float32)
 
-        # A layer of the second half reads the output of its mirror beside its predecessor's: both are written to the
-        # halves of one array, so that nothing is ever concatenated.
+        # A layer of the second half reads the outputs of its predecessor and of its mirror in the first half. Both are
+        # written to the halves of one array, so that nothing needs to be concatenated.
         pairs = {i: empty(2 * self._width) for i in range(self._straight, self._depth)}
         current = empty(3)
         current[:, 1:-1, 1:-1] = small

@@ -20,13 +20,13 @@ _BLOCK = 1024
 
 
 # mypy: disable-error-code=no-untyped-def
-# Photos come in every size: one compiled kernel serves all, instead of special ones for sides of 1 and multiples of 16.
+# Photos have all sizes, and one compiled kernel serves them: special ones for sides of 1 or multiples of 16 would not.
 _SIDES = ["height", "width", "h", "w"]
 
 
 @triton.jit(do_not_specialize=_SIDES)
 def _area_average(photo, small, height, width, channels, h, w, scale, COLUMNS: tl.constexpr):
-    """One program averages COLUMNS neighbouring windows of one row of the small copy, one colour."""
+    """Average COLUMNS neighbouring windows of one row of the small copy, for one colour, in each program."""
     i, c = tl.program_id(0), tl.program_id(2)
     j = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     top, bottom = i * height // h, ((i + 1) * height + h - 1) // h
@@ -35,7 +35,7 @@ def _area_average(photo, small, height, width, channels, h, w, scale, COLUMNS: t
     total = tl.zeros([COLUMNS], dtype=tl.float32)
     line = photo + top.to(tl.int64) * width * channels + c
     for _ in range(top, bottom):
-        # Summed row by row: one running sum over a large window would round away its last terms.
+        # Summed row by row, because one running sum over a large window would lose its last terms to rounding.
         row = tl.zeros([COLUMNS], dtype=tl.float32)
         for k in range(widest):
             x = left + k
