@@ -1,9 +1,11 @@
 """What a family's record promises: found without PyTorch, complete, and enough for a family of one's own."""
 
+import ast
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from typing import get_overloads
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from kdlib.models.families.zero_dce import DEFAULTS
 from kdlib.models.family import Whole, follow
 from kdlib.training import distill
 from kdlib.weights import load_model, save_model
+from kdlib.weights.catalogue import catalogue
 
 
 class Toy(Network):
@@ -145,3 +148,15 @@ def shapes(model):
 
 def test_the_defaults_of_the_curve_networks_are_stated_once_for_both():
     assert create_model("zero-dce++").config == DEFAULTS
+
+
+@pytest.mark.parametrize(("function", "names"), [(create_model, ARCHITECTURES), (load_model, catalogue())])
+def test_editors_know_the_class_behind_every_name(function, names):
+    literals = {}
+    for overload in get_overloads(function):
+        [argument, *_, returned] = overload.__annotations__.values()
+        if argument.startswith("Literal["):
+            literals |= dict.fromkeys(ast.literal_eval(argument.removeprefix("Literal")), returned)
+    assert literals.keys() == names.keys()
+    for name, returned in literals.items():
+        assert type(function(name)).__name__ == returned

@@ -17,7 +17,7 @@ from kdlib.weights.file import WeightsFile
 from kdlib.weights.header import require_shapes
 
 if TYPE_CHECKING:
-    from kdlib.models import GlanceNet, IATStudent, LightMSAFN, ZeroDCE
+    from kdlib.models import MSAFN, GlanceNet, IATStudent, LightMSAFN, ZeroDCE
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
@@ -35,6 +35,8 @@ def load_model(name_or_path: Literal["glance-650", "glance-650-real"], **overrid
 def load_model(name_or_path: Literal["iat-student"], **overrides: Any) -> IATStudent: ...
 @overload
 def load_model(name_or_path: Literal["light-msafn"], **overrides: Any) -> LightMSAFN: ...
+@overload
+def load_model(name_or_path: Literal["msafn-32"], **overrides: Any) -> MSAFN: ...
 @overload
 def load_model(name_or_path: str | Path, **overrides: Any) -> Network: ...
 def load_model(name_or_path: str | Path, **overrides: Any) -> Network:
