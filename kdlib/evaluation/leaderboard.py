@@ -135,9 +135,9 @@ def _category(row: Mapping[str, Any]) -> str:
 
 
 def leaderboard_table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str] = ()) -> str:
-    """Rows of :func:`leaderboard` as a Markdown table; mean ± deviation where there are seeds, – where unknown.
+    """Format rows of :func:`leaderboard` as Markdown: mean ± standard deviation over seeds, – for missing values.
 
-    ``keys`` chooses columns by the rows' keys; by default all are shown.
+    ``keys`` chooses the columns by the keys of the rows; by default all are shown.
     """
     shown = [{**row, "method": f"{row['method']} ({row['seeds']} seeds)"} if row.get("seeds") else row for row in rows]
     columns = {**_SCORES, **behaviour_columns(rows)}
