@@ -74,25 +74,28 @@ def test_which_files_is_decided_by_the_seed():
     assert files[0] == files[1] != files[2]
 
 
-def test_committed_result_has_no_defect_and_is_the_readmes():
+def test_committed_result_has_no_defect_and_is_the_guides():
     result = json.loads((ROOT / "results" / "mutations.json").read_text(encoding="utf-8"))
     assert result["inputs"] >= 10_000
     assert not any(result[name] for name in DEFECTS)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{result['inputs']:,} damaged files" in readme
-    assert f"over {result['bytes_allowed'] / 1e6:.0f} MB" in readme
-    assert result["command"] in readme
+    guide = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    assert f"{result['inputs']:,} damaged files" in guide
+    assert f"over {result['bytes_allowed'] / 1e6:.0f} MB" in guide
+    assert result["command"] in guide
 
 
-def test_memory_is_what_the_readme_says():
+def test_memory_is_what_the_guides_say():
     measured = json.loads((ROOT / "results" / "memory.json").read_text(encoding="utf-8"))
     *others, avif = sorted(size for sides in measured["bytes_a_pixel"].values() for size in sides.values())
     enlarging = measured["enlarging_by_threads"]
     assert max(enlarging.values()) < 2**31
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{others[0]} to {others[-1]} bytes of memory a pixel, AVIF {avif}" in readme
+    limits, larger = (
+        " ".join((ROOT / "docs" / name).read_text(encoding="utf-8").split())
+        for name in ("limits.md", "super-resolution.md")
+    )
+    assert f"{others[0]} to {others[-1]} bytes of memory a pixel, AVIF {avif}" in limits
     few, many = (f"{enlarging[threads] / 1e9:.1f} GB" for threads in ("2", "16"))
-    assert f"{few} of memory with two threads, {many} with 16" in readme
+    assert f"{few} of memory with two threads, {many} with 16" in larger
     assert avif < mutations.BYTES_PER_PIXEL
-    assert f"{MAX_PIXELS // 10**6} million pixels" in readme
-    assert f"{MAX_SIDE:,} a side" in readme
+    assert f"{MAX_PIXELS // 10**6} million pixels" in limits
+    assert f"{MAX_SIDE:,} a side" in limits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import tomllib
@@ -10,19 +11,37 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from kdlib.cli._super_resolution import COLUMNS as SHARPENING
+from kdlib.enhance.photos.photo_file import MAX_PIXELS, MAX_SIDE
 from kdlib.evaluation.benchmark import speed_table
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.evaluation.report import markdown_table
 from kdlib.experiments.cluster_cost import engines_table
+from kdlib.models import ARCHITECTURES, count_parameters, create_model
 from kdlib.sweep import read_sweep
+from kdlib.training import LoopConfig
+from kdlib.weights.header import MAX_BYTES
 
 ROOT = Path(__file__).resolve().parent.parent
+# The ten rows of the README's table, in the words of ``kdlib report``.
+README_ROWS = {
+    *("gamma 0.3", "nano-161", "student-565", "student-565, no teacher", "zero-dce++", "zero_dce_pp_official"),
+    *("glance-650", "glance-650-real", "iat-student", "iat_lol_v1_official"),
+}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def page(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def stored(name):
+    return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def requirements():
@@ -72,8 +91,8 @@ def test_what_the_texts_tell_to_make_can_be_made():
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     told = {
         name
-        for text in ("README.md", "CONTRIBUTING.md")
-        for name in re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / text).read_text(encoding="utf-8"), re.MULTILINE)
+        for text in ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+        for name in re.findall(r"(?:^|`)make ([a-z]+)", page(text), re.MULTILINE)
     }
     assert {"setup", "distill", "test", "lab"} <= told <= targets
     assert set(re.findall(r"^# make ([a-z]+)", makefile, re.MULTILINE)) <= targets
@@ -136,12 +155,10 @@ def test_notebooks_name_no_folder_of_a_machine(path):
     assert not re.search(r"/(home|root|Users|work|tmp|usr)/", text)
 
 
-def test_the_readme_lists_every_notebook_and_no_missing_file():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_course_lists_every_notebook():
+    course = page("docs/course.md")
     for path in NOTEBOOKS:
-        assert f"notebooks/{path.name}" in readme
-    for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", readme):
-        assert (ROOT / link).exists(), f"README links to {link}, which does not exist"
+        assert f"(../notebooks/{path.name})" in course
 
 
 def sharpening_rows(results):
@@ -159,35 +176,245 @@ def test_the_shipped_student_beats_the_published_one_and_takes_a_third_of_its_te
         assert 3 * student["ms_per_megapixel"] < teacher["ms_per_megapixel"]
 
 
-def test_the_readmes_tables_are_the_results():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert leaderboard_table(leaderboard(ROOT / "results")) in readme
-    for name in ("distill_embedded", "distill_folder"):
-        metrics = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
-        assert f"| {metrics['fidelity']:.1f} dB |" in readme
-    speed = json.loads((ROOT / "results" / "benchmark.json").read_text(encoding="utf-8"))
-    assert speed_table(speed) in readme
-    denoised = json.loads((ROOT / "results" / "denoise.json").read_text(encoding="utf-8"))["rows"]
-    assert markdown_table([row for row in denoised if row["parameters"]]) in readme
-    assert markdown_table(sharpening_rows(ROOT / "results"), {"test": ("test", "s"), **SHARPENING}) in readme
-    video = json.loads((ROOT / "results" / "video.json").read_text(encoding="utf-8"))
-    for key in ("enhance_ms", "decode_ms", "encode_ms"):
-        assert f"{video[key]:.1f} ms" in readme
-    for key in ("output", "source"):
-        assert f"{video['steadiness'][key]:.2%}" in readme
+def test_the_tables_of_results_are_the_results():
+    text = page("docs/results.md")
+    assert leaderboard_table(leaderboard(ROOT / "results")) in text
+    assert speed_table(stored("benchmark")) in text
+    assert markdown_table([row for row in stored("denoise")["rows"] if row["parameters"]]) in text
+    assert markdown_table(sharpening_rows(ROOT / "results"), {"test": ("test", "s"), **SHARPENING}) in text
+    assert engines_table(stored("scale")) in page("docs/clusters.md")
+    columns = {
+        "method": ("trained on", "s"),
+        "fidelity": ("fidelity, dB", ".1f"),
+        "worst": ("worst photo, dB", ".1f"),
+        "seconds": ("training time, s", ".0f"),
+    }
+    names = {
+        "distill_embedded": "embedded photos (`make distill`)",
+        "distill_folder": "2002 photos (`-f configs/student-565.yaml`)",
+    }
+    distilled = [
+        {**run, "method": names[name], "worst": min(found["worst"] for found in run["fidelity_by_set"].values())}
+        for name in names
+        for run in [stored(name)]
+    ]
+    assert markdown_table(distilled, columns) in text
 
 
-def test_the_readmes_figures_of_a_cluster_are_measured():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    measured = ROOT / "results" / "scale.json"
-    assert measured.is_file() == ("core-seconds" in readme)
-    if measured.is_file():
-        assert engines_table(json.loads(measured.read_text(encoding="utf-8"))) in readme
+def test_the_readmes_table_is_a_part_of_the_report():
+    rows = leaderboard(ROOT / "results")
+    assert len(README_ROWS) <= 10
+    chosen = [row for row in rows if row["method"] in README_ROWS]
+    assert len(chosen) == len(README_ROWS)
+    keys = ("method", "category", "parameters", "psnr", "ssim", "daylight", "ms_1080p")
+    assert leaderboard_table(chosen, keys) in page("README.md")
 
 
-def test_the_readmes_times_of_notebooks_are_measured():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    measurements = json.loads((ROOT / "results" / "notebooks.json").read_text(encoding="utf-8"))["notebooks"]
-    for name, measured in measurements.items():
-        [row] = [line for line in readme.splitlines() if line.startswith(f"| [{name}]")]
+def test_the_courses_times_are_measured():
+    course = page("docs/course.md").splitlines()
+    for name, measured in stored("notebooks")["notebooks"].items():
+        [row] = [line for line in course if line.startswith(f"| [{name}]")]
         assert row.endswith(f"| {measured['seconds']:.0f} s |")
+
+
+def test_the_claims_of_the_pages_hold():
+    rows = {row["method"]: row for row in leaderboard(ROOT / "results")}
+    published = [row for name, row in rows.items() if name.split(",")[0].endswith(("_official", "_peer", "_bsun"))]
+    published = [row for row in published if row["category"] == "zero-reference"]
+    assert len(published) > 4
+    for key in ("psnr", "ssim"):
+        assert all(rows["gamma 0.3"][key] >= row[key] for row in published)
+        others = [row for name, row in rows.items() if row["category"] != "real pairs" and name != "glance-650"]
+        assert all(rows["glance-650"][key] > row[key] for row in others)
+    trained = [row for row in rows.values() if row["category"] == "zero-reference"]
+    assert all(row["daylight"] > 0.2 for row in trained)
+    assert all(row["daylight"] < 0.05 for row in rows.values() if row["category"] == "self-made pairs")
+    for name in ("student-565", "student-565-pairs"):
+        taught, alone = rows[name], rows[f"{name}, no teacher"]
+        gain, error = taught["psnr"] - alone["psnr"], math.hypot(taught["psnr_sd"], alone["psnr_sd"]) / math.sqrt(3)
+        assert 0 < gain < 4.30 * error  # Student's t for 95 % and two degrees of freedom
+        assert taught["psnr_sd"] < alone["psnr_sd"] / 10
+    assert rows["student-565"]["ssim"] < 0.6
+    assert rows["iat-student"]["psnr"] < 22
+    assert rows["iat-student"]["ssim"] < 0.79
+    times = {name: rows[name]["ms_1080p"] for name in ("glance-650", "student-565", "nano-161", "iat-student")}
+    shares = [round(times["glance-650"] / times[name]) for name in ("student-565", "nano-161")]
+    assert shares == [8, 15]
+    assert 40 <= times["iat-student"] / times["glance-650"] < 50
+    assert rows["student-565"]["parameters"] * 19 == pytest.approx(rows["zero-dce++"]["parameters"], rel=0.05)
+    for test in ("super_resolution", "super_resolution_set14"):
+        found = {row["method"]: row for row in stored(test)["rows"]}
+        student, teacher = found["light-msafn"], found["msafn-32"]
+        assert student["psnr_y"] > teacher["psnr_y"]
+        assert student["ms_per_megapixel"] < teacher["ms_per_megapixel"] / 4
+    epochs = [stored(f"weights_{name}")["parameters"]["epochs"] for name in ("light-msafn", "msafn-32")]
+    assert epochs[0] >= 3 * epochs[1]
+    starts = {fit["engine"]: [] for fit in stored("scale")["fits"]}
+    for fit in stored("scale")["fits"]:
+        starts[fit["engine"]].append(fit["start"])
+    assert 1 <= min(starts["local"]) <= max(starts["local"]) <= 2
+    assert 20 <= min(starts["ray"]) <= max(starts["ray"]) < 23
+    assert stored("scale")["repeats"] == 2
+    assert LoopConfig().checkpoint_minutes == 10
+
+
+def test_the_tables_of_models_and_weights_are_those_of_the_package():
+    listed = json.loads(page("weights/catalogue.json"))
+    models = re.findall(r"^\| `([^`]+)` \| ([\d,]+) \| (.*?) \|", page("docs/models.md"), re.MULTILINE)
+    with torch.device("meta"):
+        counted = {name: f"{count_parameters(create_model(name)):,}" for name in ARCHITECTURES}
+    assert {name: count for name, count, _ in models} == counted
+    assert {name for _, _, shipped in models for name in re.findall(r"`([^`]+)`", shipped)} == listed.keys()
+    weights = re.findall(
+        r"^\| `([^`]+)` \| `([^`]+)` \| (.*?) \| ([\d,]+) \| \[card\]\((.*?)\) \|",
+        page("weights/README.md"),
+        re.MULTILINE,
+    )
+    assert {name: (file, category) for name, file, category, _, _ in weights} == {
+        name: (entry["file"], entry["category"]) for name, entry in listed.items()
+    }
+    for name, file, _, count, card in weights:
+        assert card == Path(file).with_suffix(".md").name
+        assert page(f"weights/{card}").startswith(f"# {name} ({count} parameters)")
+
+
+def spread(row, key, digits):
+    return f"{row[key]:.{digits}f} ± {row[f'{key}_sd']:.{digits}f}"
+
+
+def measured_sentences():
+    """What pages say of measurements, with the numbers of ``results/``."""
+    rows = {row["method"]: row for row in leaderboard(ROOT / "results")}
+    ms = {(row["method"], row["size"]): row["ms"] for row in stored("benchmark")["rows"]}
+    ratios, video, denoised = stored("benchmark")["ratios"], stored("video"), stored("denoise")["rows"]
+    ssim = {row["method"]: row["ssim"] for row in denoised}
+    memory, damaged, soak = stored("memory"), stored("mutations"), stored("reliability")
+    *others, avif = sorted(size for sides in memory["bytes_a_pixel"].values() for size in sides.values())
+    few, many = (f"{memory['enlarging_by_threads'][threads] / 1e9:.1f} GB" for threads in ("2", "16"))
+    glance, real, student, pairs = (
+        rows[name] for name in ("glance-650", "glance-650-real", "student-565", "student-565-pairs")
+    )
+    alone, pairs_alone = (rows[f"{name}, no teacher"] for name in ("student-565", "student-565-pairs"))
+    nano = rows["nano-161"]
+    by_seed = [f"{run['daylight']:.0%}" for run in real["runs"]]
+    figures = {key: f"{video[key]:.1f} ms" for key in ("enhance_ms", "decode_ms", "encode_ms")}
+    steady = {key: f"{video['steadiness'][key]:.2%}" for key in ("output", "source", "unsmoothed")}
+    kills, workers = soak["kills"], soak["workers"]
+    assert kills["identical"] == kills["runs"]
+    assert workers["identical_to_local"]
+    assert workers["outputs"] == workers["photos"]
+    return {
+        "README.md": [
+            f"takes {ms['kdlib', '12 MP']:.0f} ms for 12 megapixels; PyTorch takes "
+            f"{ratios['12 MP']['PyTorch, eager']:.0f} times as long, compiled "
+            f"{ratios['12 MP']['torch.compile']:.0f} times",
+            f"repeats its teacher to {student['fidelity']:.0f} dB",
+            "A fixed gamma of 0.3 scores at least as high as every published zero-reference network",
+        ],
+        "docs/photos-and-videos.md": [
+            f"takes {ms['kdlib', '1080p']:.2f} ms for a photo of 1920×1080 pixels",
+            f"takes {ms['PyTorch, eager', '1080p']:.0f} ms in PyTorch",
+            f"`glance-650` takes {figures['enhance_ms']} a frame, beside {figures['decode_ms']} for decoding and "
+            f"{figures['encode_ms']} for encoding",
+            f"by {steady['output']} (standard deviation), in the dark original by {steady['source']}",
+            f"rises from an SSIM of {ssim['student-565']:.3f} to {ssim['student-565, denoise 1']:.3f}",
+        ],
+        "docs/super-resolution.md": [f"takes {few} of memory with two threads, {many} with 16"],
+        "docs/limits.md": [
+            f"{MAX_PIXELS // 10**6} million pixels",
+            f"{MAX_SIDE:,} a side",
+            f"more than {MAX_BYTES // 2**20} MiB",
+            f"takes {others[0]} to {others[-1]} bytes of memory a pixel, AVIF {avif},",
+            f"{damaged['inputs']:,} damaged files",
+            f"photos with up to {damaged['max_pixels'] // 10**6} megapixels",
+            f"none took over {damaged['seconds_allowed']:.0f} s or, beside the program itself, over "
+            f"{damaged['bytes_allowed'] / 1e6:.0f} MB of memory",
+            f"{kills['runs']} trainings were killed {kills['kills']} times, {kills['kills_during_a_write']} of these",
+            f"With {workers['workers_killed']} workers killed, Ray wrote all {workers['photos']:,} photos",
+        ],
+        "docs/clusters.md": [engines_table(stored("scale")).split("\n\n")[1]],
+        "docs/results.md": [
+            "A fixed gamma of 0.3 scores at least as high as every published zero-reference network",
+            f"reaches {spread(glance, 'psnr', 2)} dB and an SSIM of {spread(glance, 'ssim', 3)}; "
+            f"trained on real pairs, {spread(real, 'psnr', 2)} dB and {spread(real, 'ssim', 3)}",
+            f"to {student['fidelity']:.0f} dB, `nano-161` to {nano['fidelity']:.0f} dB",
+            f"`student-565` reaches {ssim['student-565, denoise 1']:.2f}",
+            f"{spread(alone, 'psnr', 2)} dB zero-reference and {spread(pairs_alone, 'psnr', 2)} dB from self-made "
+            f"pairs; with one, {spread(student, 'psnr', 2)} and {spread(pairs, 'psnr', 2)}",
+            f"{pairs['fidelity']:.0f} dB for `student-565-pairs` and {rows['nano-161-pairs']['fidelity']:.0f} dB for "
+            "`nano-161-pairs`",
+            f"change it by {by_seed[0]}, {by_seed[1]} and {by_seed[2]}",
+            f"22 dB with an SSIM of 0.79 for `iat-student`: it reaches {rows['iat-student']['psnr']:.1f} dB and "
+            f"{rows['iat-student']['ssim']:.2f}",
+            f"{video['width']}×{video['height']} pixels, {video['frames']:,} frames",
+            f"| decoding, a frame | {figures['decode_ms']} | | enhancing, a frame | {figures['enhance_ms']} | "
+            f"| encoding, a frame | {figures['encode_ms']} | | steadiness of the dark original | {steady['source']} | "
+            f"| steadiness of the result | {steady['output']} | "
+            f"| steadiness without smoothing over time | {steady['unsmoothed']} |",
+        ],
+        "docs/index.md": [],
+        "docs/models.md": [],
+        "docs/training.md": [],
+    }
+
+
+# Numbers of pages that are no measurements: settings, thresholds and aims.
+SETTINGS = {"45 dB", "0.60", "Python 3.11"}
+
+
+def test_measured_numbers_of_the_pages_are_in_results():
+    for name, sentences in measured_sentences().items():
+        text = " ".join(page(name).split())
+        for sentence in sentences:
+            assert sentence in text, f"{name} does not say: {sentence}"
+
+
+@pytest.mark.parametrize("name", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_pages_have_no_number_that_is_not_measured(name):
+    parameters = {row["parameters"] for row in leaderboard(ROOT / "results")}
+    parameters |= {row["parameters"] for row in sharpening_rows(ROOT / "results")}
+    with torch.device("meta"):
+        parameters |= {count_parameters(create_model(name)) for name in ARCHITECTURES}
+    text = re.sub(r"^```.*?^```$|^\|[^\n]*\|$|`[^`]+`|\]\([^)]*\)", " ", page(name), flags=re.MULTILINE | re.DOTALL)
+    text = " ".join(text.split())
+    known = [*SETTINGS, *(f"{count:,}" for count in parameters)]
+    known += [re.sub(r"`[^`]+`", " ", sentence) for sentence in measured_sentences().get(name, [])]
+    for fact in sorted((" ".join(fact.split()) for fact in known), key=len, reverse=True):
+        text = text.replace(fact, "")
+    left = re.findall(r"\d[\d,]*\.\d+|\d+,\d{3}|\d+\s?(?:dB|ms|s|MB|GB|MiB|TB|%)(?!\w)|\d+ million", text)
+    assert not left, f"{name} has numbers that no file in results/ holds: {left}"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "weights").glob("*.safetensors")))
+def test_scores_on_cards_are_the_results(name):
+    card, run = page(f"weights/{name}.md"), stored(f"weights_{name}")
+    assert f", {run['seconds']:.0f} s. From `results/weights_{name}.json`" in card
+    assert f"epoch {run['best_epoch']})" in card
+    model = card.removeprefix("# ").split(" (")[0]
+    rows = {row["method"]: row for row in stored("eval15")["rows"]}
+    if model not in rows:
+        for test, file in (("Set5", "super_resolution"), ("Set14", "super_resolution_set14")):
+            found = {row["method"]: row for row in stored(file)["rows"]}
+            assert f"({found[model]['parameters']:,} parameters)" in card
+            own, bicubic = (f"{found[row]['psnr_y']:.2f}" for row in (model, "bicubic"))
+            assert f"{test} {own} dB, SSIM {found[model]['ssim_y']:.4f} (bicubic {bicubic}, " in card
+            assert f"{found['bicubic']['ssim_y']:.4f})" in card
+        return
+    row = rows[model]
+    assert f"({row['parameters']:,} parameters)" in card
+    assert (
+        f"{row['psnr']:.2f} dB PSNR, {row['ssim']:.3f} SSIM, {row['lpips']:.3f} LPIPS; "
+        f"{row['gt_mean_psnr']:.2f} dB after GT-mean. From `results/eval15.json`" in card
+    )
+    changed = f"{row['daylight']:.1%} in mean brightness, at most {row['daylight_worst']:.1%}"
+    assert changed in card
+    seeds = {row["method"]: row for row in stored("seeds")["rows"] if row.get("seeds")}
+    assert (model in seeds) == ("Over 3 seeds" in card)
+    if model in seeds:
+        several = seeds[model]
+        scores = f"{spread(several, 'psnr', 2)} dB, {spread(several, 'ssim', 3)}, {spread(several, 'lpips', 3)}"
+        assert f"Over {several['seeds']} seeds: {scores} (`results/seeds.json`)" in card
+        by_seed = ", ".join(f"{run['daylight']:.1%}" for run in several["runs"])
+        assert f"{changed}; by seed {by_seed}." in card
+        if several.get("fidelity") is not None:
+            assert f"Fidelity to its teacher on eval15: {several['fidelity']:.1f} dB over 3 seeds" in card

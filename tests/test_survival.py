@@ -249,7 +249,7 @@ def test_a_disk_that_fills_up_during_a_write_leaves_the_checkpoint_before(tmp_pa
         assert same(contents(disk / "run"), contents(tmp_path / "whole"))
 
 
-def test_the_readme_says_what_is_promised():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_guide_says_what_is_promised():
+    guide = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     for promise in ("to the bit", "SIGKILL", "another machine", "checkpoint_minutes"):
-        assert promise in readme
+        assert promise in guide

@@ -134,7 +134,11 @@ def _category(row: Mapping[str, Any]) -> str:
     return next((category for start, category in _PUBLISHED.items() if row["method"].startswith(start)), UNKNOWN)
 
 
-def leaderboard_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of :func:`leaderboard` as a Markdown table; mean ± deviation where there are seeds, – where unknown."""
+def leaderboard_table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str] = ()) -> str:
+    """Format rows of :func:`leaderboard` as Markdown: mean ± standard deviation over seeds, – for missing values.
+
+    ``keys`` chooses the columns by the keys of the rows; by default all are shown.
+    """
     shown = [{**row, "method": f"{row['method']} ({row['seeds']} seeds)"} if row.get("seeds") else row for row in rows]
-    return markdown_table(shown, {**_SCORES, **behaviour_columns(rows)})
+    columns = {**_SCORES, **behaviour_columns(rows)}
+    return markdown_table(shown, {key: columns[key] for key in keys or columns})

@@ -25,7 +25,7 @@ from tests.reliability.mutate import mutated
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 MAX_PIXELS = 4_000_000
-# As README.md states it: so many bytes for each pixel of the largest photo allowed, beyond what the program has.
+# As docs/limits.md states it: so many bytes for each pixel of the largest photo allowed, beyond what the program has.
 BYTES_PER_PIXEL, BYTES_BESIDE = 32, 250_000_000
 MEMORY = MAX_PIXELS * BYTES_PER_PIXEL + BYTES_BESIDE
 TIMEOUT = 5.0

@@ -1,0 +1,226 @@
+"""What the pages quote exists: files, headings, commands with their options, parameters of notebooks, names of the API.
+
+Numbers are held against ``results/`` in ``test_project.py``.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from kdlib.cli import app
+from kdlib.notebook import parameters_of, read_yaml
+from kdlib.weights.catalogue import catalogue
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md"]
+PAGES += sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "weights").glob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def prose(path: Path) -> str:
+    """A page without its code blocks."""
+    return FENCE.sub("", path.read_text(encoding="utf-8"))
+
+
+def blocks(path: Path, *languages: str) -> list[str]:
+    """The code blocks in these languages."""
+    return [code for language, code in FENCE.findall(path.read_text(encoding="utf-8")) if language in languages]
+
+
+def inline(path: Path) -> list[str]:
+    """What stands between backticks."""
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(path))]
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The words of each command that a page quotes, in a block or in a sentence."""
+    lines = [line for block in blocks(path, "sh", "bat") for line in block.replace("\\\n", " ").splitlines()]
+    lines += [part for code in inline(path) for part in code.split(" && ")]
+    found = [shlex.split(line.replace("\\", "/"), comments=True) for line in lines if line.count("'") % 2 == 0]
+    return [[word for word in words if word != "…"] for words in found if words]
+
+
+def after(words: list[str], program: str) -> list[str] | None:
+    """The arguments of a program, also of one that another one starts; None if it is not called here."""
+    for at, word in enumerate(words):
+        if word == program or word.endswith(f"/bin/{program}"):
+            return words[at + 1 :]
+    return None
+
+
+def headings(path: Path) -> list[str]:
+    return [re.sub(r"[`*]|\]\([^)]*\)|\[", "", line) for line in re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)]
+
+
+def on_a_code_host(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def in_the_site(heading: str) -> str:
+    """As Python-Markdown's ``toc`` names it."""
+    plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+def test_the_readme_can_be_read_in_a_few_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1100
+
+
+@each_page
+def test_links_lead_to_files_and_headings(path):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if re.match(r"https?://", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), f"{path.name} links to {link}, which does not exist"
+        if anchor:
+            assert anchor in map(on_a_code_host, headings(target)), f"{path.name}: no heading for {link}"
+            assert anchor in map(in_the_site, headings(target)), f"{path.name}: the site names {link} otherwise"
+
+
+def test_every_page_can_be_reached():
+    start = ROOT / "docs" / "index.md"
+    for first in (ROOT / "README.md", start):
+        seen, ahead = set(), [first]
+        while ahead:
+            page = ahead.pop()
+            if page not in seen and page.suffix == ".md":
+                seen.add(page)
+                links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", prose(page))]
+                ahead += [Path(os.path.normpath(page.parent / link)) for link in links if "://" not in link]
+        assert set(PAGES) - seen <= {ROOT / "README.md", start}
+
+
+def parse(words: list[str], *, mention: bool) -> None:
+    """Let the command line read the words without running anything."""
+    command: Any = typer.main.get_command(app)
+    words, context = list(words), None
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        assert name in command.commands, f"kdlib has no command {name!r}"
+        command = command.commands[name]
+    if mention and not words:
+        return
+    try:
+        context = command.make_context(command.name, words)
+    except Exception as error:
+        if type(error).__name__ != "Exit":  # --help
+            raise AssertionError(f"kdlib {command.name}: {getattr(error, 'message', error)}") from None
+    model = context.params.get("model") if context else None
+    if isinstance(model, str) and not model.endswith((".safetensors", ".pth")):
+        assert model in catalogue(), f"no weights named {model!r} ship"
+
+
+def check_parameters(words: list[str]) -> None:
+    """Those given with -p and -f belong to the notebook that is named."""
+    notebooks = [ROOT / word for word in words if word.startswith("notebooks/")]
+    files = [ROOT / words[at + 1] for at, word in enumerate(words) if word == "-f"]
+    names = {words[at + 1] for at, word in enumerate(words) if word == "-p"}
+    names |= {name for file in files for name in read_yaml(file)}
+    for notebook in notebooks:
+        assert names <= parameters_of(notebook).keys(), f"{notebook.name}: {names - parameters_of(notebook).keys()}"
+
+
+@each_page
+def test_commands_are_those_of_the_programs(path):
+    quoted = inline(path)
+    for words in commands(path):
+        line = " ".join(words)
+        if (given := after(words, "kdlib")) is not None and words[0] not in {"conda", "cd"}:
+            parse(given, mention=line in quoted)
+            check_parameters(given)
+        if (given := after(words, "papermill")) is not None:
+            check_parameters(given)
+        if words[0].startswith("python") and words[1:2] == ["-m"] and words[2].startswith("tests."):
+            module = ROOT / words[2].replace(".", "/")
+            source = (module / "__main__.py" if module.is_dir() else module.with_suffix(".py")).read_text("utf-8")
+            assert all(f'"{word}"' in source for word in words if word.startswith("--")), line
+
+
+@each_page
+def test_options_and_parameters_named_in_sentences_exist(path):
+    every = [typer.main.get_command(app)]
+    for command in every:  # grows meanwhile
+        every += getattr(command, "commands", {}).values()
+    options = {option for command in every for parameter in command.params for option in parameter.opts}
+    parameters = {name for notebook in NOTEBOOKS for name in parameters_of(notebook)}
+    for code in inline(path):
+        first, *rest = code.split()
+        if first.startswith("--"):
+            assert first in options, f"no command has {first}"
+        if first in {"-p", "-f"}:
+            assert first == "-f" or rest[0] in parameters, f"no notebook has a parameter {rest[0]}"
+
+
+@each_page
+def test_paths_of_the_repository_exist(path):
+    given_by_users = {"data/", "weights/*.pth", "notebooks/NAME.ipynb"}
+    text = "\n".join([*inline(path), *blocks(path, "sh", "bat", "yaml")])
+    folders = "kdlib|notebooks|results|configs|weights|tests|docs|data"
+    for name in re.findall(rf"(?<![\w/.:-])(?:{folders})/[\w./*+-]*", text):
+        if not any(name.startswith(users) for users in given_by_users):
+            assert list(ROOT.glob(name.rstrip("/"))), f"{path.name} names {name}, which does not exist"
+
+
+def named(dotted: str) -> Any:
+    """The object behind a dotted name of the package."""
+    words, found = dotted.split("."), importlib.import_module("kdlib")
+    for at, word in enumerate(words[1:], 2):
+        found = getattr(found, word, None) or importlib.import_module(".".join(words[:at]))
+    return found
+
+
+@each_page
+def test_names_of_the_package_exist(path):
+    for code in [*inline(path), *blocks(path, "python")]:
+        for dotted in re.findall(r"(?<![\w./-])kdlib(?:\.[A-Za-z_]\w*)+", code):
+            assert named(dotted) is not None
+    for block in blocks(path, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("kdlib."):
+                takes = inspect.signature(named(ast.unparse(node.func))).parameters
+                open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+                assert open_ended or {keyword.arg for keyword in node.keywords} <= takes.keys(), ast.unparse(node)
+
+
+def test_the_readmes_map_is_the_package():
+    [tree] = [block for block in blocks(ROOT / "README.md", "") if block.startswith("kdlib/")]
+    folders = {path.parent.name for path in (ROOT / "kdlib").glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == folders
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for folder in folders:
+        assert f"`kdlib/{folder}/`" in architecture
+
+
+def test_the_site_builds_and_fetches_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    pytest.importorskip("material", reason="mkdocs-material is not installed")
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        check=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) >= len(PAGES)
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r'<(?:link|script|img)\b[^>]*(?:href|src)="(?:https?:)?//', text)
+    assert (tmp_path / "site" / "notebooks" / "04_distill.ipynb").is_file()
