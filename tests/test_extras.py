@@ -132,6 +132,25 @@ def test_public_names_say_that_they_need_pytorch(name):
     assert done.stdout == f"kdlib.{name} needs PyTorch, which is not installed: pip install 'kdlib[course]'\n"
 
 
+WITHOUT_EXTRAS = """
+import pkgutil, sys
+from importlib import import_module
+from kdlib.extras import EXTRAS
+
+sys.modules.update(dict.fromkeys([*EXTRAS, "triton"]))
+import kdlib.enhance
+
+needed = ("backends.torch_", "kernels.triton", "folders.stores", "folders.cluster_worker")
+for module in pkgutil.walk_packages(kdlib.enhance.__path__, "kdlib.enhance."):
+    if not module.name.startswith(tuple(f"kdlib.enhance.{name}" for name in needed)):
+        import_module(module.name)
+"""
+
+
+def test_enhancing_imports_no_extra_but_where_a_network_or_a_cluster_needs_one():
+    subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], check=True)
+
+
 def test_help_needs_no_extra(monkeypatch):
     for module in EXTRAS:
         monkeypatch.setitem(sys.modules, module, None)
