@@ -147,6 +147,11 @@ def test_it_requires_nothing_of_the_course_and_offers_the_extras(metadata):
     assert metadata["Version"] == project["version"]
 
 
+def test_changelog_and_citation_know_the_version(metadata):
+    assert f"## [{metadata['Version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {metadata['Version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
 def test_a_teacher_that_stays_in_the_repository_is_said_to(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path)
