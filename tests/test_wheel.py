@@ -68,7 +68,7 @@ def installed(wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder / "env")
     scripts = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
-    pip("--python", scripts / "python", "install", "--quiet", wheel)
+    pip("--python", folder / "env", "install", "--quiet", wheel)
     (folder / "offline").mkdir()
     (folder / "offline" / "sitecustomize.py").write_text(OFFLINE)
     # Where it is permitted, in a namespace without a network as well.
