@@ -1,5 +1,8 @@
 # make distill   set up on first use, then run the main notebook
 # make test      lint, types, unit tests and every notebook
+# make check     lint, types and the fast unit tests
+# make lint      ruff, mypy, and which module may import which
+# make docs      the documentation as a site, in site/
 # make lab       open the course in JupyterLab
 # make fuzz      look for inputs that break the readers of photos and weights, FUZZ_SECONDS (600) each
 # make soak      kill trainings and workers and damage files for nine minutes; results/reliability.json
@@ -9,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup distill test lint lab fuzz soak notebooks
+.PHONY: setup distill test check lint docs lab fuzz soak notebooks
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -37,11 +40,18 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # One thread for each of the two workers: four threads on two cores are several times slower.
 test: lint
 	OMP_NUM_THREADS=1 KDLIB_RUNS="$$(mktemp -d)" $(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env \
 		--nbval-cell-timeout=900 tests notebooks
+
+check: lint
+	OMP_NUM_THREADS=1 KDLIB_RUNS="$$(mktemp -d)" $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" tests
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
 
 FUZZ_SECONDS ?= 600
 fuzz: $(READY)

@@ -1,11 +1,21 @@
 """kdlib: knowledge distillation you can watch, on networks that brighten dark photos."""
 
 from importlib.metadata import version
+from typing import Any
 
 import lazy_loader
 
-__version__ = version("kdlib")
+from kdlib import _moved
+from kdlib.extras import needed_by
 
-# Names are listed in __init__.pyi and imported when first used: enhancing photos needs no PyTorch, which alone takes
-# longer to import than a photo takes.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__version__ = version("kdlib")
+_moved.install()
+
+# Names are listed in __init__.pyi and imported when first used: enhancing photos needs no PyTorch, which may not be
+# installed and alone takes longer to import than a photo takes.
+_attached, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    with needed_by(f"kdlib.{name}"):
+        return _attached(name)

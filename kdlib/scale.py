@@ -3,3 +3,5 @@
 from kdlib.enhance.folders.cluster import enhance_dataset
 
 __all__ = ["enhance_dataset"]
+
+__path__: list[str] = []  # as of a package, so that kdlib._moved is asked for the modules that were in it

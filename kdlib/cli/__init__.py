@@ -3,9 +3,13 @@
 Heavy imports happen inside the commands, so that ``kdlib --help`` answers at once.
 """
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from kdlib.cli import weights
+from kdlib.cli._output import fail
 from kdlib.cli.benchmark import benchmark
 from kdlib.cli.cost import cost
 from kdlib.cli.enhance import enhance
@@ -14,8 +18,23 @@ from kdlib.cli.report import report
 from kdlib.cli.sweep import sweep
 from kdlib.cli.train import AsPapermill, train
 from kdlib.cli.video import camera, video
+from kdlib.extras import with_extra
 
-app = typer.Typer(no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos.")
+
+class Commands(TyperGroup):
+    """Says in one sentence what a command cannot import, and which extra brings it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except ImportError as error:
+            raise fail(str(with_extra(error, f"kdlib {ctx.invoked_subcommand}"))) from None
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos."
+)
 app.command()(enhance)
 app.command()(video)
 app.command()(camera)

@@ -96,7 +96,7 @@ def enhance(
                 summary, where = _on_this_machine(
                     inputs, output, shared, doing, {**options, "device": device}, model, progress
                 )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError) as error:
         raise fail(str(error)) from None
     seconds, most, unwritten = time.perf_counter() - start, _LISTED, ""
     if report is not None:

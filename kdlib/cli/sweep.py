@@ -21,6 +21,7 @@ def sweep(
     Start it again after an interruption, and it goes on; start it on several machines with one database, and they
     share the work. Trials that failed are listed at the end, and the exit code is then 1.
     """
+    import optuna  # noqa: F401 - first, for the extra that brings it brings all that a sweep imports
     from rich.table import Table
 
     from kdlib.sweep import read_sweep, run_sweep
@@ -40,7 +41,7 @@ def sweep(
             retry=retry_failed,
             progress=lambda row: console.print("  ".join(shown(row)), highlight=False, soft_wrap=True),
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError) as error:
         raise fail(str(error)) from None
     done = [row for row in rows if row["state"] == "done"]
     failed = [row for row in rows if row["state"] == "failed"]

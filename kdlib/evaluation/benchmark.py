@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kdlib.enhance import Enhancer
 from kdlib.evaluation.classical import clahe_in_lab, gamma_table
 from kdlib.evaluation.timing import SIZES, Run, measure, use_threads
+from kdlib.extras import with_extra
 from kdlib.models import ZeroDCE
 from kdlib.models.registry import find_family
 from kdlib.weights import load_model
@@ -90,7 +91,7 @@ def _onnx_runtime(module: nn.Module, tensor: Tensor, threads: int) -> Run | str:
         import onnxruntime
         import onnxscript  # noqa: F401 - what PyTorch exports with
     except ImportError as missing:
-        return f"{missing.name} is not installed; pip install -e '.[benchmark]'"
+        return str(with_extra(missing, "timing it"))
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from kdlib.extras import needed_by
 from kdlib.models.families import RECORDS
 from kdlib.models.family import Family, follow
 
@@ -124,7 +125,8 @@ def create_model(name: str, **overrides: Any) -> Network:
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(ARCHITECTURES)}")
     try:
-        return build_model({**ARCHITECTURES[name], **overrides})
+        with needed_by(f"create_model({name!r})"):
+            return build_model({**ARCHITECTURES[name], **overrides})
     except ValueError as error:
         raise ValueError(f"create_model({name!r}): {error}") from None
 

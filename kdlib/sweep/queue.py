@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kdlib.extras import needed_by
 from kdlib.files import changed_settings
 from kdlib.sweep.settings import Range, Sweep
 
@@ -42,18 +43,14 @@ class Queue:
         retry: points that failed wait again.
 
     Raises:
-        ModuleNotFoundError: Optuna is not installed.
+        MissingExtraError: Optuna is not installed.
         ValueError: the database holds trials of other settings, or cannot be reached.
         OSError: as a context manager, when the database fails later.
     """
 
     def __init__(self, sweep: Sweep, *, grace: int = 60, retry: bool = False) -> None:
-        try:
+        with needed_by("a sweep"):
             import optuna
-        except ModuleNotFoundError as missing:
-            raise ModuleNotFoundError(
-                f"{missing.name} is not installed, which a sweep needs: pip install 'kdlib[sweep]'"
-            ) from None
         self._sweep, self._optuna, self._grid = sweep, optuna, sweep.grid
         self._state = optuna.trial.TrialState
         optuna.logging.set_verbosity(optuna.logging.ERROR)

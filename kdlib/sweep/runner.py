@@ -56,7 +56,7 @@ def run_sweep(
         ``results.png`` in the output folder have them.
 
     Raises:
-        ModuleNotFoundError, ValueError: see :class:`kdlib.sweep.queue.Queue`.
+        MissingExtraError, ValueError: see :class:`kdlib.sweep.queue.Queue`.
         OSError: the database has failed, or a file could not be written.
     """
     jobs = jobs or sweep.jobs or available_threads()

@@ -14,6 +14,8 @@ from kdlib.files import strict_json
 _PACKAGE = Path(__file__).resolve().parents[1]
 # An installed wheel carries the weights inside the package; a checkout keeps them in its top-level folder.
 _FOLDERS = (_PACKAGE / "_weights", _PACKAGE.parent / "weights")
+# Too large for the wheel; pyproject.toml leaves their files out of it.
+_IN_REPOSITORY = {"msafn-32"}
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,98}[A-Za-z0-9+])?")
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # on Windows
@@ -49,7 +51,8 @@ def catalogue() -> dict[str, CatalogueEntry]:
     for folder in _FOLDERS:
         listing = folder / "catalogue.json"
         if listing.is_file():
-            return _read(listing)
+            missing = _IN_REPOSITORY if folder == _FOLDERS[0] else set()
+            return {name: entry for name, entry in _read(listing).items() if name not in missing}
     return {}
 
 
@@ -150,6 +153,11 @@ def find_weights(name_or_path: str | Path) -> Path:
     if (entry := entries.get(str(name_or_path))) is not None:
         verify(entry)
         return entry.path
+    if str(name_or_path) in _IN_REPOSITORY:
+        raise FileNotFoundError(
+            f"{name_or_path} is too large for the installed package; its weights file lies in the project's "
+            "repository, in the folder weights: give the path of that file"
+        )
     path = Path(name_or_path)
     if not path.suffix:
         raise ValueError(

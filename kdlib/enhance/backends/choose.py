@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlib.enhance.backends.backend import Backend
+from kdlib.extras import needed_by
 from kdlib.models.family import follow
 from kdlib.models.registry import family_of, find_family
 from kdlib.weights.file import WeightsFile
@@ -32,9 +33,10 @@ def choose_backend(model: str | Path | Network, device: str) -> Backend:
     if isinstance(model, str | Path):
         if compiles and (backend := _from_file(model)):
             return backend
-        from kdlib.weights import load_model
+        with needed_by(str(model)):
+            from kdlib.weights.models import load_model
 
-        model = load_model(model)
+            model = load_model(model)
     import torch
 
     family = find_family(model.config)
@@ -69,7 +71,8 @@ def _kind(device: str) -> str:
         raise ValueError(f"device {device!r} is unknown; choose from auto, cpu, cuda, cuda:N, mps")
     if kind == "cpu" or (kind == "auto" and not _may_have_cuda()):
         return "cpu"
-    import torch
+    with needed_by(f"device {device!r}"):
+        import torch
 
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind == "auto":
@@ -80,5 +83,6 @@ def _kind(device: str) -> str:
 
 
 def _may_have_cuda() -> bool:
-    """False where no NVIDIA driver is installed: finding out through PyTorch would take its import."""
-    return sys.platform == "win32" or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))
+    """False without PyTorch or an NVIDIA driver; finding out through PyTorch would take its import."""
+    driver = sys.platform == "win32" or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))
+    return driver and importlib.util.find_spec("torch") is not None

@@ -14,6 +14,7 @@ from typing import Any
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.folders.local import Summary
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
+from kdlib.extras import needed_by
 from kdlib.threads import available_threads
 from kdlib.weights.catalogue import catalogue, find_weights
 
@@ -63,7 +64,7 @@ def enhance_dataset(
         progress: called with the number of photos looked at, as it grows.
 
     Raises:
-        ModuleNotFoundError: Ray is not installed.
+        MissingExtraError: Ray is not installed.
         FileNotFoundError, ValueError, ImportError: an input that is not there, a value out of range, targets that
             collide, an unknown kind of store, or no photos.
         FileExistsError: the output is not empty.
@@ -184,9 +185,5 @@ def require_ray() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
+    with needed_by("enhancing on a cluster"):
         import ray.data  # noqa: F401
-    except ModuleNotFoundError as missing:
-        raise ModuleNotFoundError(
-            f"{missing.name} is not installed, which a data set on a cluster needs: pip install 'kdlib[ray]'"
-        ) from None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES, PhotoError, list_photos, photo_errors
 from kdlib.files import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "PHOTO_SUFFIXES",
@@ -71,9 +73,7 @@ def write_photo(path: str | Path, photo: np.ndarray | Tensor) -> Path:
         ValueError: wrong shape or dtype, or an unknown extension.
     """
     path = Path(path)
-    if isinstance(photo, Tensor) and (photo.ndim != 3 or not photo.is_floating_point()):
-        raise ValueError(f"{path}: expected 3×H×W floating point, got {tuple(photo.shape)} {photo.dtype}")
-    array = to_array(photo) if isinstance(photo, Tensor) else photo
+    array = photo if isinstance(photo, np.ndarray) else _from_tensor(path, photo)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"{path}: expected H×W×3 uint8, got {array.shape} {array.dtype}")
     image_format = Image.registered_extensions().get(path.suffix.lower())
@@ -84,8 +84,16 @@ def write_photo(path: str | Path, photo: np.ndarray | Tensor) -> Path:
     return path
 
 
+def _from_tensor(path: Path, photo: Tensor) -> np.ndarray:
+    if photo.ndim != 3 or not photo.is_floating_point():
+        raise ValueError(f"{path}: expected 3×H×W floating point, got {tuple(photo.shape)} {photo.dtype}")
+    return to_array(photo)
+
+
 def to_tensor(photo: np.ndarray) -> Tensor:
     """H×W×3 uint8 → 3×H×W float32 in [0, 1]."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).float() / 255
 
 

@@ -1,0 +1,108 @@
+"""Modules under the names that they had in version 0.1; each import warns, and version 0.3 will no longer have them."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import InspectLoader, Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import CodeType, ModuleType
+
+MOVED = {
+    "kdlib.catalogue": "kdlib.weights.catalogue",
+    "kdlib.data.images": "kdlib.enhance.photos.rgb",
+    "kdlib.data.photo_file": "kdlib.enhance.photos.photo_file",
+    "kdlib.data.photo_formats": "kdlib.enhance.photos.formats",
+    "kdlib.data.photo_paths": "kdlib.enhance.photos.paths",
+    "kdlib.data.scaling": "kdlib.resampling",
+    "kdlib.data.sharp": "kdlib.data.super_resolution_images",
+    "kdlib.data.sharp_pairs": "kdlib.data.super_resolution_pairs",
+    "kdlib.downloads": "kdlib.weights.download",
+    "kdlib.evaluation.engines": "kdlib.experiments.cluster_cost",
+    "kdlib.inference": "kdlib.enhance",
+    "kdlib.inference._compile": "kdlib.enhance.kernels.compiled",
+    "kdlib.inference.camera": "kdlib.enhance.video.camera",
+    "kdlib.inference.cpu_engine": "kdlib.enhance.backends.choose",
+    "kdlib.inference.curve": "kdlib.enhance.kernels.curve",
+    "kdlib.inference.denoise": "kdlib.enhance.kernels.denoise",
+    "kdlib.inference.denoise_kernel": "kdlib.enhance.kernels.denoise_rows",
+    "kdlib.inference.families": "kdlib.enhance.backends.backend",
+    "kdlib.inference.folder": "kdlib.enhance.folders.local",
+    "kdlib.inference.glance": "kdlib.enhance.kernels.glance",
+    "kdlib.inference.kinds": "kdlib.enhance.array_kinds",
+    "kdlib.inference.network": "kdlib.enhance.kernels.separable",
+    "kdlib.inference.pillow": "kdlib.enhance.photos.pillow_modes",
+    "kdlib.inference.pipeline": "kdlib.enhance.video.pipeline",
+    "kdlib.inference.smoothing": "kdlib.enhance.video.smoothing",
+    "kdlib.inference.stages": "kdlib.enhance.backends.torch_stages",
+    "kdlib.inference.threads": "kdlib.threads",
+    "kdlib.inference.torch_engine": "kdlib.enhance.backends.torch_curves",
+    "kdlib.inference.triton_kernels": "kdlib.enhance.kernels.triton",
+    "kdlib.inference.upscale": "kdlib.enhance.backends.torch_super_resolution",
+    "kdlib.inference.video": "kdlib.enhance.video.enhance",
+    "kdlib.inference.video_files": "kdlib.enhance.video.files",
+    "kdlib.inference.video_input": "kdlib.enhance.video.read",
+    "kdlib.inference.video_output": "kdlib.enhance.video.write",
+    "kdlib.losses.sharpening": "kdlib.losses.super_resolution",
+    "kdlib.models.inputs": "kdlib.models.network",
+    "kdlib.models.stages": "kdlib.stages",
+    "kdlib.pickled_header": "kdlib.weights.pickled_header",
+    "kdlib.scale.dataset": "kdlib.enhance.folders.cluster",
+    "kdlib.scale.stores": "kdlib.enhance.folders.stores",
+    "kdlib.scale.worker": "kdlib.enhance.folders.cluster_worker",
+    "kdlib.training.ablation": "kdlib.experiments.ablation",
+    "kdlib.training.exposure_targets": "kdlib.experiments.exposure_targets",
+    "kdlib.training.resumable": "kdlib.experiments.measurement",
+    "kdlib.training.sharpening_options": "kdlib.experiments.super_resolution_options",
+    "kdlib.training.super_resolve": "kdlib.training.super_resolution",
+    "kdlib.training.teacher_search": "kdlib.experiments.teacher_search",
+    "kdlib.viz_ablation": "kdlib.viz.ablation",
+    "kdlib.viz_compare": "kdlib.viz.compare",
+    "kdlib.viz_diagram": "kdlib.viz.diagram",
+    "kdlib.viz_glance": "kdlib.viz.glance",
+    "kdlib.viz_iat": "kdlib.viz.iat",
+    "kdlib.viz_sharp": "kdlib.viz.super_resolution",
+    "kdlib.viz_speed": "kdlib.viz.speed",
+    "kdlib.viz_sweep": "kdlib.viz.sweep",
+    "kdlib.weights_header": "kdlib.weights.header",
+}
+"""Old name → new name. Of a package, the modules in it that are not listed keep their own name."""
+
+
+def _new_name(old: str) -> str | None:
+    if old in MOVED:
+        return MOVED[old]
+    parent, _, child = old.rpartition(".")
+    return f"{MOVED[parent]}.{child}" if parent in MOVED else None
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Imports the module of the new name under the old one: one module with two names, not two modules."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if _new_name(fullname) else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        sys.modules[module.__name__] = import_module(self._warned(module.__name__))
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """For ``python -m``."""
+        new = find_spec(self._warned(fullname))
+        return new.loader.get_code(new.name) if new is not None and isinstance(new.loader, InspectLoader) else None
+
+    def _warned(self, old: str) -> str:
+        new = _new_name(old)
+        assert new is not None
+        warnings.warn(f"{old} is now {new}; version 0.3 drops the old name", DeprecationWarning, stacklevel=3)
+        return new
+
+
+def install() -> None:
+    """Let imports find the old names. It comes first: the folder of a moved package has its modules under new names."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

@@ -1,0 +1,53 @@
+"""Which extra of the package brings a module that is not installed, said in one sentence.
+
+``pip install kdlib`` is enough to enhance photos and videos. PyTorch, Jupyter, Ray and Optuna are in extras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_MODULES = {
+    "course": (
+        "IPython", "ipywidgets", "jupyterlab", "lightning_fabric", "matplotlib", "nbclient", "nbformat", "papermill",
+        "skimage", "torch", "torchinfo", "torchmetrics", "torchvision", "tqdm", "yaml",
+    ),
+    "benchmark": ("onnx", "onnxruntime", "onnxscript"),
+    "ray": ("fsspec", "pyarrow", "ray"),
+    "sweep": ("filelock", "optuna"),
+}  # fmt: skip
+EXTRAS = {module: extra for extra, modules in _MODULES.items() for module in modules}
+"""Top-level module → the extra that installs it."""
+_TITLES = {"torch": "PyTorch"}
+
+
+class MissingExtraError(ModuleNotFoundError):
+    """A module is missing that one of the package's extras installs; ``name`` is the module's."""
+
+
+def with_extra(error: ImportError, what: str) -> ImportError:
+    """The error as a sentence that names the extra and ``what`` needs it: a model, a function or a command.
+
+    An error that says so already, or of a module that no extra installs, comes back as it is.
+    """
+    module = (error.name or "").partition(".")[0]
+    if isinstance(error, MissingExtraError) or not isinstance(error, ModuleNotFoundError) or module not in EXTRAS:
+        return error
+    return MissingExtraError(
+        f"{what} needs {_TITLES.get(module, module)}, which is not installed: pip install 'kdlib[{EXTRAS[module]}]'",
+        name=error.name,
+    )
+
+
+@contextmanager
+def needed_by(what: str) -> Iterator[None]:
+    """Around imports that ``what`` needs: a model, a function or a command.
+
+    Raises:
+        MissingExtraError: a module is missing that an extra installs; see :func:`with_extra`.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise with_extra(error, what) from None

@@ -1,0 +1,252 @@
+"""The wheel as a user gets it: alone in an empty environment, without PyTorch and without a network."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from packaging.licenses import canonicalize_license_expression
+from packaging.requirements import Requirement
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+MB = 10**6
+IN_REPOSITORY = "msafn-32"
+IN_TORCH = {"zero-dce", "iat-student", "light-msafn"}
+NEEDS_PYTORCH = r".+ needs PyTorch, which is not installed: pip install 'kdlib\[course]'"
+
+pytestmark = pytest.mark.slow
+
+
+def pip(*arguments):
+    """Run pip with the versions of constraints.txt, or skip where it cannot reach its package index."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries", "1", *map(str, arguments)]
+    env = {**os.environ, "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode and "Retrying" in done.stderr:
+        pytest.skip("pip cannot reach its package index")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The wheel, built from this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
+    [path] = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def content(wheel):
+    """Each file of the wheel by its name."""
+    with zipfile.ZipFile(wheel) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+@pytest.fixture(scope="session")
+def metadata(content):
+    [name] = [name for name in content if name.endswith(".dist-info/METADATA")]
+    return message_from_bytes(content[name])
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory):
+    """An environment with nothing but the wheel and its dependencies; ``run`` runs a program of it offline."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder / "env")
+    scripts = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
+    pip("--python", folder / "env", "install", "--quiet", wheel)
+    (folder / "offline").mkdir()
+    (folder / "offline" / "sitecustomize.py").write_text(OFFLINE)
+    # Where it is permitted, in a namespace without a network as well.
+    apart = ["unshare", "--net"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        apart = []
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "KDLIB_", "NUMBA_"))}
+    env = {**clean, "PYTHONPATH": str(folder / "offline")}
+
+    def run(program, *arguments):
+        command = [*apart, scripts / program, *map(str, arguments)]
+        return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=False)
+
+    return SimpleNamespace(folder=folder / "env", run=run)
+
+
+OFFLINE = """
+import sys
+
+
+def stay_offline(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        raise PermissionError(f"there is no network: {event} {arguments}")
+
+
+sys.addaudithook(stay_offline)
+"""
+
+
+def here(*arguments):
+    """Run Python in the environment of the tests; what it printed."""
+    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=True).stdout
+
+
+# What is in it
+
+
+def test_the_wheel_is_small(wheel):
+    assert wheel.stat().st_size < 3 * MB
+
+
+def test_it_carries_types_and_every_catalogued_weights_file_with_its_card(content):
+    assert {"kdlib/py.typed", "kdlib/__init__.pyi"} <= content.keys()
+    listed = json.loads(content["kdlib/_weights/catalogue.json"])
+    del listed[IN_REPOSITORY]
+    weights = {name for name in content if name.endswith(".safetensors")}
+    assert weights == {f"kdlib/_weights/{entry['file']}" for entry in listed.values()}
+    for entry in listed.values():
+        assert hashlib.sha256(content[f"kdlib/_weights/{entry['file']}"]).hexdigest() == entry["sha256"]
+        assert f"kdlib/_weights/{Path(entry['file']).stem}.md" in content
+
+
+def test_the_licence_expression_covers_the_code_and_all_weights(content, metadata):
+    expression = metadata["License-Expression"]
+    assert canonicalize_license_expression(expression) == expression
+    licences = set(expression.split(" AND "))
+    files = metadata.get_all("License-File")
+    texts = {path: content[name].decode() for path in files for name in content if name.endswith(f"/licenses/{path}")}
+    assert texts.keys() == {"LICENSE", "LICENSES/weights.txt"}
+    explained = texts["LICENSES/weights.txt"]
+    sections = dict(re.findall(r"^(\S+)\n-+\n(.*?)(?=^\S+\n-+\n|\Z)", explained, re.MULTILINE | re.DOTALL))
+    assert licences == {"MIT", *sections}
+    listed = json.loads((ROOT / "weights" / "catalogue.json").read_text(encoding="utf-8"))
+    for entry in listed.values():
+        [section] = [name for name, text in sections.items() if re.search(rf"^ +{entry['file']}\b", text, re.MULTILINE)]
+        unstated = "states no licence" in entry["licence"]
+        assert section == ("LicenseRef-Unstated-Licence" if unstated else "CC-BY-NC-4.0"), entry["file"]
+        assert unstated or "CC BY-NC 4.0" in entry["licence"]
+
+
+def test_it_requires_nothing_of_the_course_and_offers_the_extras(metadata):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = [Requirement(line) for line in metadata.get_all("Requires-Dist")]
+    assert {str(line) for line in required if line.marker is None} == set(project["dependencies"])
+    assert set(metadata.get_all("Provides-Extra")) == set(project["optional-dependencies"])
+    assert metadata["Version"] == project["version"]
+
+
+def test_changelog_and_citation_know_the_version(metadata):
+    assert f"## [{metadata['Version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {metadata['Version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_a_teacher_that_stays_in_the_repository_is_said_to(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(tmp_path)
+    command = [sys.executable, "-c", f"import kdlib; kdlib.load_model({IN_REPOSITORY!r})"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "its weights file lies in the project's repository, in the folder weights" in done.stderr.splitlines()[-1]
+
+
+# Installed alone
+
+
+def test_the_installation_is_small_and_has_no_pytorch(installed):
+    files = [path for path in installed.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert sum(path.stat().st_size for path in files) < 650 * MB
+    assert not {"torch", "torchvision", "matplotlib"} & {path.parent.name for path in files}
+    done = installed.run("python", "-c", "import kdlib; print(kdlib.__file__, kdlib.__version__)")
+    assert done.stdout.startswith(str(installed.folder)), done.stderr
+
+
+def test_a_photo_comes_out_with_the_same_bytes(installed, tmp_path):
+    photo = np.random.default_rng(0).integers(0, 70, (120, 160, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.jpg", quality=90)
+    done = installed.run("kdlib", "enhance", tmp_path / "photo.jpg", "-o", tmp_path / "installed.jpg")
+    assert done.returncode == 0, done.stdout + done.stderr
+    here("-m", "kdlib", "enhance", tmp_path / "photo.jpg", "-o", tmp_path / "here.jpg")
+    assert (tmp_path / "installed.jpg").read_bytes() == (tmp_path / "here.jpg").read_bytes()
+
+
+def test_a_video_comes_out_with_the_same_bytes(installed, tmp_path):
+    with av.open(str(tmp_path / "video.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for frame in np.random.default_rng(0).integers(0, 70, (8, 120, 160, 3), dtype=np.uint8):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode())
+    done = installed.run("kdlib", "video", tmp_path / "video.mp4", tmp_path / "installed.mp4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    here("-m", "kdlib", "video", tmp_path / "video.mp4", tmp_path / "here.mp4")
+    assert (tmp_path / "installed.mp4").read_bytes() == (tmp_path / "here.mp4").read_bytes()
+
+
+IN_PYTHON = """
+import hashlib, sys
+import kdlib
+import numpy as np
+from kdlib.weights.catalogue import catalogue
+from PIL import Image
+
+photo = np.random.default_rng(0).integers(0, 70, (60, 80, 3), dtype=np.uint8)
+for name in sorted(catalogue().keys() - set(sys.argv[1:])):
+    enhance = kdlib.Enhancer(name, device="cpu")
+    enhanced = enhance(photo)
+    assert np.array_equal(np.asarray(enhance(Image.fromarray(photo))), enhanced)
+    print(name, hashlib.sha256(enhanced.tobytes()).hexdigest())
+"""
+
+
+def test_from_python_every_model_but_those_in_pytorch_gives_the_same_bytes(installed):
+    done = installed.run("python", "-c", IN_PYTHON, *IN_TORCH)
+    assert done.stdout.count("\n") == 8, done.stderr
+    assert done.stdout == here("-c", IN_PYTHON, *IN_TORCH, IN_REPOSITORY)
+
+
+def test_weights_that_ship_are_listed_whole_and_need_no_download(installed):
+    for command, said in (("list", "light-msafn"), ("verify", "11 of 11 files"), ("fetch", "0 downloaded, 11 of 11")):
+        done = installed.run("kdlib", "weights", command)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        assert not any(line.startswith(IN_REPOSITORY) for line in done.stdout.splitlines())
+
+
+SENTENCES = {
+    **{f"enhance photo.png -o out.png --model {name}": NEEDS_PYTORCH for name in sorted(IN_TORCH)},
+    f"enhance photo.png -o out.png --model {IN_REPOSITORY}": ".+ lies in the project's repository, .+",
+    "enhance photo.png -o out --engine ray": r".+ needs ray, .+: pip install 'kdlib\[ray]'",
+    "video video.mp4 out.mp4 --model light-msafn": NEEDS_PYTORCH,
+    "camera --model iat-student": NEEDS_PYTORCH,
+    "evaluate student-565": NEEDS_PYTORCH,
+    "sweep sweep.yaml": r"kdlib sweep needs optuna, .+: pip install 'kdlib\[sweep]'",
+}
+
+
+@pytest.mark.parametrize("command", SENTENCES)
+def test_what_is_not_installed_is_said_in_one_sentence(installed, tmp_path, command):
+    Image.new("RGB", (20, 20)).save(tmp_path / "photo.png")
+    words = [str(tmp_path / word) if word.endswith(".png") else word for word in command.split()]
+    done = installed.run("kdlib", *words)
+    assert done.returncode == 1
+    assert not done.stdout.strip()
+    assert re.fullmatch(rf"Error: {SENTENCES[command]}\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("call", ["load_model('student-565')", "create_model('student-565')", "Enhancer('light-msafn')"])
+def test_python_names_the_extra_too(installed, call):
+    done = installed.run("python", "-c", f"import kdlib; kdlib.{call}")
+    assert done.returncode == 1
+    assert re.search(NEEDS_PYTORCH, done.stderr.splitlines()[-1]), done.stderr
