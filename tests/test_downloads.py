@@ -159,7 +159,7 @@ def test_file_has_the_permissions_of_any_new_file(listed):
     ("path", "reason", "tries"),
     [
         ("/tampered", "hash of downloaded file", 4),
-        ("/broken", "ConnectionError", 4),
+        ("/broken", "ChunkedEncodingError", 4),
         ("/stalling", "ConnectionError", 4),
         ("/gone", "HTTP 404", 1),
         ("/away", "'http://127.0.0.1:1/good' is no https address", 1),
