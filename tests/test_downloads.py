@@ -20,6 +20,7 @@ from kdlib.models import create_model
 from kdlib.weights import download as downloads
 from kdlib.weights import load_model, save_model
 from kdlib.weights.catalogue import catalogue, find_weights, own_catalogue, sha256_of
+from tests.helpers import said
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -125,10 +126,6 @@ def fetch(*arguments):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def said(result):
-    return " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("path", ["/good", "/on", "/shaky", "/ill"])
