@@ -50,6 +50,14 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(params=["numba", "torch"])
+def backend(request, monkeypatch):
+    """The CPU's backend of both kinds."""
+    if request.param == "torch":
+        monkeypatch.setitem(sys.modules, "numba", None)  # as where it is not installed
+    return request.param
+
+
 @pytest.fixture
 def interrupted_in(monkeypatch):
     """Stop the training that is started within, as Ctrl-C would: in this epoch, its history written and its checkpoint

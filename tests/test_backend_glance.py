@@ -20,9 +20,10 @@ from kdlib.enhance.kernels.glance import GlanceNetwork, apply_power_curve
 from kdlib.enhance.video.smoothing import MapSmoother
 from kdlib.models import create_model
 from kdlib.models.glance import BLACK, GlanceNet, noise_of
+from kdlib.noise import TOP
 from kdlib.weights import load_model, save_model
+from tests.helpers import as_tensor
 
-TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
 # Largest difference to the model's own result, and the share of samples that may differ at all.
 TOLERANCE = {"uint8": (1, 0.001), "uint16": (1, 0.02), "float32": (1e-5, 1.0)}
 SIZES = [(1, 1), (1, 9), (9, 1), (7, 5), (33, 64), (64, 31), (130, 400)]
@@ -39,13 +40,6 @@ def varied(seed=1, **arguments):
     return model
 
 
-@pytest.fixture(params=["numba", "torch"])
-def backend(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setitem(sys.modules, "numba", None)  # as where it is not installed
-    return request.param
-
-
 def dark(size, channels=3, dtype="uint8", noise=1.0):
     """A dark gradient with noise and an edge; alpha is anything."""
     rng = np.random.default_rng(sum(size) + channels)
@@ -57,12 +51,6 @@ def dark(size, channels=3, dtype="uint8", noise=1.0):
         photo[..., -1] = rng.uniform(0, 255, size)
     photo = photo.clip(0, 255) / 255 * TOP[dtype]
     return (photo if dtype == "float32" else photo.round()).astype(dtype)
-
-
-def as_tensor(photo):
-    """A photo as the model takes it: 1×3×H×W in [0, 1], grey repeated."""
-    colours = photo[..., :3] if photo.shape[2] >= 3 else photo[..., :1].repeat(3, axis=2)
-    return torch.from_numpy(colours.astype(np.float32) / np.float32(TOP[photo.dtype.name])).permute(2, 0, 1)[None]
 
 
 def by_the_model(model, photo, smooth=True):

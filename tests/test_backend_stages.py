@@ -17,9 +17,10 @@ from kdlib.enhance.photos.rgb import read_photo
 from kdlib.enhance.video.enhance import enhance_video
 from kdlib.evaluation import benchmark as speed
 from kdlib.models import create_model
+from kdlib.noise import TOP
 from kdlib.weights import catalogue, load_model, save_model
+from tests.helpers import as_tensor
 
-TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
 NAMES = ["iat", "iat-student", "folded"]
 SIZES = [(1, 1), (1, 9), (9, 1), (7, 5), (33, 70)]
 
@@ -62,12 +63,6 @@ def dark(size, channels=3, dtype="uint8"):
     colours = channels - 1 if channels in {2, 4} else channels
     values[..., :colours] *= np.linspace(0.5, 0.2, colours)
     return (values.astype(np.float32) * TOP[dtype]).astype(dtype)
-
-
-def as_tensor(photo):
-    """A photo as the model takes it: 1×3×H×W in [0, 1], grey three times."""
-    colours = photo[..., :3] if photo.shape[2] >= 3 else photo[..., :1].repeat(3, axis=2)
-    return torch.from_numpy(colours.astype(np.float32) / np.float32(TOP[photo.dtype.name])).permute(2, 0, 1)[None]
 
 
 @torch.no_grad()

@@ -24,10 +24,10 @@ from kdlib.enhance.video.enhance import enhance_video
 from kdlib.evaluation.benchmark import benchmark
 from kdlib.evaluation.metrics import psnr
 from kdlib.models import create_model
+from kdlib.noise import TOP
 from kdlib.resampling import as_stored, crop_to_multiple, enlarge, shrink
 from kdlib.weights import load_model, save_model
 
-TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
 NAMES = ["msafn", "light-msafn"]
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 AVIF = pytest.param("avif", marks=pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF"))

@@ -28,7 +28,7 @@ from kdlib.data import (
     to_tensor,
     write_photo,
 )
-from kdlib.data.datasets import is_pair_folder, training_folder
+from kdlib.data.datasets import pair_folders, training_folder
 from kdlib.data.degrade import linear_to_srgb, srgb_to_linear
 from kdlib.data.pairs import load_pairs
 
@@ -405,7 +405,7 @@ def test_pairs_of_lol_v2_are_found_from_every_folder_above_them(tmp_path, where,
     pairs = find_pairs(tmp_path / where)
     assert [name for name, _, _ in pairs] == ["00001", "00002"]
     assert {path.parent.parent for _, *paths in pairs for path in paths} == {train}
-    assert is_pair_folder(tmp_path / where)
+    assert pair_folders(tmp_path / where) is not None
     assert training_folder(tmp_path / where) == train / folders[0]
     for _, dark, truth in pairs:
         assert np.array_equal(2 * read_photo(dark), read_photo(truth))

@@ -19,6 +19,7 @@ from kdlib.training.distill_stages import (
     random_window,
     recompose,
 )
+from tests.helpers import weights_of
 
 QUICK = {"batch_size": 4, "progress": False, "device": "cpu", "size": 32, "side": 24}
 TEACHER = {"multiply": 1.0, "add": 1.0, "local": 1.0, "colour": 1.0, "gamma": 1.0}
@@ -56,10 +57,6 @@ def pairs_dir(tmp_path_factory):
         write_photo(folder / "high" / f"{k}.png", to_array(truth))
         write_photo(folder / "low" / f"{k}.png", to_array(dark))
     return folder
-
-
-def weights_of(model):
-    return torch.cat([tensor.detach().flatten().float() for tensor in model.state_dict().values()])
 
 
 def scores(history):

@@ -20,6 +20,7 @@ from kdlib.models import create_model
 from kdlib.weights import download as downloads
 from kdlib.weights import load_model, save_model
 from kdlib.weights.catalogue import catalogue, find_weights, own_catalogue, sha256_of
+from tests.helpers import said
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -127,10 +128,6 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def said(result):
-    return " ".join(result.output.split())
-
-
 @pytest.mark.parametrize("path", ["/good", "/on", "/shaky", "/ill"])
 def test_file_is_fetched_and_is_usable_by_name(path, listed, server):
     folder = listed(path)
@@ -159,7 +156,7 @@ def test_file_has_the_permissions_of_any_new_file(listed):
     ("path", "reason", "tries"),
     [
         ("/tampered", "hash of downloaded file", 4),
-        ("/broken", "ConnectionError", 4),
+        ("/broken", "ChunkedEncodingError", 4),
         ("/stalling", "ConnectionError", 4),
         ("/gone", "HTTP 404", 1),
         ("/away", "'http://127.0.0.1:1/good' is no https address", 1),

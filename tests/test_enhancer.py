@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import sys
 import warnings
 
 import numpy as np
@@ -15,10 +14,8 @@ from safetensors.torch import save_file
 import kdlib
 from kdlib import Enhancer
 from kdlib.models import create_model
+from kdlib.noise import TOP
 from kdlib.weights import load_model, save_model
-
-TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
-BACKENDS = ["numba", "torch"]
 
 
 def dark(dtype="uint8", *shape):
@@ -28,13 +25,6 @@ def dark(dtype="uint8", *shape):
     colours = len(shape) > 2 and shape[-1] in {2, 4} and shape[-1] - 1
     values[..., slice(colours) if colours else slice(None)] /= 3
     return (values.astype(np.float32) * TOP[dtype]).astype(dtype)
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setitem(sys.modules, "numba", None)  # as where it is not installed
-    return request.param
 
 
 @pytest.fixture

@@ -36,13 +36,6 @@ def python(code, *, env=None, cwd=None, timeout=120):
     return done.stdout
 
 
-@pytest.fixture(params=["numba", "torch"])
-def backend(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setitem(sys.modules, "numba", None)  # as where it is not installed
-    return request.param
-
-
 # Threads
 
 

@@ -140,7 +140,7 @@ from kdlib.extras import EXTRAS
 sys.modules.update(dict.fromkeys([*EXTRAS, "triton"]))
 import kdlib.enhance
 
-needed = ("backends.torch_", "kernels.triton", "folders.stores", "folders.cluster_worker")
+needed = ("backends.torch_", "kernels.plain_torch", "kernels.triton", "folders.stores", "folders.cluster_worker")
 for module in pkgutil.walk_packages(kdlib.enhance.__path__, "kdlib.enhance."):
     if not module.name.startswith(tuple(f"kdlib.enhance.{name}" for name in needed)):
         import_module(module.name)

@@ -5,6 +5,7 @@ import torch
 
 from kdlib.models import GlanceNet, count_parameters, create_model, infer_architecture
 from kdlib.models.glance import BLACK, NoiseAwareSmoothing, apply_power_curve, noise_of
+from tests.helpers import random_photo
 
 SIZES = [(1, 1), (1, 9), (2, 3), (12, 12), (31, 33), (40, 57)]
 
@@ -17,10 +18,6 @@ def vivid(seed=0, **overrides):
         for layer, deviation in ((model.decide, 1.0), (model.globals, 0.3), (model.local, 0.3)):
             layer.weight.normal_(std=deviation)
     return model.eval()
-
-
-def random_photo(height, width, batch=1, seed=0):
-    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def noisy(levels, deviation=1.5, seed=0):

@@ -9,16 +9,13 @@ from kdlib.evaluation import daylight_photos, report
 from kdlib.models import IAT, IATStudent, count_parameters, create_model, infer_architecture
 from kdlib.stages import BLACK, WHITE_FLOOR, apply_colour_and_gamma, guard_colour
 from kdlib.weights import load_model, save_model
+from tests.helpers import random_photo
 
 NAMES = ["iat", "iat-student"]
 COUNTS = {"iat": 91_154, "iat-student": 43_504}
 FILES = {"iat_lol_v1_official": "iat", "iat_lol_v2_official": "iat", "iat_student_peer": "iat-student"}
 SIZES = [(1, 1), (1, 7), (2, 3), (33, 50), (64, 65)]
 DB, SSIM = 0.006, 0.0006
-
-
-def random_photo(height, width, batch=1, seed=0):
-    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def vivid(name, seed=0, **overrides):

@@ -15,8 +15,8 @@ from kdlib import Enhancer
 from kdlib.enhance.kernels import curve, plain_torch
 from kdlib.enhance.kernels import separable as network
 from kdlib.models import create_model
+from kdlib.noise import TOP
 
-TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
 SIZES = [(1, 1), (1, 37), (41, 1), (2, 2), (13, 17), (97, 101), (5, 701)]
 GRIDS = [(1, 1), (1, 4), (3, 1), (2, 2), (9, 11), (130, 120)]
 CPU_FORMS = ["numba", "torch"]

@@ -28,6 +28,7 @@ from kdlib.losses.distillation import SAME_DEPTH_LAYERS, SHALLOW_STUDENT_LAYERS,
 from kdlib.losses.perceptual import IMAGENET_MEAN, IMAGENET_STD
 from kdlib.losses.zero_reference import TERMS
 from kdlib.models import create_model
+from tests.helpers import random_photo
 
 SQUEEZENET = "squeezenet1_1-b8a52dc0.pth"
 
@@ -40,10 +41,6 @@ def grey(*rows):
 def blocks(*rows, side):
     # The same, each brightness a block of side × side pixels.
     return grey(*rows).repeat_interleave(side, dim=-1).repeat_interleave(side, dim=-2)
-
-
-def random_photo(height, width, batch=1, seed=0):
-    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def plain_photo(shade, size, batch=1):

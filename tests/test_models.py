@@ -12,13 +12,10 @@ from kdlib.models import (
     infer_architecture,
     to_published,
 )
+from tests.helpers import random_photo
 
 PARAMETERS = {"zero-dce": 79_416, "zero-dce++": 10_561, "student-565": 565, "nano-161": 161}
 SIZES = [(1, 1), (1, 7), (5, 3), (11, 13), (24, 36), (37, 50)]
-
-
-def random_photo(height, width, batch=1, seed=0):
-    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def vivid(name, **overrides):

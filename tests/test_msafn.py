@@ -13,14 +13,11 @@ from kdlib.evaluation import multiply_adds
 from kdlib.models import MSAFN, LightMSAFN, count_parameters, create_model, infer_architecture
 from kdlib.models.msafn_blocks import DenseBlock, Gate, GatePass, LightBlock, Refinement
 from kdlib.weights import load_model, save_model
+from tests.helpers import random_photo
 
 NAMES = ["msafn", "light-msafn"]
 COUNTS = {"msafn": 8_753_179, "light-msafn": 456_115}
 SIZES = [(1, 1), (1, 6), (3, 2), (4, 8), (13, 30), (17, 16)]
-
-
-def random_photo(height, width, batch=1, seed=0):
-    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def vivid(name, seed=0, width=8, blocks=2, **overrides):

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from kdlib.cli import app
 from kdlib.enhance.folders import local as folder_module
 from kdlib.enhance.photos.photo_file import decode_photo
 from kdlib.files import MadeMeanwhileError, replacing
 from tests.fuzz.make_corpus import CORPUS
+from tests.helpers import kdlib, said
 
 posix = pytest.mark.skipif(os.name == "nt", reason="such names, links and permissions are Unix's")
 NAMES = [
@@ -32,14 +31,6 @@ def photo(path, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 60, (12, 16, 3), dtype=np.uint8)).save(path, "PNG")
     return path
-
-
-def kdlib(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def said(result):
-    return " ".join(result.output.split())
 
 
 def names(folder):

@@ -111,7 +111,7 @@ def test_lossless_photo_comes_back_exactly(suffix, channels, options, size, tmp_
         assert np.array_equal(np.asarray(image), pixels)
 
 
-def png16(pixels, *chunks, colour_type=None):
+def png16(pixels, *chunks):
     """A 16-bit PNG file, rows unfiltered."""
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     rows = pixels.astype(">u2").reshape(len(pixels), -1).view(np.uint8)

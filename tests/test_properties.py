@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from kdlib import Enhancer
 from kdlib.enhance.photos.photo_file import decode_photo, encode_photo
+from kdlib.noise import TOP
 from tests.fuzz.make_corpus import CORPUS
 
 # The same examples in every run: a test that fails by chance helps nobody.
 repeatable = settings(derandomize=True, deadline=None, max_examples=80, database=None)
-TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
 MODELS = ("student-565", "glance-650")
 sides = st.one_of(st.just(1), st.integers(1, 40))
 channels = st.sampled_from([None, 1, 2, 3, 4])

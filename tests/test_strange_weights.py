@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from kdlib import weights
 from kdlib.enhance import Enhancer
 from kdlib.models import create_model
+from kdlib.weights import WeightsFile, load_model
+from kdlib.weights import file as weights_file
 from kdlib.weights import header as weights_header
-from kdlib.weights import load_model, read_weights
 from kdlib.weights.catalogue import catalogue
 from tests import strange_weights
 from tests.strange_weights import legacy, model_file, rebuilt, state, write_all, zipped
@@ -53,7 +53,7 @@ def test_the_files_are_what_they_pretend_to_be(tmp_path):
         legacy(state(rebuilt(1, (1,), (1,), legacy=True)), ["0"], (1).to_bytes(8, "little") + one)
     )
     for name in ("zip.pth", "old.pth"):
-        assert read_weights(tmp_path / name)[0] == {"e_conv1.weight": torch.tensor([0.25])}
+        assert WeightsFile(tmp_path / name).tensors() == {"e_conv1.weight": torch.tensor([0.25])}
 
 
 def test_their_code_would_run_in_an_unguarded_load(strange, tmp_path, monkeypatch):
@@ -67,7 +67,7 @@ def test_tensors_are_compared_before_one_is_read(suffix, strange, monkeypatch):
     def read(*_):
         raise AssertionError("read")
 
-    monkeypatch.setattr(weights, "_read_tensors", read)
+    monkeypatch.setattr(WeightsFile, "tensors", read)
     other = ".safetensors: architecture of another width" if suffix == ".safetensors" else ".pth: another shape"
     with pytest.raises(ValueError, match="not those of the architecture"):
         load_model(strange[other])
@@ -77,7 +77,7 @@ def test_tensors_are_compared_before_one_is_read(suffix, strange, monkeypatch):
 
 @pytest.mark.parametrize("name", [".safetensors: NaN", ".safetensors: infinite as float32", ".pth: NaN"])
 def test_tensor_that_is_not_finite_is_named(name, strange):
-    for load in (load_model, Enhancer, read_weights):
+    for load in (load_model, Enhancer):
         with pytest.raises(ValueError, match=r"e_conv3\.point_conv\.weight has weights that are NaN or infinite"):
             load(strange[name])
 
@@ -106,12 +106,12 @@ def test_weights_that_overflow_are_noticed_when_they_are_used(tmp_path):
 def test_tied_weights_are_read_and_tensors_that_share_too_much_are_not(tmp_path, monkeypatch):
     one = torch.ones(4)
     torch.save({"a": one, "b": one}, tmp_path / "tied.pth")
-    tied, _ = read_weights(tmp_path / "tied.pth")
+    tied = WeightsFile(tmp_path / "tied.pth").tensors()
     tied["a"].zero_()
     assert torch.equal(tied["b"], one)  # memory of their own: nothing stays bound to the file
-    monkeypatch.setattr(weights, "MAX_BYTES", 7)
+    monkeypatch.setattr(weights_file, "MAX_BYTES", 7)
     with pytest.raises(ValueError, match="8 numbers altogether"):
-        read_weights(tmp_path / "tied.pth")
+        load_model(tmp_path / "tied.pth")
 
 
 def test_archives_whose_list_lies_about_a_size_are_refused(tmp_path):
@@ -132,7 +132,7 @@ def test_archives_whose_list_lies_about_a_size_are_refused(tmp_path):
 def test_a_list_is_gone_over_once(name, strange):
     # Or a file of a megabyte takes half an hour.
     with pytest.raises(ValueError, match="it goes over one list again and again"):
-        read_weights(strange[f".pth: {name}"])
+        load_model(strange[f".pth: {name}"])
 
 
 @pytest.mark.parametrize("name", ["two pickles", "two pickles, one in capitals"])
@@ -140,7 +140,7 @@ def test_no_other_pickle_is_checked_than_the_one_that_is_read(name, strange):
     path = strange[f".pth: {name}"]
     assert torch.load(path, weights_only=True) == {}  # and not the sound one, which an archive's last entry names
     with pytest.raises(ValueError, match=r"it has [\w./]+ twice"):
-        read_weights(path)
+        load_model(path)
 
 
 def test_no_error_advises_to_let_a_file_run_code(tmp_path, monkeypatch):
@@ -193,4 +193,4 @@ def test_shipped_networks_are_within_the_limits(name):
 )
 def test_tensor_is_not_larger_than_what_is_stored(name, strange):
     with pytest.raises(ValueError, match=r"larger than data/0, where it is stored|does not hold the"):
-        read_weights(strange[f".pth: {name}"])
+        load_model(strange[f".pth: {name}"])

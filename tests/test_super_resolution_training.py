@@ -20,6 +20,7 @@ from kdlib.training.super_resolution import (
     scenes,
     split_images,
 )
+from tests.helpers import weights_of
 
 QUICK = {"batch_size": 4, "patch": 32, "progress": False, "device": "cpu", "learning_rate": 0.003}
 PLAIN = {"alpha": 1.0, "soft_loss": "l1", "teacher_decay": 0.0, "ssim": 0.0, "mimic": 0.0, "brightness": 0.0,
@@ -52,10 +53,6 @@ def sharp_dir(tmp_path_factory):
         photo = colours[0] * bars + colours[1] * (1 - bars)
         write_photo(folder / f"{k}.png", to_array(torch.lerp(photo, colours[2].expand_as(photo), disc)))
     return folder
-
-
-def weights_of(model):
-    return torch.cat([tensor.detach().flatten().float() for tensor in model.state_dict().values()])
 
 
 # Whole runs

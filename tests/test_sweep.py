@@ -22,6 +22,7 @@ from kdlib.cli import app
 from kdlib.sweep import Range, read_sweep, run_sweep, runner
 from kdlib.sweep.queue import Queue, finished
 from kdlib.viz.sweep import plot_sweep
+from tests.helpers import said
 
 PARAMETERS = "x: float = 0.0\nname: str = 'a'\noutput_dir: str = 'runs/x'\nresume: bool = False"
 # x = 2 never ends unless it is resumed, x = 3 fails.
@@ -234,10 +235,10 @@ def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(sweep_of, tmp_pa
     result = CliRunner().invoke(app, ["sweep", str(sweep_of())])
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
-    said = " ".join(result.output.split())
-    assert "out has failed (" in said
-    assert "no such table: trials" in said
-    assert "start the sweep again: what is done is kept" in said
+    output = said(result)
+    assert "out has failed (" in output
+    assert "no such table: trials" in output
+    assert "start the sweep again: what is done is kept" in output
 
 
 # What cannot be meant
@@ -245,8 +246,8 @@ def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(sweep_of, tmp_pa
 
 def test_a_misspelt_metric_is_told_by_its_trials(sweep_of):
     path = sweep_of(space="{x: [1]}", metric="score.maen")
-    said = " ".join(CliRunner().invoke(app, ["sweep", str(path)]).output.split())
-    assert "metrics.json has no score.maen: did you mean 'mean'? where maen should be, there is mean" in said
+    output = said(CliRunner().invoke(app, ["sweep", str(path)]))
+    assert "metrics.json has no score.maen: did you mean 'mean'? where maen should be, there is mean" in output
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_a_misspelt_metric_is_told_by_its_trials(sweep_of):
 def test_malformed_sweeps_are_refused_before_anything_runs(space, more, message, sweep_of, tmp_path):
     result = CliRunner().invoke(app, ["sweep", str(sweep_of(space, more))])
     assert result.exit_code == 1
-    assert message in " ".join(result.output.split())
+    assert message in said(result)
     assert not list(tmp_path.glob("out/trial-*"))
 
 
@@ -326,7 +327,7 @@ def test_a_missing_extra_is_named(sweep_of, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     result = CliRunner().invoke(app, ["sweep", str(sweep_of())])
     assert result.exit_code == 1
-    assert "pip install 'kdlib[sweep]'" in " ".join(result.output.split())
+    assert "pip install 'kdlib[sweep]'" in said(result)
 
 
 # The picture

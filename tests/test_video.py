@@ -17,7 +17,7 @@ from kdlib.enhance.video.enhance import enhance_video
 from kdlib.enhance.video.files import VideoError
 from kdlib.enhance.video.pipeline import ahead
 from kdlib.enhance.video.read import VideoSource
-from kdlib.enhance.video.smoothing import MapSmoother, SceneCuts, brightness, flicker, sample
+from kdlib.enhance.video.smoothing import MapSmoother, SceneCuts, brightness, coarse_copy, flicker
 
 RATE, FRAMES, SIZE = 25, 24, (64, 48)
 RNG = np.random.default_rng(0)
@@ -884,7 +884,7 @@ def test_brightness_is_a_share_of_white():
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 700, 3), (720, 1280, 3), (2160, 3840, 3)])
 def test_sample_is_small_and_of_the_frame(shape):
     frame = np.broadcast_to(np.arange(shape[1], dtype=np.uint16)[None, :, None], shape)
-    small = sample(frame)
+    small = coarse_copy(frame)
     assert max(small.shape[:2]) <= 320
     assert small.shape[2] == 3
     assert np.all(np.diff(small[0, :, 0].astype(int)) == max(1, max(shape) // 160))

@@ -16,7 +16,7 @@ from kdlib.evaluation.report import as_method
 from kdlib.evaluation.super_resolution import psnr_y
 from kdlib.models import MSAFN, create_model
 from kdlib.resampling import blur, crop_to_multiple
-from kdlib.weights import load_model, read_weights, resolve_model, save_model
+from kdlib.weights import WeightsFile, load_model, resolve_model, save_model
 from kdlib.weights.catalogue import catalogue, sha256_of, verify
 
 CONFIGS = {
@@ -64,11 +64,12 @@ def test_saved_model_loads_with_its_architecture(name, tmp_path):
 
 def test_saved_file_carries_the_architecture_in_its_metadata(tmp_path):
     model = create_model("student-565", scale_factor=3, iterations=5)
-    state, config = read_weights(save_model(model, tmp_path / "model.safetensors"))
+    file = WeightsFile(save_model(model, tmp_path / "model.safetensors"))
+    config = file.architecture
     assert config == model.config
     assert config["scale_factor"] == 3
     assert config["iterations"] == 5
-    assert sum(tensor.numel() for tensor in state.values()) == 565
+    assert sum(tensor.numel() for tensor in file.tensors().values()) == 565
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other rights")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdlib.cli._output import console, escape, fail
+
+if TYPE_CHECKING:
+    from kdlib.sweep import Sweep
 
 
 def sweep(
@@ -41,10 +44,12 @@ def sweep(
             retry=retry_failed,
             progress=lambda row: console.print("  ".join(shown(row)), highlight=False, soft_wrap=True),
         )
+        done = [row for row in rows if row["state"] == "done"]
+        failed = [row for row in rows if row["state"] == "failed"]
+        if done:
+            _draw(chosen, rows)
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
-    done = [row for row in rows if row["state"] == "done"]
-    failed = [row for row in rows if row["state"] == "failed"]
     done.sort(key=lambda row: row["metric"], reverse=chosen.direction == "maximize")
     table = Table("trial", *map(escape, chosen.space), escape(chosen.metric), "time")
     for row in done:
@@ -56,3 +61,14 @@ def sweep(
     console.print(f"{len(done)} done, {len(failed)} failed → {escape(str(chosen.output))}/results.csv, .json, .png")
     if failed:
         raise typer.Exit(1)
+
+
+def _draw(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
+    """Write ``results.png``; of several processes, one at a time."""
+    from filelock import FileLock
+
+    from kdlib.files import replacing
+    from kdlib.viz.sweep import plot_sweep
+
+    with FileLock(sweep.output / ".table.lock"), replacing(sweep.output / "results.png") as partial:
+        plot_sweep(rows, sweep.space, sweep.metric, sweep.direction).savefig(partial, format="png", dpi=120)

@@ -145,11 +145,6 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.memmap(tempfile.TemporaryFile(), dtype=np.uint8, mode="w+", shape=shape))
 
 
-def is_pair_folder(folder: str | Path) -> bool:
-    """Whether a folder holds pairs, see :func:`pair_folders`."""
-    return pair_folders(folder) is not None
-
-
 def find_pairs(folder: str | Path, part: str = "train") -> list[tuple[str, Path, Path]]:
     """The pairs of a data set, matched by file name without extension.
 

@@ -65,7 +65,7 @@ class Queue:
         self._lock = FileLock(f"{file}.lock" if file != sweep.storage else sweep.output / ".lock")
         with self._lock:
             self._storage, self._study = self._open(grace)
-            self._refill(retry)
+            self.refill(retry=retry)
 
     def _open(self, grace: int) -> tuple[Any, Any]:
         sweep, optuna = self._sweep, self._optuna
@@ -99,26 +99,22 @@ class Queue:
         """Whether the notebook failed; a trial whose process died has no reason."""
         return trial.state == self._state.FAIL and _REASON in trial.user_attrs
 
-    def refill(self) -> None:
-        """Let the points of trials wait again whose process died."""
-        with self._lock:
-            self._refill()
-
-    def _refill(self, retry: bool = False) -> None:
-        for trials in self._trials().values():
-            for trial in trials:
-                if trial.state == self._state.RUNNING and self._is_dead(trial.user_attrs.get(_OWNER)):
-                    self._end(trial, self._state.FAIL)
-        self._optuna.storages.fail_stale_trials(self._study)
+    def refill(self, *, retry: bool = False) -> None:
+        """Let the points of trials wait again whose process died, and with ``retry`` those that failed."""
         live = (self._state.WAITING, self._state.RUNNING, self._state.COMPLETE)
-        found = self._trials()
-        for point in range(self._sweep.trials):
-            trials = found.get(point, [])
-            if any(trial.state in live or (self._failed(trial) and not retry) for trial in trials):
-                continue
-            begun = [trial.params for trial in trials if trial.state == self._state.FAIL and trial.params]
-            parameters = begun[-1] if begun else self._grid[point] if self._grid else {}
-            self._study.enqueue_trial(parameters, user_attrs={_POINT: point})
+        with self._lock:
+            for trial in self._study.get_trials(deepcopy=False, states=(self._state.RUNNING,)):
+                if self._is_dead(trial.user_attrs.get(_OWNER)):
+                    self._end(trial, self._state.FAIL)
+            self._optuna.storages.fail_stale_trials(self._study)
+            found = self._trials()
+            for point in range(self._sweep.trials):
+                trials = found[point]
+                if any(trial.state in live or (self._failed(trial) and not retry) for trial in trials):
+                    continue
+                begun = [trial.params for trial in trials if trial.state == self._state.FAIL and trial.params]
+                parameters = begun[-1] if begun else self._grid[point] if self._grid else {}
+                self._study.enqueue_trial(parameters, user_attrs={_POINT: point})
 
     def _is_dead(self, owner: str | None) -> bool:
         """Whether a process was seen to have ended; of one on another machine nothing is seen."""

@@ -52,8 +52,8 @@ def run_sweep(
         progress: called with the row of each trial that has ended here.
 
     Returns:
-        A row for each point (see :meth:`kdlib.sweep.queue.Queue.rows`), as ``results.csv``, ``results.json`` and
-        ``results.png`` in the output folder have them.
+        A row for each point (see :meth:`kdlib.sweep.queue.Queue.rows`), as ``results.csv`` and ``results.json`` in the
+        output folder have them.
 
     Raises:
         MissingExtraError, ValueError: see :class:`kdlib.sweep.queue.Queue`.
@@ -95,7 +95,6 @@ def run_sweep(
                 queue.release(one.claim)
         rows = queue.rows()
         write_table(sweep, rows)
-    _draw(sweep, rows)
     return rows
 
 
@@ -160,13 +159,3 @@ def write_table(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
             writer.writeheader()
             writer.writerows(rows)
         write_json(sweep.output / "results.json", {"settings": sweep.definition(), "rows": rows})
-
-
-def _draw(sweep: Sweep, rows: list[dict[str, Any]]) -> None:
-    from filelock import FileLock
-
-    from kdlib.viz.sweep import plot_sweep
-
-    if any(row["state"] == "done" for row in rows):
-        with FileLock(sweep.output / ".table.lock"), replacing(sweep.output / "results.png") as partial:
-            plot_sweep(rows, sweep.space, sweep.metric, sweep.direction).savefig(partial, format="png", dpi=120)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from kdlib.weights.catalogue import CatalogueEntry, verify
 from kdlib.weights.header import MAX_BYTES
@@ -19,7 +20,6 @@ _RETRIES = 3  # after 1, 2 and 3 seconds
 _SILENCE = (10.0, 30.0)  # seconds to wait for a connection, and for more to come
 _LONGEST = 600.0  # seconds for one file, however it trickles
 _REDIRECTS = 5
-_PIECE = 2**16
 
 
 class _RefusedError(Exception):
@@ -47,13 +47,7 @@ def fetch(entry: CatalogueEntry) -> Path:
 
     pooch.get_logger().setLevel(logging.ERROR)
     name, folder = entry.path.name, entry.path.parent
-    source = pooch.create(
-        path=folder,
-        base_url="",
-        registry={name: f"sha256:{entry.sha256}"},
-        urls={name: entry.url},
-        retry_if_failed=_RETRIES,
-    )
+    source = pooch.create(folder, "", registry={name: entry.sha256}, urls={name: entry.url}, retry_if_failed=_RETRIES)
     try:
         path = Path(source.fetch(name, downloader=_download))
     except (_RefusedError, ValueError) as error:
@@ -69,53 +63,44 @@ def fetch(entry: CatalogueEntry) -> Path:
 
 
 def _download(url: str, file: str, _pooch: Any) -> None:
-    """Write what is at an address to a file, as pooch's downloaders do."""
-    import requests
+    """Write what is at an address to a file, with pooch's own downloader and an eye on each answer."""
+    from pooch import HTTPDownloader
 
-    end = monotonic() + _LONGEST
-    with requests.Session() as session:
-        for _ in range(_REDIRECTS + 1):
-            _require_https(url)
-            # Redirects are followed here, one by one. Unpacked, a small answer might be of any size.
-            headers = {"Accept-Encoding": "identity"}
-            with session.get(url, stream=True, timeout=_SILENCE, allow_redirects=False, headers=headers) as answer:
-                if answer.is_redirect:
-                    url = urljoin(url, answer.headers["Location"])
-                    continue
-                if 400 <= answer.status_code < 500:
-                    raise _RefusedError(f"it is not there (HTTP {answer.status_code})")
-                answer.raise_for_status()
-                if answer.headers.get("Content-Encoding", "identity") != "identity":
-                    raise _RefusedError("it comes compressed, which was not asked for")
-                received = 0
-                with open(file, "wb") as out:
-                    # As it comes: a whole piece may take for ever, and the clock would not be looked at.
-                    while piece := _read(answer):
-                        received += len(piece)
-                        if received > MAX_BYTES:
-                            raise _RefusedError(f"it is larger than the {MAX_BYTES:,} bytes that weights may have")
-                        if monotonic() > end:
-                            raise _RefusedError(f"it was not complete after {_LONGEST:.0f} s")
-                        out.write(piece)
-                return
-    raise _RefusedError(f"it leads on more than {_REDIRECTS} times")
+    end, answers = monotonic() + _LONGEST, 0
+
+    def watch(answer: Any, **_: Any) -> None:
+        """Called before anything of an answer is read, and before one that leads on is followed."""
+        nonlocal answers
+        answers += 1
+        # What a redirect holds besides its address would fill the memory.
+        answer.raw.stream = lambda *_, **__: () if answer.is_redirect else _pieces(answer.raw, end)
+        if answer.is_redirect:
+            _require_https(urljoin(answer.url, answer.headers["Location"]))
+            if answers > _REDIRECTS:
+                raise _RefusedError(f"it leads on more than {_REDIRECTS} times")
+        elif 400 <= answer.status_code < 500:
+            raise _RefusedError(f"it is not there (HTTP {answer.status_code})")
+        elif answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise _RefusedError("it comes compressed, which was not asked for")
+
+    _require_https(url)
+    # Unpacked, a small answer might be of any size.
+    headers = {"Accept-Encoding": "identity"}
+    HTTPDownloader(timeout=_SILENCE, headers=headers, hooks={"response": watch})(url, file, None)
 
 
-def _read(answer: Any) -> bytes:
-    """What has come of an answer; nothing at its end."""
-    import requests
-    import urllib3
-
-    try:
-        return bytes(answer.raw.read1(_PIECE))
-    except urllib3.exceptions.HTTPError as error:
-        raise requests.ConnectionError(error) from None
+def _pieces(raw: Any, end: float) -> Iterator[bytes]:
+    """What comes of an answer, as it comes: a whole piece may take for ever, and the clock would not be looked at."""
+    received = 0
+    while piece := raw.read1(2**16):
+        received += len(piece)
+        if received > MAX_BYTES:
+            raise _RefusedError(f"it is larger than the {MAX_BYTES:,} bytes that weights may have")
+        if monotonic() > end:
+            raise _RefusedError(f"it was not complete after {_LONGEST:.0f} s")
+        yield piece
 
 
 def _require_https(url: str) -> None:
-    try:
-        secure = urlsplit(url).scheme == "https" and bool(urlsplit(url).hostname)
-    except ValueError:
-        secure = False
-    if not secure:
+    if not url.startswith("https://"):
         raise _RefusedError(f"{url!r} is no https address")

@@ -21,7 +21,7 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 import cv2
 import numpy as np
 
-from kdlib.enhance.video.smoothing import Enhances, MapSmoother, check_same_size, sample
+from kdlib.enhance.video.smoothing import Enhances, MapSmoother, check_same_size, coarse_copy
 
 _RECENT = 0.1  # share of the newest frame in the numbers on display
 
@@ -164,7 +164,7 @@ def _enhanced_beside(frame: _Grabbed, enhancer: Enhances, smoother: MapSmoother)
     """The frame and, to its right, the frame enhanced."""
     height, width = frame.bgr.shape[:2]
     rgb = cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB)
-    curve_map = smoother(enhancer.estimate(rgb), sample(rgb), frame.time)
+    curve_map = smoother(enhancer.estimate(rgb), coarse_copy(rgb), frame.time)
     enhancer.apply(rgb, curve_map, out=rgb)
     both = np.empty((height, 2 * width, 3), dtype=np.uint8)
     both[:, :width] = frame.bgr

@@ -15,7 +15,7 @@ import numpy as np
 from kdlib.enhance.video.files import VideoError, format_of
 from kdlib.enhance.video.pipeline import Timed, ahead
 from kdlib.enhance.video.read import Damage, Picture, VideoSource, bits_of
-from kdlib.enhance.video.smoothing import Enhances, MapSmoother, brightness, check_same_size, flicker, sample
+from kdlib.enhance.video.smoothing import Enhances, MapSmoother, brightness, check_same_size, coarse_copy, flicker
 from kdlib.enhance.video.write import VideoOutput
 from kdlib.files import replacing
 
@@ -212,14 +212,14 @@ class _Enhancing:
 
     def _enhance(self, picture: Picture) -> np.ndarray:
         rgb = picture.rgb
-        before = sample(rgb)
+        before = coarse_copy(rgb)
         own = self._enhancer.estimate(rgb)
         curve_map = self._smoother(own, before, picture.time)
         if self._smoother.cut:
             self.cuts.append(len(self._brightness))
         original = None if self._halves is None else rgb.copy()
         self._enhancer.apply(rgb, curve_map, out=rgb)  # in place: nobody else needs the source's picture
-        after = brightness(sample(rgb))
+        after = brightness(coarse_copy(rgb))
         unsmoothed = after if curve_map is own else brightness(self._enhancer.apply(before, own))
         self._brightness.append((brightness(before), unsmoothed, after))
         if self._halves is None or original is None:

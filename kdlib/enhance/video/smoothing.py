@@ -44,7 +44,7 @@ def check_same_size(enhancer: Enhances) -> None:
         )
 
 
-def sample(frame: np.ndarray) -> np.ndarray:
+def coarse_copy(frame: np.ndarray) -> np.ndarray:
     """A coarse copy of a frame by leaving pixels out, at most about 320 a side, for statistics that cost next to
     nothing.
 
@@ -138,7 +138,7 @@ class MapSmoother:
 
         Args:
             curve_map: this frame's own, h×w×C.
-            frame: the frame, or a :func:`sample` of it: H×W×3, uint8 or uint16.
+            frame: the frame, or a :func:`coarse_copy` of it: H×W×3, uint8 or uint16.
             time: when it is shown, in seconds.
         """
         self.cut = self._cuts(frame)
