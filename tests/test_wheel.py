@@ -245,7 +245,9 @@ def test_what_is_not_installed_is_said_in_one_sentence(installed, tmp_path, comm
     assert re.fullmatch(rf"Error: {SENTENCES[command]}\n", done.stderr), done.stderr
 
 
-@pytest.mark.parametrize("call", ["load_model('student-565')", "create_model('student-565')", "Enhancer('light-msafn')"])
+@pytest.mark.parametrize(
+    "call", ["load_model('student-565')", "create_model('student-565')", "Enhancer('light-msafn')"]
+)
 def test_python_names_the_extra_too(installed, call):
     done = installed.run("python", "-c", f"import kdlib; kdlib.{call}")
     assert done.returncode == 1
