@@ -84,7 +84,7 @@ def test_the_split_depends_on_the_seed_alone():
 
 
 def test_one_scene_cannot_be_split():
-    with pytest.raises(ValueError, match=r"at least 2 scenes.*4 show 1"):
+    with pytest.raises(ValueError, match=r"at least 2 scenes.*all 4 photos show the same scene"):
         split_scenes(several_exposures(1), 0.2, 0)
 
 
