@@ -91,7 +91,7 @@ def test_the_fixed_curve_is_the_least_squares_fit(photos):
 def test_fixed_curves_need_photos_whose_size_stays(photos):
     with pytest.raises(ValueError, match="no photos"):
         behaviour.fixed_curve_psnr(gamma(0.3), [])
-    with pytest.raises(ValueError, match="sizes have to stay"):
+    with pytest.raises(ValueError, match="sizes must match"):
         behaviour.fixed_curve_psnr(lambda photo: photo[:, 1:], photos)
 
 
@@ -383,7 +383,7 @@ def test_equal_maps_lose_nothing_by_sharing_and_different_ones_do():
         assert behaviour.shared_map_psnr(model, photos) > 90
         model.e_conv7.bias[:12], model.e_conv7.bias[12:] = 0.6, -1.2
         assert behaviour.shared_map_psnr(model, photos) < 40
-    with pytest.raises(ValueError, match="one map for all iterations already"):
+    with pytest.raises(ValueError, match="already shares one map between all iterations"):
         behaviour.shared_map_psnr(create_model("zero-dce++"), photos)
     with pytest.raises(ValueError, match="no photos"):
         behaviour.shared_map_psnr(model, [])
@@ -414,5 +414,5 @@ def test_photos_that_are_too_small_for_lpips_are_scored_without_it(monkeypatch):
     assert both["lpips"] is None
     assert both["gt_mean_lpips"] is None
     assert both["photos"] == 2
-    with pytest.raises(ValueError, match="LPIPS takes photos from 17×17 pixels, not 40×16"):
+    with pytest.raises(ValueError, match="LPIPS needs photos of at least 17×17 pixels, got 40×16"):
         lpips(small, small)

@@ -95,7 +95,7 @@ def test_a_missing_file_is_named(results):
         ("[]", "damaged"),
         ('{"data": "eval15", "rows": [{"psnr": 1.0}]}', "damaged"),
         ('{"data": "eval15"}', "damaged"),
-        ('{"data": "eval15", "rows": [{"method": "x", "psnr": "high"}]}', "psnr of 'x' is no number"),
+        ('{"data": "eval15", "rows": [{"method": "x", "psnr": "high"}]}', "psnr of 'x' must be a number"),
         ('{"data": "eval15", "rows": [{"method": "x", "fixed_curve_dicm": "-"}]}', "fixed_curve_dicm of 'x'"),
         ('{"data": "Set5", "rows": []}', "'Set5'"),
     ],
