@@ -106,7 +106,7 @@ def test_every_level_reaches_the_student_and_none_the_teacher_or_the_truth(level
     ("weights", "message"),
     [
         ({"color": 1.0}, "unknown level 'color'; choose from truth, .*colour, gamma"),
-        ({"truth": -0.1}, "weight of 'truth' is a number from 0 up, not -0.1"),
+        ({"truth": -0.1}, "weight of 'truth' must be a finite number of at least 0, got -0.1"),
         ({"gamma": float("nan")}, "weight of 'gamma'"),
         ({"gamma": float("inf")}, "weight of 'gamma'"),
         ({"gamma": True}, "weight of 'gamma'"),
@@ -174,7 +174,7 @@ def test_impossible_phases_are_refused(warm_up, late_from):
 
 @pytest.mark.parametrize(("early", "late"), [({}, {"truth": 1}), ({"truth": 1}, {"truth": 0, "gamma": 0.0})])
 def test_weights_that_are_all_zero_are_refused(early, late):
-    with pytest.raises(ValueError, match="need a level above 0"):
+    with pytest.raises(ValueError, match="need at least one weight above 0"):
         ProgressiveWeights(early, late)
 
 
