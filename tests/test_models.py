@@ -89,7 +89,7 @@ def test_the_published_networks_see_a_twelfth_however_large():
 
 @pytest.mark.parametrize("side", [-1, 1.5])
 def test_a_network_side_that_makes_no_sense_is_refused(side):
-    with pytest.raises(ValueError, match="network_side is a whole number"):
+    with pytest.raises(ValueError, match="network_side must be a whole number"):
         create_model("student-565", network_side=side)
 
 
@@ -256,7 +256,7 @@ def test_negative_r_brightens_and_positive_r_darkens():
 
 @pytest.mark.parametrize("channels", [1, 4, 6, 21, 27])
 def test_curve_map_of_another_channel_count_is_refused(channels):
-    with pytest.raises(ValueError, match=rf"3 or 24 channels, this one has {channels}"):
+    with pytest.raises(ValueError, match=rf"3 or 24 channels, got {channels}"):
         apply_curve(random_photo(2, 2), torch.zeros(1, channels, 2, 2), 8)
 
 
@@ -274,13 +274,13 @@ def test_sigmoid_activation_is_the_tanh_of_half():
     ("overrides", "message"),
     [
         ({"curve_activation": "relu"}, r"'relu' is unknown; choose from .*sigmoid.*tanh"),
-        ({"depth": 6}, r"depth 6 .* an odd number from 3 up"),
-        ({"depth": 1}, "depth 1"),
+        ({"depth": 6}, "depth must be .* odd and at least 3 with skips, got 6"),
+        ({"depth": 1}, "depth must be .* got 1"),
         ({"depth": 1, "skips": False}, "at least 2 without skips"),
-        ({"scale_factor": 0}, "scale_factor is a whole number from 1 up, not 0"),
-        ({"scale_factor": 2.5}, r"not 2\.5"),
-        ({"width": 0}, "width and iterations are at least 1, not 0 and 8"),
-        ({"iterations": 0}, "not 4 and 0"),
+        ({"scale_factor": 0}, "scale_factor must be a whole number of at least 1, got 0"),
+        ({"scale_factor": 2.5}, r"got 2\.5"),
+        ({"width": 0}, "width and iterations must be at least 1, got 0 and 8"),
+        ({"iterations": 0}, "got 4 and 0"),
         ({"layers": 7}, "'layers'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What every model takes."""
+"""Input validation shared by all models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def check_photos(image: Tensor) -> None:
-    """Check a model's input.
+    """Check that a model's input is a batch of photos.
 
     Raises:
-        ValueError: not a B×3×H×W floating-point tensor.
+        ValueError: ``image`` is not a non-empty B×3×H×W floating-point tensor.
     """
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or 0 in image.shape:
         raise ValueError(
