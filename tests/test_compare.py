@@ -81,7 +81,7 @@ def test_a_page_that_fails_leaves_the_earlier_file(tmp_path):
 def test_what_makes_no_page_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no photos to compare on"):
         comparison_pages([], lambda p: p)
-    with pytest.raises(ValueError, match="at least one photo, not 0"):
+    with pytest.raises(ValueError, match="at least one photo, got 0"):
         comparison_pages(photos(1), lambda p: p, per_page=0)
     with pytest.raises(ValueError, match="at least one page"):
         write_pages(tmp_path / "pages.pdf", [])

@@ -21,7 +21,7 @@ def test_a_crop_is_the_box():
 
 @pytest.mark.parametrize("box", [(50, 4, 16), (10, 30, 16), (-1, 4, 16), (10, 4, 0)])
 def test_a_box_beyond_the_photo_is_refused(box):
-    with pytest.raises(ValueError, match="does not lie within the photo of 60×40"):
+    with pytest.raises(ValueError, match="is not inside the photo of 60×40"):
         cut(photos(1)[0], box)
 
 
