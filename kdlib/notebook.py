@@ -1,4 +1,4 @@
-"""What every notebook of the course needs: parameters checked, paths that work from anywhere, versions shown."""
+"""Helpers for the notebooks: parameter checks, paths that work from any folder, and version listings."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
 
 def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] = (), **expected: type) -> None:
-    """Fail early, with a sentence that helps, on a parameter of a wrong name or type.
+    """Fail early and with a helpful message if a parameter has the wrong name or type.
 
-    papermill only warns about a name that the notebook does not know; a sweep over a misspelt parameter would repeat
-    one run.
+    papermill only warns about unknown parameters, so a sweep over a misspelt name would repeat the same run.
 
     Args:
-        namespace: the notebook's ``globals()``, before it has defined any other plain value but CONSTANTS.
+        namespace: the notebook's ``globals()``, before any plain value other than parameters and CONSTANTS is defined.
         optional: names of parameters that may also be None.
-        expected: the type of each parameter; a whole number is a float too.
+        expected: type of each parameter; an int is accepted as a float.
 
     Raises:
-        NameError: an unknown parameter; the message suggests the nearest one.
-        TypeError: a value of another type.
+        NameError: a parameter is unknown; the message suggests the nearest known name.
+        TypeError: a value has the wrong type.
     """
     known = list(expected)
     for name, value in namespace.items():
@@ -47,41 +46,43 @@ def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] 
 
 
 def unknown_name(kind: str, name: object, known: Collection[str], takes: str = "there are") -> str:
-    """A sentence about a name that nothing is known by: the nearest one that is, and all of them."""
+    """Return an error message about an unknown name, which suggests the nearest known name and lists all of them."""
     return f"unknown {kind} {name!r}: {nearest(name, known)}{takes} {', '.join(known)}"
 
 
 def nearest(name: object, known: Collection[str]) -> str:
-    """The name that was probably meant, as a question with a space after it; nothing, if none is near."""
+    """Return "did you mean 'name'? " with the most similar known name, or an empty string if none is similar."""
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {near[0]!r}? " if near else ""
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:
-    """What papermill knows of a notebook's parameters, by name.
+    """Return papermill's description of a notebook's parameters, by name.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is no notebook.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a notebook.
     """
     import papermill  # type: ignore[import-untyped]
 
     if not notebook.is_file():
         raise FileNotFoundError(f"no notebook at {notebook}")
     try:
-        # The whole path: papermill takes a name that begins with a dash for the standard input.
+        # The absolute path is needed because papermill reads a name that begins with a dash as standard input.
         return dict(papermill.inspect_notebook(str(notebook.absolute())))
-    except Exception as error:  # nbformat raises its own kinds for what is no notebook
+    except Exception as error:  # for an invalid notebook, nbformat raises exceptions of its own
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise ValueError(f"{notebook} cannot be read as a notebook ({reason})") from None
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, as papermill reads it, to which dates are words; but no name may stand in it twice, of
-    which papermill would take the last.
+    """Read a YAML file as papermill does, with dates as strings, but refuse duplicate keys.
+
+    papermill would silently use the last of several equal keys.
 
     Raises:
-        OSError: there is no such file, or it may not be read.
-        ValueError: it is not YAML, or has a name twice; the message says where.
+        OSError: the file does not exist or is not readable.
+        ValueError: the file is not valid YAML or has a duplicate key; the message gives the place.
     """
     import yaml  # type: ignore[import-untyped]
     from papermill.iorw import NoDatesSafeLoader  # type: ignore[import-untyped]
@@ -92,21 +93,21 @@ def read_yaml(path: Path) -> Any:
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             for name in names:
                 if names.count(name) > 1:
-                    raise yaml.MarkedYAMLError(problem=f"{name!r} stands there twice", problem_mark=node.start_mark)
+                    raise yaml.MarkedYAMLError(problem=f"{name!r} appears twice", problem_mark=node.start_mark)
             return node
 
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not YAML that can be used: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def project_path(path: str | Path) -> Path:
-    """A path that means the same from the notebooks' folder (Jupyter, nbval) and from the project's (papermill).
+    """Resolve a path identically from the notebooks' folder (Jupyter, nbval) and the project's folder (papermill).
 
-    Relative paths count from the working directory, or from its parent if that is the notebooks' folder. Paths below
-    ``runs/`` go to the folder that the environment variable KDLIB_RUNS names, if it is set: the tests use that to leave
-    a user's own runs alone.
+    Relative paths start at the working directory, or at its parent if the working directory is the notebooks' folder.
+    If the environment variable KDLIB_RUNS is set, paths below ``runs/`` are redirected to the folder it names; the
+    tests use this to leave a user's own runs untouched.
     """
     path = Path(os.path.expanduser(path))
     if path.parts[:1] == ("runs",) and os.environ.get("KDLIB_RUNS"):
@@ -118,7 +119,7 @@ def project_path(path: str | Path) -> Path:
 
 
 def shown_path(path: str | Path) -> str:
-    """A path for printing: relative, with forward slashes, and without the machine's folders."""
+    """Format a path for printing: relative, with forward slashes, and without folders of this machine."""
     if os.environ.get("KDLIB_RUNS") and Path(path).is_relative_to(os.environ["KDLIB_RUNS"]):
         path = Path("runs") / Path(path).relative_to(os.environ["KDLIB_RUNS"])
     text = Path(path).as_posix()
@@ -126,10 +127,10 @@ def shown_path(path: str | Path) -> str:
 
 
 def versions(*packages: str) -> str:
-    """Python's version and those of some packages, on one line."""
+    """Return the versions of Python and of the given packages on one line."""
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 
 def table(rows: str) -> Markdown:
-    """Show a Markdown table as one."""
+    """Display a Markdown table as a formatted table."""
     return Markdown(rows)

@@ -1,4 +1,7 @@
-"""What IAT and its student do to a photo once their maps, colour matrix and gamma are known."""
+"""The image operations of IAT and its student, given their maps, colour matrix and gamma.
+
+The module is separate from the architectures because the multi-level losses and the figures use it as well.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# What the published code takes for black: a power has no slope at zero.
+# Lower limit of brightness in the published code, because the gradient of a power is undefined at zero.
 BLACK = 1e-8
-# Far outside what published weights use (0.5 to 1.4). At −5, black would overflow.
+# Much wider than the range of the published weights (0.5 to 1.4). A gamma of −5 would make black overflow.
 GAMMA_RANGE = (0.01, 10.0)
-# The darkest that a guarded colour matrix makes white.
+# Minimum brightness to which a guarded colour matrix maps white.
 WHITE_FLOOR = 0.25
 
 
 class Stages(NamedTuple):
-    """What a photo goes through, in order; a student can be taught each of them.
+    """Intermediate results of the enhancement, in order; each can serve as a target for a student.
 
     Attributes:
-        multiply: B×3×H×W, from 0 up.
+        multiply: B×3×H×W, values ≥ 0.
         add: B×3×H×W in [-1, 1].
-        local: multiply · photo + add, B×3×H×W, not cut off.
+        local: multiply · photo + add, B×3×H×W, not clipped.
         colour: matrix from local to output RGB, B×3×3, as applied.
-        gamma: exponent, B×1, as the network gives it.
+        gamma: exponent, B×1, as predicted, before clipping.
     """
 
     multiply: Tensor
@@ -35,11 +38,11 @@ class Stages(NamedTuple):
 
 
 def guard_colour(colour: Tensor) -> Tensor:
-    """Bring colour matrices (B×3×3) so near to the identity that no row makes white darker than ``WHITE_FLOOR``.
+    """Move colour matrices (B×3×3) towards the identity until no row maps white below ``WHITE_FLOOR``.
 
-    Nothing bounds what a linear head answers to a photo unlike those it was trained on. Where a row's sum is negative,
-    every grey falls below black, the cut-off passes no gradient on, and the picture is black for good. Rows that are
-    bright enough stay as they are, to the last bit.
+    The output of a linear head is unbounded for photos unlike those it was trained on. If the sum of a row is negative,
+    every grey is clipped to black, clipping passes no gradient, and training cannot recover. Rows that are bright
+    enough are returned unchanged, bit for bit.
     """
     white = colour.sum(dim=2, keepdim=True)
     share = (1 - WHITE_FLOOR) / (1 - white.clamp_max(WHITE_FLOOR))
@@ -47,18 +50,19 @@ def guard_colour(colour: Tensor) -> Tensor:
 
 
 def apply_colour_and_gamma(image: Tensor, colour: Tensor, gamma: Tensor) -> Tensor:
-    """Mix the channels, cut off at black and white, and raise to a power; values and gradients are finite for any
-    finite photo, matrix and gamma.
+    """Mix the channels, clip to black and white, and apply the power curve.
+
+    Values and gradients are finite for any finite photo, matrix and gamma.
 
     Args:
         image: B×3×H×W, any values.
-        colour: B×3×3; the rows make red, green and blue.
-        gamma: B×1, taken into ``GAMMA_RANGE``.
+        colour: B×3×3, whose rows produce red, green and blue.
+        gamma: B×1, clipped to ``GAMMA_RANGE``.
 
     Returns:
         B×3×H×W in (0, 1].
     """
-    # Half precision has no 1e-8, and under autocast the photo itself would be rounded to eight bits of mantissa.
+    # Half precision cannot represent 1e-8, and autocast would round the photo itself to an eight-bit mantissa.
     work = torch.promote_types(image.dtype, torch.float32)
     kind = image.device.type
     with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
@@ -68,6 +72,11 @@ def apply_colour_and_gamma(image: Tensor, colour: Tensor, gamma: Tensor) -> Tens
 
 
 def compose(seen: Tensor, multiply: Tensor, add: Tensor, colour: Tensor, gamma: Tensor) -> tuple[Tensor, Stages]:
-    """The enhanced photo and its stages; ``seen`` is the photo as the network saw it, the rest as in `Stages`."""
+    """Return the enhanced photo and its stages.
+
+    Args:
+        seen: the network's input, B×3×H×W.
+        multiply, add, colour, gamma: as in :class:`Stages`.
+    """
     local = seen * multiply + add
     return apply_colour_and_gamma(local, colour, gamma), Stages(multiply, add, local, colour, gamma)

@@ -378,7 +378,7 @@ def test_benchmark_measures_up_to_1080p_and_says_so_beyond(file, monkeypatch):
     assert "not here" in says
     code, says = run("benchmark", "--model", file)
     assert code == 1
-    assert "short of memory at 4K; give sizes up to 1080p" in says
+    assert "out of memory at 4K; use sizes up to 1080p" in says
 
 
 def test_video_smooths_colour_and_gamma_and_gives_each_frame_its_own_local_maps(model, tmp_path):

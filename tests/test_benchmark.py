@@ -1,4 +1,4 @@
-"""The benchmark measures what it says; how fast anything is, is not for a test to say."""
+"""The benchmark measures what it claims to measure; absolute speeds are not tested."""
 
 import json
 import sys
@@ -23,13 +23,13 @@ def photo():
 
 
 @pytest.mark.parametrize("name", ["student-565", "zero-dce"])
-def test_the_published_form_is_the_models_forward(name):
+def test_the_published_form_matches_the_models_forward(name):
     model, x = load_model(name), torch.rand(2, 3, 37, 41)
     with torch.no_grad():
         torch.testing.assert_close(speed.PublishedForm(model)(x), model(x)[0], atol=1e-6, rtol=0)
 
 
-def test_every_network_gives_the_same_picture(photo):
+def test_every_network_gives_the_same_result(photo):
     model = load_model("student-565")
     runs = dict(speed.rivals(photo, model, threads=1))
     assert list(runs) == ALL
@@ -39,17 +39,17 @@ def test_every_network_gives_the_same_picture(photo):
         pytest.skip(exported)
     np.testing.assert_allclose(exported()[0], expected, atol=1e-5)
     ours = runs[speed.OURS]().transpose(2, 0, 1) / 255
-    assert np.abs(ours - expected[0]).mean() < 0.01  # averages areas where the published form picks pixels
+    assert np.abs(ours - expected[0]).mean() < 0.01  # downsamples by area averaging, unlike the published form
 
 
-def test_classical_methods_do_what_they_are_named_for(photo):
+def test_classical_methods_match_their_names(photo):
     runs = dict(speed.rivals(photo, create_model("nano-161"), threads=1))
     assert (runs[speed.LUT]() >= photo).all()
     assert (runs[speed.LUT]() > photo).any()
     assert runs[speed.CLAHE]().std() > photo.std()
 
 
-def test_methods_take_turns_and_each_block_has_one_run_that_is_not_counted():
+def test_methods_alternate_and_each_block_has_one_untimed_run():
     calls = []
     seconds = speed.measure({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=7)
     assert {name: len(values) for name, values in seconds.items()} == {"a": 7, "b": 7}
@@ -62,7 +62,7 @@ def test_measure_times_the_run():
     assert short < long
 
 
-def test_rows_and_ratios_agree_and_threads_are_as_before():
+def test_rows_and_ratios_agree_and_the_thread_counts_are_restored():
     threads = torch.get_num_threads()
     without = [speed.COMPILED, speed.ONNX]
     result = speed.benchmark("nano-161", ["64x48", "640×480"], repeats=3, threads=1, without=without)
@@ -101,7 +101,7 @@ def test_the_command_writes_figures_and_a_picture(tmp_path):
     ("option", "value", "message"),
     [("--size", "8K", "size '8K' is unknown"), ("--repeats", "0", "at least 1"), ("--model", "nano", "'nano'")],
 )
-def test_wrong_values_are_named(option, value, message):
+def test_errors_name_invalid_values(option, value, message):
     result = CliRunner().invoke(app, ["benchmark", option, value])
     assert result.exit_code == 1
     assert message in " ".join(result.output.split())

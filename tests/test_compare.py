@@ -41,12 +41,12 @@ def test_a_name_with_a_dot_is_shown_in_full():
     assert page.axes[0].get_ylabel() == "coffee, 1.5 stops down"
 
 
-def test_two_photos_of_one_name_both_show():
+def test_two_photos_with_the_same_name_are_both_shown():
     [page] = comparison_pages([("a/1.png", torch.zeros(3, 8, 8)), ("b/1.png", torch.ones(3, 8, 8))], lambda p: p)
     assert [int(images_of(page)[i].max()) for i in (0, 5)] == [0, 255]
 
 
-def test_the_method_sees_the_full_photo_and_the_page_a_small_one():
+def test_the_method_gets_the_full_photo_and_the_page_a_downsampled_one():
     seen = []
 
     def method(photo):
@@ -58,7 +58,7 @@ def test_the_method_sees_the_full_photo_and_the_page_a_small_one():
     assert {image.shape for image in images_of(page)} == {(40, 480, 3)}
 
 
-def test_a_file_has_all_pages_no_date_and_the_same_bytes_again(tmp_path):
+def test_a_file_has_all_pages_no_date_and_reproducible_bytes(tmp_path):
     first, second = (
         write_pages(tmp_path / name, comparison_pages(photos(3), lambda p: p, per_page=1))
         for name in ("a.pdf", "b.pdf")
@@ -69,7 +69,7 @@ def test_a_file_has_all_pages_no_date_and_the_same_bytes_again(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "b.pdf"]
 
 
-def test_a_page_that_fails_leaves_the_earlier_file(tmp_path):
+def test_a_failing_page_leaves_the_earlier_file(tmp_path):
     path = write_pages(tmp_path / "pages.pdf", comparison_pages(photos(1), lambda p: p))
     before = path.read_bytes()
     with pytest.raises(ValueError, match="nope"):
@@ -78,10 +78,10 @@ def test_a_page_that_fails_leaves_the_earlier_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pages.pdf"]
 
 
-def test_what_makes_no_page_is_refused(tmp_path):
+def test_invalid_pages_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no photos to compare on"):
         comparison_pages([], lambda p: p)
-    with pytest.raises(ValueError, match="at least one photo, not 0"):
+    with pytest.raises(ValueError, match="at least one photo, got 0"):
         comparison_pages(photos(1), lambda p: p, per_page=0)
     with pytest.raises(ValueError, match="at least one page"):
         write_pages(tmp_path / "pages.pdf", [])
@@ -89,7 +89,7 @@ def test_what_makes_no_page_is_refused(tmp_path):
         write_pages(tmp_path / "pages.png", comparison_pages(photos(1), lambda p: p))
 
 
-def test_every_seed_is_a_dot_and_the_line_goes_through_the_means():
+def test_every_seed_is_a_dot_and_the_line_connects_the_means():
     rows = [
         {"objective": "zero-dce", "target": target, "seed": seed, "bright": target - 0.5 + seed, "dark": 0.1}
         for target in (0.4, 0.6)

@@ -1,4 +1,4 @@
-"""Multiply-adds against sums by hand, and times as rows."""
+"""Multiply-adds, compared with sums computed by hand, and timing results."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_multiply_adds_of_layers_by_hand():
     assert multiply_adds(pooled, 10, 12) == 21
 
 
-def test_zero_dce_uses_every_weight_once_for_each_pixel():
+def test_zero_dce_uses_every_weight_once_per_pixel():
     model = create_model("zero-dce")
     weights = sum(p.numel() for p in model.parameters() if p.ndim == 4)
     assert multiply_adds(model, 7, 9) == 63 * weights
@@ -31,7 +31,7 @@ def test_multiply_adds_of_iat_and_its_student(name, giga):
     assert multiply_adds(create_model(name), 400, 600) / 1e9 == pytest.approx(giga, abs=0.005)
 
 
-def test_counting_computes_nothing_and_leaves_the_network_alone():
+def test_counting_computes_nothing_and_leaves_the_network_unchanged():
     model = create_model("iat-student").train()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     assert multiply_adds(model, 20_000, 30_000) > 2400 * multiply_adds(model, 400, 600)
@@ -39,13 +39,13 @@ def test_counting_computes_nothing_and_leaves_the_network_alone():
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-def test_folding_leaves_the_count_and_networks_that_look_at_values_can_be_counted():
+def test_folding_keeps_the_count_and_value_dependent_networks_are_counted():
     student = create_model("iat-student")
     assert multiply_adds(student.folded(), 40, 60) == multiply_adds(student, 40, 60)
     assert multiply_adds(create_model("glance-650"), 64, 64) > 0
 
 
-def test_times_come_as_rows_and_are_compared_with_the_first(monkeypatch):
+def test_times_are_returned_as_rows_relative_to_the_first_network(monkeypatch):
     monkeypatch.setattr(
         cost,
         "measure",
@@ -61,7 +61,7 @@ def test_times_come_as_rows_and_are_compared_with_the_first(monkeypatch):
     assert rows[0]["ms_quartiles"] == [2, 4]
 
 
-def test_each_network_runs_on_a_photo_of_the_size():
+def test_each_network_runs_on_photos_of_the_given_size():
     seen = []
 
     class Net(nn.Module):
@@ -76,7 +76,7 @@ def test_each_network_runs_on_a_photo_of_the_size():
 
 
 @pytest.mark.parametrize("arguments", [{"repeats": 0}, {"threads": 0}, {"models": {}}])
-def test_nothing_to_time_is_refused(arguments):
+def test_timing_nothing_is_refused(arguments):
     with pytest.raises(ValueError, match="at least one"):
         milliseconds(**{"models": {"a": nn.Identity()}, "sizes": [(4, 4)], **arguments})
 

@@ -67,14 +67,14 @@ def test_lossless_photo_is_read_exactly(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "webp", "avif"])
-def test_lossy_photo_is_read_closely(suffix, tmp_path):
+def test_lossy_photo_is_read_within_tolerance(suffix, tmp_path):
     if suffix == "avif" and not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(two_halves()).save(path, quality=95)
     difference = np.abs(read_photo(str(path)).astype(int) - two_halves())
     assert difference.shape == (16, 32, 3)
-    # Colours run into each other where the halves meet.
+    # Compression blurs the colours along the boundary of the halves.
     assert max(difference[:, :12].max(), difference[:, 20:].max()) <= 8
     assert list_photos(tmp_path) == [path]
 
@@ -83,7 +83,7 @@ def test_lossy_photo_is_read_closely(suffix, tmp_path):
     ("mode", "suffix", "tolerance"),
     [("P", "png", 0), ("RGBA", "png", 0), ("CMYK", "tif", 1), ("YCbCr", "tif", 2)],
 )
-def test_photo_of_another_colour_mode_becomes_rgb(mode, suffix, tolerance, tmp_path):
+def test_photo_in_another_colour_mode_is_converted_to_rgb(mode, suffix, tolerance, tmp_path):
     path = tmp_path / f"photo.{suffix}"
     image = Image.fromarray(two_halves())
     image = image.convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else image.convert(mode)
@@ -94,7 +94,7 @@ def test_photo_of_another_colour_mode_becomes_rgb(mode, suffix, tolerance, tmp_p
     assert np.abs(photo.astype(int) - two_halves()).max() <= tolerance
 
 
-def test_transparency_is_dropped_and_hides_nothing(tmp_path):
+def test_transparency_is_dropped_and_the_colours_below_it_are_kept(tmp_path):
     image = Image.fromarray(two_halves())
     image.putalpha(0)
     image.save(tmp_path / "glass.png")
@@ -116,7 +116,7 @@ def test_wide_greyscale_photo_is_scaled_not_clipped(suffix, tmp_path):
     assert read_photo(tmp_path / f"wide.{suffix}")[0, :, 0].tolist() == [0, 40, 200, 255]
 
 
-def test_floating_point_greyscale_photo_is_scaled_from_one(tmp_path):
+def test_floating_point_greyscale_photo_is_scaled_from_the_range_0_to_1(tmp_path):
     Image.fromarray(np.array([[0.0, 0.2, 1.0]], dtype=np.float32)).save(tmp_path / "float.tif")
     assert read_photo(tmp_path / "float.tif")[0, :, 1].tolist() == [0, 51, 255]
 
@@ -124,38 +124,38 @@ def test_floating_point_greyscale_photo_is_scaled_from_one(tmp_path):
 @pytest.mark.parametrize(
     ("orientation", "upright"), [(1, two_halves()), (6, np.rot90(two_halves(), k=-1)), (3, two_halves()[:, ::-1])]
 )
-def test_photo_is_turned_upright_as_its_exif_says(orientation, upright, tmp_path):
+def test_photo_is_rotated_according_to_its_exif_orientation(orientation, upright, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(two_halves()).save(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(read_photo(tmp_path / "turned.png"), upright)
 
 
-def test_missing_photo_is_named(tmp_path):
+def test_error_names_a_missing_photo(tmp_path):
     with pytest.raises(PhotoError, match=r"absent\.jpg: no such file"):
         read_photo(tmp_path / "absent.jpg")
 
 
-def test_empty_photo_is_named(tmp_path):
+def test_error_names_an_empty_photo(tmp_path):
     (tmp_path / "nothing.jpg").touch()
     with pytest.raises(PhotoError, match=r"nothing\.jpg: the file is empty"):
         read_photo(tmp_path / "nothing.jpg")
 
 
-def test_text_called_a_photo_is_named(tmp_path):
+def test_error_names_a_text_file_with_a_photo_extension(tmp_path):
     (tmp_path / "notes.jpg").write_text("a dark photo\n")
     with pytest.raises(PhotoError, match=r"notes\.jpg: not an image in a known format"):
         read_photo(tmp_path / "notes.jpg")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif", "gif", "ppm"])
-def test_truncated_photo_is_named(suffix, tmp_path):
+def test_error_names_a_truncated_photo(suffix, tmp_path):
     path = write_truncated(tmp_path / f"half.{suffix}")
     with pytest.raises(PhotoError, match=rf"half\.{suffix}: (cannot be decoded|not an image)"):
         read_photo(path)
 
 
-def test_photo_of_a_billion_pixels_is_refused(tmp_path, monkeypatch):
+def test_photo_with_a_billion_pixels_is_refused(tmp_path, monkeypatch):
     write_photo(tmp_path / "bomb.png", flat(0))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(PhotoError, match=r"bomb\.png: cannot be decoded.*exceeds limit"):
@@ -169,7 +169,7 @@ def test_written_photo_reads_back_exactly(suffix, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_tensor_is_clamped_rounded_and_written(tmp_path):
+def test_tensor_is_clipped_rounded_and_written(tmp_path):
     levels = torch.tensor([-0.5, 0.0, 99.4 / 255, 99.6 / 255, 1.0, 1.5])
     path = write_photo(tmp_path / "photo.png", levels.expand(3, 1, -1))
     assert read_photo(path)[0, :, 0].tolist() == [0, 0, 99, 100, 255, 255]
@@ -187,7 +187,7 @@ def test_arrays_and_tensors_convert_without_loss():
 @pytest.mark.parametrize(
     "photo", [NOISE.astype(np.float32), NOISE[..., 0], NOISE[..., :2], NOISE[None], torch.rand(1, 8, 8)]
 )
-def test_photo_of_another_shape_or_type_is_not_written(photo, tmp_path):
+def test_array_with_the_wrong_shape_or_type_is_not_written(photo, tmp_path):
     with pytest.raises(ValueError, match=r"photo\.png: expected H×W×3 uint8"):
         write_photo(tmp_path / "photo.png", photo)
     assert list(tmp_path.iterdir()) == []
@@ -223,7 +223,7 @@ def test_failed_replacement_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_photos_are_listed_from_all_subfolders_but_hidden_ones(tmp_path):
+def test_photos_are_listed_from_all_subfolders_except_hidden_ones(tmp_path):
     wanted = [tmp_path / name for name in ("a/2.JPG", "a/b/1.png", "z.webp")]
     others = [tmp_path / name for name in (".hidden.png", ".cache/3.png", "a/.part.jpg", "notes.txt", "clip.mp4")]
     for path in (*wanted, *others):
@@ -233,12 +233,12 @@ def test_photos_are_listed_from_all_subfolders_but_hidden_ones(tmp_path):
     assert list_photos(str(tmp_path)) == wanted
 
 
-def test_photos_are_listed_below_a_hidden_folder_that_was_asked_for(tmp_path):
+def test_photos_are_listed_below_a_hidden_folder_given_explicitly(tmp_path):
     write_photo(tmp_path / ".photos" / "a.png", NOISE)
     assert len(list_photos(tmp_path / ".photos")) == 1
 
 
-def test_folder_that_cannot_be_listed_says_why(tmp_path):
+def test_error_on_an_unlistable_folder_gives_the_reason(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent does not exist"):
         list_photos(tmp_path / "absent")
     with pytest.raises(ValueError, match=r"no photos in .*looked for .*\.jpg"):
@@ -262,14 +262,14 @@ def test_folder_with_a_bad_photo_warns_and_keeps_the_rest(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:skipped")
-def test_folder_of_bad_photos_only_is_an_error(tmp_path):
+def test_folder_with_only_bad_photos_is_an_error(tmp_path):
     write_truncated(tmp_path / "1.jpg")
     (tmp_path / "2.png").touch()
-    with pytest.raises(ValueError, match=r"none of the 2 photos in .* can be read; the first: .*1\.jpg"):
+    with pytest.raises(ValueError, match=r"none of the 2 photos in .* can be read; the first error: .*1\.jpg"):
         load_photos(tmp_path, size=16)
 
 
-def test_limit_takes_photos_evenly_from_the_folder(tmp_path):
+def test_limit_takes_photos_at_even_intervals(tmp_path):
     for i in range(10):
         write_photo(tmp_path / f"{i}.png", flat(10 * i))
     assert load_photos(tmp_path, size=16, limit=5).photos[:, 0, 0, 0].tolist() == [0, 20, 40, 60, 80]
@@ -277,7 +277,7 @@ def test_limit_takes_photos_evenly_from_the_folder(tmp_path):
     assert len(load_photos(tmp_path, size=16, limit=99)) == 10
 
 
-def test_photo_is_scaled_whole_and_its_middle_square_kept(tmp_path):
+def test_central_square_of_a_photo_is_kept_and_resized(tmp_path):
     wide = flat(0, 32, 96)
     wide[:, 32:64] = LEFT
     wide[::2, 32:64] = RIGHT
@@ -294,14 +294,14 @@ def test_small_photo_is_enlarged(tmp_path):
     assert load_photos(tmp_path, size=16).photos.unique().tolist() == [77]
 
 
-def test_folder_of_pairs_trains_on_the_dark_ones(tmp_path):
+def test_only_the_dark_photos_of_a_paired_folder_are_loaded(tmp_path):
     write_photo(tmp_path / "low" / "1.png", flat(10))
     write_photo(tmp_path / "high" / "1.png", flat(200))
     assert load_photos(tmp_path, size=16).photos.unique().tolist() == [10]
     assert [photo.unique().tolist() for _, photo in dark_photos(str(tmp_path))] == [[np.float32(10 / 255)]]
 
 
-def test_large_set_lives_in_a_file_and_is_the_same(tmp_path, monkeypatch):
+def test_large_set_is_stored_in_a_file_with_the_same_content(tmp_path, monkeypatch):
     for i in range(3):
         write_photo(tmp_path / f"{i}.png", np.roll(NOISE, i, axis=0))
     in_memory = load_photos(tmp_path, size=16).photos
@@ -324,12 +324,12 @@ def test_progress_sees_every_photo(tmp_path):
     assert calls == [3, "photo", "photo", "photo"]
 
 
-def test_training_images_have_a_least_size():
-    with pytest.raises(ValueError, match="at least 16 pixels wide, not 15"):
+def test_training_images_have_a_minimum_size():
+    with pytest.raises(ValueError, match="at least 16 pixels, got 15"):
         load_photos(size=15)
 
 
-def test_embedded_crops_follow_the_seed():
+def test_embedded_crops_depend_on_the_seed():
     first, again, other = (load_photos(size=16, count=6, seed=seed).photos for seed in (0, 0, 1))
     assert first.shape == (6, 3, 16, 16)
     assert first.dtype == torch.uint8
@@ -346,7 +346,7 @@ def test_embedded_crops_never_show_the_held_out_photos(monkeypatch):
     assert sample_crops(64, 16).max() < 20  # noise only
 
 
-def test_embedded_photos_are_those_of_the_list():
+def test_embedded_photos_match_the_list():
     photos = sample_photos()
     assert list(photos) == list(samples.SAMPLES)
     assert set(samples.HELD_OUT) < set(photos)
@@ -357,7 +357,7 @@ def test_embedded_photos_are_those_of_the_list():
         assert min(photo.shape[:2]) >= 300, name
 
 
-def test_embedded_pairs_have_the_untouched_photo_as_truth():
+def test_embedded_pairs_have_the_original_photo_as_truth():
     photos = sample_photos()
     pairs = sample_pairs(stops=3.5, seed=0)
     assert list(pairs) == list(photos)
@@ -369,28 +369,28 @@ def test_embedded_pairs_have_the_untouched_photo_as_truth():
     assert [name for name, _, _ in evaluation_pairs()] == list(photos)
 
 
-def test_pairs_match_by_name_whatever_the_extension(tmp_path):
+def test_pairs_match_by_name_regardless_of_the_extension(tmp_path):
     for path in ("low/b.png", "low/a.png", "high/a.webp", "high/b.bmp"):
         write_photo(tmp_path / path, NOISE)
     low, high = tmp_path / "low", tmp_path / "high"
     assert find_pairs(tmp_path) == [("a", low / "a.png", high / "a.webp"), ("b", low / "b.png", high / "b.bmp")]
 
 
-def test_photo_without_a_partner_is_named(tmp_path):
+def test_error_names_photos_without_a_partner(tmp_path):
     for path in ("low/a.png", "low/b.png", "high/a.png", "high/c.png"):
         write_photo(tmp_path / path, NOISE)
-    with pytest.raises(ValueError, match="2 photos have no partner of the same name: b, c"):
+    with pytest.raises(ValueError, match="2 photos have no partner with the same name: b, c"):
         find_pairs(tmp_path)
 
 
-def test_folder_without_pairs_says_what_it_needs(tmp_path):
+def test_error_on_a_folder_without_pairs_says_what_it_needs(tmp_path):
     (tmp_path / "low").mkdir()
     with pytest.raises(ValueError, match="holds no pairs: it needs the subfolders low and high"):
         find_pairs(tmp_path)
 
 
 def lol_v2(folder, names=("00001", "00002"), low="Low", normal="Normal"):
-    """Pairs of one colour each, laid out and named as LOL-v2's are; the truth is twice as bright."""
+    """Uniform pairs in the layout and with the names of LOL-v2; the truth is twice as bright."""
     for part, level in (("Train", 40), ("Test", 60)):
         for number, name in enumerate(names):
             write_photo(folder / part / low / f"low{name}.png", flat(level + 10 * number))
@@ -411,7 +411,7 @@ def test_pairs_of_lol_v2_are_found_from_every_folder_above_them(tmp_path, where,
         assert np.array_equal(2 * read_photo(dark), read_photo(truth))
 
 
-def test_training_takes_train_and_evaluation_test(tmp_path):
+def test_training_uses_the_train_part_and_evaluation_the_test_part(tmp_path):
     folder = lol_v2(tmp_path)
     assert load_photos(folder, size=16).photos.unique().tolist() == [40, 50]
     dark, truth = load_pairs(folder, size=16)
@@ -422,23 +422,23 @@ def test_training_takes_train_and_evaluation_test(tmp_path):
     assert [round(float(dark.mean()) * 255) for _, dark, _ in evaluation_pairs(folder / "Train")] == [40, 50]
 
 
-def test_names_that_begin_like_their_folder_and_agree_stay_as_they_are(tmp_path):
+def test_matching_names_keep_a_prefix_equal_to_their_folder(tmp_path):
     for path in ("low/lowland.png", "high/lowland.png", "low/1.png", "high/1.png"):
         write_photo(tmp_path / path, NOISE)
     assert [name for name, _, _ in find_pairs(tmp_path)] == ["1", "lowland"]
 
 
-def test_a_missing_partner_in_lol_v2_is_named_and_so_is_a_missing_part(tmp_path):
+def test_errors_name_a_missing_partner_and_a_missing_part_of_lol_v2(tmp_path):
     folder = lol_v2(tmp_path)
     (folder / "Train" / "Normal" / "normal00002.png").unlink()
-    with pytest.raises(ValueError, match="1 photos have no partner of the same name: 00002"):
+    with pytest.raises(ValueError, match="1 photos have no partner with the same name: 00002"):
         find_pairs(folder)
     shutil.rmtree(folder / "Test")
-    with pytest.raises(ValueError, match=r"holds no pairs.*Low and Normal, as in LOL-v2.*those in Test"):
+    with pytest.raises(ValueError, match=r"holds no pairs.*Low and Normal, as in LOL-v2.*inside Test"):
         list(evaluation_pairs(folder))
 
 
-def test_evaluation_pairs_come_at_full_size(tmp_path):
+def test_evaluation_pairs_have_full_size(tmp_path):
     write_photo(tmp_path / "low" / "a.png", flat(51, 12, 20))
     write_photo(tmp_path / "high" / "a.png", flat(204, 12, 20))
     [(name, dark, truth)] = evaluation_pairs(tmp_path)
@@ -447,14 +447,14 @@ def test_evaluation_pairs_come_at_full_size(tmp_path):
     torch.testing.assert_close(truth, torch.full((3, 12, 20), 0.8))
 
 
-def test_pair_of_different_sizes_is_named(tmp_path):
+def test_error_names_a_pair_of_different_sizes(tmp_path):
     write_photo(tmp_path / "low" / "a.png", flat(51, 12, 20))
     write_photo(tmp_path / "high" / "a.png", flat(204, 20, 12))
     with pytest.raises(ValueError, match=r"low.a\.png and .*high.a\.png differ in size: \(12, 20\) and \(20, 12\)"):
         list(evaluation_pairs(tmp_path))
 
 
-def test_bad_photo_of_a_pair_skips_that_pair_with_a_warning(tmp_path):
+def test_pair_with_a_bad_photo_is_skipped_with_a_warning(tmp_path):
     write_truncated(tmp_path / "low" / "a.png")
     write_photo(tmp_path / "high" / "a.png", NOISE)
     for part in ("low", "high"):
@@ -463,7 +463,7 @@ def test_bad_photo_of_a_pair_skips_that_pair_with_a_warning(tmp_path):
         assert [name for name, _, _ in evaluation_pairs(tmp_path)] == ["b"]
 
 
-def test_dark_photos_skip_a_bad_one_with_a_warning(tmp_path):
+def test_bad_dark_photo_is_skipped_with_a_warning(tmp_path):
     write_photo(tmp_path / "one" / "1.png", flat(51, 12, 20))
     (tmp_path / "one" / "2.png").touch()
     write_photo(tmp_path / "two" / "3.png", flat(102, 20, 12))
@@ -501,7 +501,7 @@ def test_one_stop_halves_the_light():
     assert dark.unique().tolist() == pytest.approx([92 / 255])
 
 
-def test_darkening_by_nothing_changes_nothing():
+def test_darkening_with_zero_ranges_is_the_identity():
     quiet = Darkening(stops=(0.0, 0.0), cast=0.0, full_well=float("inf"), read_noise=0.0)
     photo = to_tensor(NOISE)[None]
     torch.testing.assert_close(darken(photo, quiet, generator=generator()), photo, rtol=0, atol=1e-6)
@@ -515,10 +515,10 @@ def test_darkening_by_nothing_changes_nothing():
         (200.0, 0.01, 0.107021 / 200 + 0.01**2),
     ],
 )
-def test_noise_has_the_variance_of_the_model(full_well, read_noise, variance):
+def test_noise_variance_follows_the_model(full_well, read_noise, variance):
     noisy = Darkening(stops=(1.0, 1.0), cast=0.0, full_well=full_well, read_noise=read_noise)
     light = srgb_to_linear(darken(torch.full((1, 3, 128, 128), 0.5), noisy, generator=generator()))
-    # 49,152 samples know a variance to within 0.6 %, one standard error.
+    # With 49,152 samples the standard error of the variance is 0.6 %.
     assert light.var().item() == pytest.approx(variance, rel=0.03)
     assert light.mean().item() == pytest.approx(0.107021, rel=0.01)
 
@@ -530,12 +530,13 @@ def test_each_photo_of_a_batch_has_its_own_exposure_and_cast_within_the_ranges()
     assert stops.min() > 1.0 - 0.5 - 0.05
     assert stops.max() < 2.0 + 0.5 + 0.05
     assert stops.mean().item() == pytest.approx(1.5, abs=0.1)
-    # A uniform draw from an interval of 1 has variance 1 / 12; exposure between photos, cast between channels.
+    # A uniform distribution over an interval of length 1 has variance 1 / 12: exposure varies between photos, the cast
+    # between channels.
     assert stops.var(dim=1).mean().item() == pytest.approx(1 / 12, rel=0.2)
     assert stops.var().item() == pytest.approx(2 / 12, rel=0.2)
 
 
-def test_light_falls_unevenly_when_asked_to():
+def test_unevenness_varies_the_light_smoothly_over_the_photo():
     settings = {"stops": (2.0, 2.0), "cast": 0.0, "full_well": float("inf"), "read_noise": 0.0}
     photo = torch.full((1, 3, 32, 32), 0.7)
     even = darken(photo, Darkening(**settings), generator=generator())
@@ -546,7 +547,7 @@ def test_light_falls_unevenly_when_asked_to():
     assert torch.equal(uneven[:, 0], uneven[:, 1])
 
 
-def test_darkening_follows_its_generator_and_nothing_else():
+def test_darkening_depends_only_on_its_generator():
     photo = to_tensor(NOISE)[None]
     torch.manual_seed(1)
     first = darken(photo, generator=generator(5))
@@ -555,7 +556,7 @@ def test_darkening_follows_its_generator_and_nothing_else():
     assert not torch.equal(darken(photo, generator=generator(6)), first)
 
 
-def test_dark_photo_is_an_eight_bit_photo():
+def test_dark_photo_is_quantised_to_eight_bits():
     dark = darken(torch.rand(2, 3, 16, 16, generator=generator()), generator=generator())
     assert dark.min() >= 0
     assert dark.max() <= 1
@@ -565,15 +566,15 @@ def test_dark_photo_is_an_eight_bit_photo():
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ({"stops": (3.0, 1.0)}, r"stops must rise from 0 or more, got \(3\.0, 1\.0\)"),
-        ({"stops": (-1.0, 2.0)}, "stops must rise from 0"),
+        ({"stops": (3.0, 1.0)}, r"stops must be an ascending range from 0 or more, got \(3\.0, 1\.0\)"),
+        ({"stops": (-1.0, 2.0)}, "stops must be an ascending range"),
         ({"full_well": 0.0}, "full_well must be positive"),
-        ({"read_noise": -0.1}, "read_noise, cast and unevenness not negative"),
-        ({"cast": -0.1}, "not negative"),
-        ({"unevenness": -0.1}, "not negative"),
+        ({"read_noise": -0.1}, "read_noise, cast and unevenness must not be negative"),
+        ({"cast": -0.1}, "must not be negative"),
+        ({"unevenness": -0.1}, "must not be negative"),
     ],
 )
-def test_darkening_ranges_that_make_no_sense_are_refused(ranges, message):
+def test_invalid_darkening_ranges_are_refused(ranges, message):
     with pytest.raises(ValueError, match=message):
         Darkening(**ranges)
 
@@ -581,12 +582,12 @@ def test_darkening_ranges_that_make_no_sense_are_refused(ranges, message):
 @pytest.mark.parametrize(
     "photo", [torch.full((3, 8, 8), 128, dtype=torch.uint8), torch.rand(1, 3, 8, 8), torch.rand(8, 8)]
 )
-def test_tensor_of_another_shape_or_type_is_not_written(photo, tmp_path):
+def test_tensor_with_the_wrong_shape_or_type_is_not_written(photo, tmp_path):
     with pytest.raises(ValueError, match=r"photo\.png: expected"):
         write_photo(tmp_path / "photo.png", photo)
 
 
-def test_folder_named_like_a_photo_is_no_photo(tmp_path):
+def test_folder_with_a_photo_extension_is_not_a_photo(tmp_path):
     path = write_photo(tmp_path / "album.jpg" / "1.png", NOISE)
     assert list_photos(tmp_path) == [path]
 
@@ -599,14 +600,14 @@ def test_limit_below_one_is_refused(limit, tmp_path):
             load_photos(data_dir, size=16, limit=limit)
 
 
-def test_pairs_of_one_name_in_two_subfolders_are_two_pairs(tmp_path):
+def test_pairs_with_equal_names_in_two_subfolders_are_two_pairs(tmp_path):
     for part in ("low", "high"):
         for name in ("a/1.png", "b/1.png"):
             write_photo(tmp_path / part / name, NOISE)
     assert [name for name, _, _ in find_pairs(tmp_path)] == ["a/1", "b/1"]
 
 
-def test_two_photos_of_one_name_are_named(tmp_path):
+def test_error_names_two_photos_with_the_same_name(tmp_path):
     for part in ("low", "high"):
         for name in ("1.png", "1.bmp"):
             write_photo(tmp_path / part / name, NOISE)
@@ -620,7 +621,7 @@ def test_very_dark_wide_greyscale_photo_stays_dark(tmp_path):
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
-def test_every_damaged_avif_is_a_photo_error(tmp_path):
+def test_every_damaged_avif_raises_a_photo_error(tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(NOISE).save(buffer, format="AVIF")
     whole = bytearray(buffer.getvalue())
@@ -630,11 +631,11 @@ def test_every_damaged_avif_is_a_photo_error(tmp_path):
         damaged = bytearray(whole)
         damaged[rng.integers(len(damaged))] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged)
-        with contextlib.suppress(PhotoError):  # any other error would show
+        with contextlib.suppress(PhotoError):  # any other exception fails the test
             read_photo(path)
 
 
-def test_postscript_called_a_photo_is_not_run(tmp_path, monkeypatch):
+def test_postscript_with_a_photo_extension_is_not_executed(tmp_path, monkeypatch):
     path = tmp_path / "photo.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
     started = []

@@ -1,4 +1,4 @@
-"""What is measured beside the scores, and ``kdlib evaluate``: seeds, further photos, time."""
+"""Measurements of behaviour, and ``kdlib evaluate`` with seeds, further sets of photos and timing."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def photos():
     return [(f"photo {k}", scene(k, brightness)) for k, brightness in enumerate((0.1, 0.3, 0.9))]
 
 
-# A fixed curve in disguise?
+# Fixed curves
 
 
 @pytest.mark.parametrize("method", [gamma(0.3), lambda photo: photo, lambda photo: 1 - photo, lambda photo: photo * 2])
-def test_whatever_maps_each_level_to_one_level_is_a_fixed_curve(method, photos):
+def test_a_mapping_from_level_to_level_is_a_fixed_curve(method, photos):
     assert behaviour.fixed_curve_psnr(method, photos) == FIDELITY_CAP
 
 
-def test_a_curve_for_each_colour_is_still_a_fixed_curve(photos):
+def test_a_separate_curve_per_channel_is_a_fixed_curve(photos):
     exponents = torch.tensor([0.3, 0.5, 0.9]).view(3, 1, 1)
     assert behaviour.fixed_curve_psnr(lambda photo: photo**exponents, photos) == FIDELITY_CAP
 
@@ -61,7 +61,7 @@ def test_a_gamma_for_each_photo_is_fixed_on_one_photo_and_not_on_several(photos)
     assert behaviour.fixed_curve_psnr(gamma_to_mean(), photos) < 25
 
 
-def test_what_depends_on_the_place_is_no_fixed_curve(photos):
+def test_a_method_that_depends_on_position_is_not_a_fixed_curve(photos):
     def vignette(photo):
         return photo * torch.linspace(0.5, 1, photo.shape[2])
 
@@ -88,10 +88,10 @@ def test_the_fixed_curve_is_the_least_squares_fit(photos):
     assert curve.psnr() == behaviour.fixed_curve_psnr(method, photos)
 
 
-def test_fixed_curves_need_photos_whose_size_stays(photos):
+def test_fixed_curves_need_photos_of_unchanged_size(photos):
     with pytest.raises(ValueError, match="no photos"):
         behaviour.fixed_curve_psnr(gamma(0.3), [])
-    with pytest.raises(ValueError, match="sizes have to stay"):
+    with pytest.raises(ValueError, match="sizes must match"):
         behaviour.fixed_curve_psnr(lambda photo: photo[:, 1:], photos)
 
 
@@ -115,7 +115,7 @@ def test_daylight_photos_are_well_exposed_and_of_different_scenes():
     assert set(chosen) == {name for name, mean in means.items() if 1 / 3 < mean < 2 / 3} - {"motorcycle-right"}
 
 
-def test_what_changes_nothing_leaves_daylight_alone():
+def test_the_identity_has_no_daylight_change():
     assert behaviour.daylight_change(lambda photo: photo) == {"daylight": 0, "daylight_worst": 0}
 
 
@@ -127,13 +127,13 @@ def test_daylight_change_is_relative_and_counts_both_ways():
     assert to_grey == pytest.approx({"daylight": 0.375, "daylight_worst": 0.5})
 
 
-def test_gamma_brightens_daylight_and_gamma_to_mean_hardly():
+def test_gamma_brightens_daylight_but_gamma_to_mean_hardly_does():
     assert behaviour.daylight_change(gamma(0.3))["daylight"] > 0.5
     assert behaviour.daylight_change(gamma_to_mean())["daylight_worst"] < 0.25
 
 
 @pytest.mark.parametrize(("photos", "message"), [([], "no photos"), ([("night", torch.zeros(3, 9, 9))], "night")])
-def test_daylight_needs_light(photos, message):
+def test_daylight_change_refuses_black_photos_and_an_empty_set(photos, message):
     with pytest.raises(ValueError, match=message):
         behaviour.daylight_change(gamma(0.3), photos)
 
@@ -141,7 +141,7 @@ def test_daylight_needs_light(photos, message):
 # Classical methods
 
 
-def test_gamma_to_mean_takes_the_level_of_the_mean_to_the_target():
+def test_gamma_to_mean_maps_the_mean_level_to_the_target():
     for level in (0.02, 0.2, 0.9):
         photo = to_tensor(to_array(torch.full((3, 12, 12), level)))
         assert gamma_to_mean(0.45)(photo).mean() == pytest.approx(0.45, abs=1e-3)
@@ -150,7 +150,7 @@ def test_gamma_to_mean_takes_the_level_of_the_mean_to_the_target():
         assert torch.equal(gamma_to_mean()(photo), photo)
 
 
-def test_methods_are_timed_as_they_are_scored():
+def test_timed_methods_match_the_scored_ones():
     photo = scene(0, 0.2)
     scored = classical_methods()
     timed = eight_bit_methods()
@@ -171,7 +171,7 @@ def test_classical_methods_score_as_stated(shared, monkeypatch):
 # Seeds
 
 
-def test_seeds_become_mean_and_sample_deviation():
+def test_seeds_are_summarised_as_mean_and_sample_standard_deviation():
     runs = [
         {"method": f"s{k}", "parameters": 161, "psnr": psnr, "lpips": None, "fidelity": near, "photos": 15}
         for k, (psnr, near) in enumerate([(17.0, 40.0), (18.5, None), (17.2, 41.0)])
@@ -194,7 +194,7 @@ def test_one_seed_has_no_deviation():
 
 
 @pytest.mark.parametrize(("key", "value"), [("parameters", 565), ("photos", 14), ("category", "real pairs")])
-def test_seeds_of_one_method_agree_in_what_they_are(key, value):
+def test_seeds_of_one_method_must_agree_in_their_properties(key, value):
     run = {"method": "s0", "parameters": 161, "psnr": 17.0, "photos": 15, "category": "zero-reference"}
     with pytest.raises(ValueError, match=f"differ in {key}"):
         report.over_seeds("ours", [run, {**run, key: value}])
@@ -231,7 +231,7 @@ def evaluate(pairs, tmp_path):
     return run
 
 
-def test_models_named_as_one_method_are_one_row(evaluate, seeds, pairs):
+def test_models_with_the_same_method_name_share_a_row(evaluate, seeds, pairs):
     teacher = ["--teacher", seeds[0]]
     apart = evaluate(*seeds, *teacher)
     rows = evaluate(*seeds, *teacher, "--as", "ours", "--category", "zero-reference")
@@ -247,20 +247,20 @@ def test_models_named_as_one_method_are_one_row(evaluate, seeds, pairs):
         assert ours[key] == pytest.approx(statistics.mean(values))
         assert ours[f"{key}_sd"] == pytest.approx(statistics.stdev(values))
         assert ours[f"{key}_sd"] > 0, key
-    # The first is its own teacher: no mean of three.
+    # The first model is its own teacher, so there is no mean of three.
     assert ours["runs"][1]["fidelity"] == apart["seed1/student"]["fidelity"]
     assert ours["fidelity"] is None
     assert "category" not in rows["input"]
 
 
-def test_each_row_tells_the_command_that_made_it_and_nothing_of_the_machine(evaluate, seeds, tmp_path):
+def test_each_row_records_its_command_without_paths_of_the_machine(evaluate, seeds, tmp_path):
     first = evaluate(seeds[0], "--category", "zero-reference")
     command = "kdlib evaluate seed0/student.safetensors --data {0}/pairs --category zero-reference "
     command += "--out {0}/scores.json"
     assert {row["command"] for row in first.values()} == {command.format(tmp_path.name)}
     both = evaluate(*seeds[1:], "--as", "ours", "--append", "--denoise", "0.5")
     assert both["student"]["command"] == command.format(tmp_path.name)
-    # What needs no training is not scored a second time.
+    # Methods without training are not scored again.
     assert both["gamma 0.3"] == first["gamma 0.3"]
     assert list(both)[: len(first)] == list(first)
     assert "seed1/student.safetensors seed2/student.safetensors" in both["ours"]["command"]
@@ -269,7 +269,7 @@ def test_each_row_tells_the_command_that_made_it_and_nothing_of_the_machine(eval
     assert str(tmp_path.parent) not in json.dumps(both)
 
 
-def test_seeds_are_denoised_as_one_method_too(evaluate, seeds):
+def test_seeds_of_one_method_can_be_denoised(evaluate, seeds):
     rows = evaluate(*seeds[:2], "--as", "ours", "--denoise", "1")
     assert [*rows][len(classical_methods()) :] == ["ours", "ours, Gaussian of sigma 1", "ours, denoise 1"]
     assert all(rows[name]["seeds"] == 2 for name in rows if name.startswith("ours"))
@@ -302,7 +302,7 @@ def test_adaptivity_is_measured_on_further_photos(evaluate, seeds, tmp_path):
     assert rows["gamma to mean 0.45"]["fixed_curve"] != pytest.approx(expected)
 
 
-def test_every_method_that_does_something_is_timed(evaluate, seeds, monkeypatch):
+def test_every_method_except_the_input_is_timed(evaluate, seeds, monkeypatch):
     seen = {}
 
     def fake(methods, *, threads):
@@ -319,7 +319,7 @@ def test_every_method_that_does_something_is_timed(evaluate, seeds, monkeypatch)
     assert (seen["ours, denoise 1"] != seen["ours"]).any()
 
 
-def test_time_is_taken_at_1080p_in_turns(monkeypatch):
+def test_methods_are_timed_at_1080p_in_alternating_blocks(monkeypatch):
     monkeypatch.setattr("kdlib.evaluation.timing._PAUSE", 0)
     calls = []
 
@@ -333,12 +333,12 @@ def test_time_is_taken_at_1080p_in_turns(monkeypatch):
 
     times = milliseconds_1080p({"a": method("a"), "b": method("b")}, threads=1, repeats=3)
     assert times.keys() == {"a", "b"}
-    assert "".join(calls) == "aabbaabbaabb"  # the first of each block warms up
+    assert "".join(calls) == "aabbaabbaabb"  # the first run of each block is untimed
     with pytest.raises(ValueError, match="at least 1"):
         milliseconds_1080p({}, threads=1, repeats=0)
 
 
-def test_the_catalogue_says_what_shipped_models_learned_from(evaluate, seeds, monkeypatch):
+def test_the_catalogue_gives_the_training_data_of_shipped_models(evaluate, seeds, monkeypatch):
     entry = kdlib.weights.catalogue.catalogue()["nano-161"]
     known = CatalogueEntry(entry.name, entry.path, entry.sha256, entry.licence, entry.made, "self-made pairs")
     monkeypatch.setattr("kdlib.weights.catalogue.catalogue", lambda: {"nano-161": known})
@@ -356,14 +356,14 @@ def test_the_catalogue_says_what_shipped_models_learned_from(evaluate, seeds, mo
         (["nano-161", "student-565", "--as", "ours"], "differ in parameters"),
     ],
 )
-def test_evaluate_fails_with_a_sentence(arguments, message, pairs):
+def test_evaluate_fails_with_a_readable_message(arguments, message, pairs):
     result = runner.invoke(app, ["evaluate", *arguments, "--data", str(pairs)])
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
 
 
-def test_models_are_labelled_apart():
+def test_models_have_distinct_labels():
     names = ["a/x.pth", "b/x.pth", "other/b/x.pth", "nano-161", "nano-161"]
     assert label_models(names, ", 1/4") == {
         "x, 1/4": "a/x.pth",
@@ -373,7 +373,7 @@ def test_models_are_labelled_apart():
     }
 
 
-def test_equal_maps_lose_nothing_by_sharing_and_different_ones_do():
+def test_sharing_a_map_is_lossless_only_for_equal_maps():
     model = create_model("zero-dce")
     with torch.no_grad():
         for parameter in model.parameters():
@@ -383,13 +383,13 @@ def test_equal_maps_lose_nothing_by_sharing_and_different_ones_do():
         assert behaviour.shared_map_psnr(model, photos) > 90
         model.e_conv7.bias[:12], model.e_conv7.bias[12:] = 0.6, -1.2
         assert behaviour.shared_map_psnr(model, photos) < 40
-    with pytest.raises(ValueError, match="one map for all iterations already"):
+    with pytest.raises(ValueError, match="already shares one map between all iterations"):
         behaviour.shared_map_psnr(create_model("zero-dce++"), photos)
     with pytest.raises(ValueError, match="no photos"):
         behaviour.shared_map_psnr(model, [])
 
 
-def test_pairs_can_be_brought_to_another_size_first(evaluate, tmp_path, pairs):
+def test_pairs_can_be_resized_before_scoring(evaluate, tmp_path, pairs):
     path = kdlib.save_model(create_model("nano-161"), tmp_path / "student.safetensors")
     rows = evaluate(str(path), "--resize", "24x16")
 
@@ -405,7 +405,7 @@ def test_pairs_can_be_brought_to_another_size_first(evaluate, tmp_path, pairs):
     assert json.loads((tmp_path / "scores.json").read_text())["data"] == "pairs, 24×16"
 
 
-def test_photos_that_are_too_small_for_lpips_are_scored_without_it(monkeypatch):
+def test_photos_too_small_for_lpips_are_scored_without_it(monkeypatch):
     monkeypatch.setattr(report, "lpips_available", lambda: True)
     monkeypatch.setattr(report, "lpips", lambda _photo, _truth: 0.25)
     large, small = torch.rand(3, 17, 20), torch.rand(3, 16, 40)
@@ -414,5 +414,5 @@ def test_photos_that_are_too_small_for_lpips_are_scored_without_it(monkeypatch):
     assert both["lpips"] is None
     assert both["gt_mean_lpips"] is None
     assert both["photos"] == 2
-    with pytest.raises(ValueError, match="LPIPS takes photos from 17×17 pixels, not 40×16"):
+    with pytest.raises(ValueError, match="LPIPS needs photos of at least 17×17 pixels, got 40×16"):
         lpips(small, small)

@@ -11,7 +11,7 @@ SIZES = [(1, 1), (1, 9), (2, 3), (12, 12), (31, 33), (40, 57)]
 
 
 def vivid(seed=0, **overrides):
-    # Fresh weights give one flat map for every photo, which would hide errors; these decide, and bend every curve.
+    # New weights give the same constant map for every photo, which would hide errors; these make every curve vary.
     torch.manual_seed(seed)
     model = create_model("glance-650", **overrides)
     with torch.no_grad():
@@ -21,7 +21,7 @@ def vivid(seed=0, **overrides):
 
 
 def noisy(levels, deviation=1.5, seed=0):
-    """A photo of the given levels (H×W, in 255ths), with noise: 1×3×H×W in [0, 1]."""
+    """A grey photo with the given levels (H×W, in 255ths) and noise: 1×3×H×W in [0, 1]."""
     noise = deviation * torch.randn(1, 3, *levels.shape, generator=torch.Generator().manual_seed(seed))
     return (levels.expand(1, 3, *levels.shape) + noise) / 255
 
@@ -33,7 +33,7 @@ def step_edge():
 # The architecture
 
 
-def test_it_has_650_parameters_where_the_design_puts_them():
+def test_it_has_650_parameters_distributed_as_designed():
     model = create_model("glance-650")
     parts = {name: count_parameters(part) for name, part in model.named_children()}
     assert count_parameters(model) == 650
@@ -48,14 +48,14 @@ def test_it_has_650_parameters_where_the_design_puts_them():
     }
 
 
-def test_its_tensors_tell_the_architecture():
+def test_architecture_is_inferred_from_the_tensors():
     model = GlanceNet(width=6, hidden=5)
     config = infer_architecture(model.state_dict())
     assert (config["family"], config["width"], config["hidden"]) == ("glance", 6, 5)
 
 
 @pytest.mark.parametrize("argument", ["width", "hidden", "side"])
-def test_nothing_below_one_is_built(argument):
+def test_arguments_below_one_are_refused(argument):
     with pytest.raises(ValueError, match="at least 1"):
         GlanceNet(**{argument: 0})
 
@@ -63,7 +63,7 @@ def test_nothing_below_one_is_built(argument):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()
-def test_any_size_gives_a_photo_of_that_size_in_range(size, batch):
+def test_output_has_the_size_of_any_photo_and_is_in_range(size, batch):
     photo = random_photo(*size, batch=batch)
     enhanced, curve_map = vivid()(photo)
     assert enhanced.shape == photo.shape
@@ -77,7 +77,7 @@ def test_any_size_gives_a_photo_of_that_size_in_range(size, batch):
 
 
 @torch.no_grad()
-def test_photos_of_a_batch_do_not_meet():
+def test_photos_of_a_batch_are_independent():
     model, photos = vivid(), random_photo(40, 36, batch=3)
     together = model(photos)[0]
     for k in range(3):
@@ -86,7 +86,7 @@ def test_photos_of_a_batch_do_not_meet():
 
 @torch.no_grad()
 def test_the_decision_follows_the_mean_logarithm_of_brightness():
-    # Weights that pass the green channel's logarithm on to one unit of the decision, and that to the gain.
+    # These weights pass the green channel's logarithm to one hidden unit, and that unit to the gain.
     model = create_model("glance-650")
     for layer in (model.conv, model.depth_conv, model.point_conv, model.decide, model.globals, model.local):
         layer.weight.zero_()
@@ -101,7 +101,7 @@ def test_the_decision_follows_the_mean_logarithm_of_brightness():
         torch.testing.assert_close(maps[0, 1:6], torch.zeros(5, 32, 32))
 
 
-def test_every_place_of_a_photo_has_a_say_in_the_curve_of_every_other():
+def test_every_part_of_a_photo_influences_the_curve_of_every_other():
     photo = random_photo(96, 96).requires_grad_()
     vivid().curve_map(photo)[0, :6, 0, 0].sum().backward()
     said = torch.nn.functional.max_pool2d(photo.grad.abs().amax(dim=1), 12)  # 4 cells of the thumbnail a side
@@ -109,7 +109,7 @@ def test_every_place_of_a_photo_has_a_say_in_the_curve_of_every_other():
 
 
 @torch.no_grad()
-def test_the_thumbnail_is_never_larger_than_the_photo_nor_than_the_side():
+def test_the_thumbnail_never_exceeds_the_photo_or_the_side():
     model = create_model("glance-650")
     assert model.thumbnail_size(3000, 4000) == (32, 32)
     assert model.thumbnail_size(5, 4000) == (5, 32)
@@ -120,7 +120,7 @@ def test_the_thumbnail_is_never_larger_than_the_photo_nor_than_the_side():
     "wrong",
     [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.rand(1, 3, 0, 8)],
 )
-def test_what_is_no_batch_of_photos_is_refused(wrong):
+def test_input_that_is_not_a_batch_of_photos_is_refused(wrong):
     with pytest.raises(ValueError, match="B×3×H×W"):
         create_model("glance-650")(wrong)
 
@@ -128,7 +128,7 @@ def test_what_is_no_batch_of_photos_is_refused(wrong):
 # The curve
 
 
-def test_maps_of_zero_leave_a_photo_as_it_is():
+def test_zero_maps_leave_a_photo_unchanged():
     photo = random_photo(24, 36)
     enhanced = vivid().enhance(photo, torch.zeros(1, 7, 24, 36), torch.full((1, 1, 1, 1), 1.0))
     torch.testing.assert_close(enhanced, photo, atol=1e-4, rtol=0)
@@ -141,7 +141,7 @@ def test_black_stays_black(seed):
 
 
 @torch.no_grad()
-def test_a_brighter_pixel_never_becomes_the_darker_one():
+def test_the_power_curve_preserves_the_order_of_brightness():
     ramp = torch.linspace(0, 1, 256, dtype=torch.float64).expand(1, 3, 1, 256)
     for log_gain in (-1.0, 0.0, 1.5):
         for gamma in (0.1, 0.5, 2.0):
@@ -149,7 +149,7 @@ def test_a_brighter_pixel_never_becomes_the_darker_one():
             assert (apply_power_curve(ramp, shape + log_gain, shape + gamma).diff(dim=-1) > 0).all()
 
 
-def test_the_power_curve_is_its_formula():
+def test_the_power_curve_matches_its_formula():
     x, gain, gamma = torch.tensor([0.0, 0.2, 1.0]).expand(1, 3, 1, 3), torch.tensor(0.7), torch.tensor(0.4)
     wanted = torch.exp(gain) * ((x + BLACK) ** gamma - BLACK**gamma)
     torch.testing.assert_close(apply_power_curve(x, gain, gamma), wanted)
@@ -188,15 +188,15 @@ def test_every_part_learns_from_a_noisy_photo():
 
 
 @torch.no_grad()
-def test_no_tolerance_means_no_smoothing():
+def test_zero_tolerance_means_no_smoothing():
     photo = noisy(step_edge()).mul(255).round() / 255  # as photos come, in 8 bits
     smoothed = NoiseAwareSmoothing()(photo, torch.zeros(1, 1, 1, 1))
     torch.testing.assert_close(smoothed, photo, atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
-def test_no_tolerance_hardly_touches_what_lies_between_the_levels_of_8_bits():
-    # The tolerance is kept from 0 by a thousandth of a level; each round moves a value by less than its share of that.
+def test_zero_tolerance_hardly_changes_values_between_8_bit_levels():
+    # The tolerance is at least a thousandth of a level, and each round changes a value by less than its fraction of it.
     smoothing, photo = NoiseAwareSmoothing(), noisy(step_edge())
     most = 1e-3 * float(smoothing.log_tolerance.exp().amax(dim=1).sum()) / 255
     assert (smoothing(photo, torch.zeros(1, 1, 1, 1)) - photo).abs().max() < most
@@ -205,13 +205,13 @@ def test_no_tolerance_hardly_touches_what_lies_between_the_levels_of_8_bits():
 
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()
-def test_a_photo_of_one_colour_stays_at_any_size(size):
+def test_a_uniform_photo_is_unchanged_at_any_size(size):
     photo = torch.tensor([0.1, 0.5, 0.3]).view(1, 3, 1, 1).expand(1, 3, *size)
     torch.testing.assert_close(NoiseAwareSmoothing()(photo, torch.full((1, 1, 1, 1), 1.0)), photo, atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
-def test_noise_of_a_flat_patch_falls_and_its_mean_stays():
+def test_smoothing_a_uniform_patch_reduces_noise_and_preserves_the_mean():
     photo = noisy(torch.full((64, 64), 40.0))
     smoothed = NoiseAwareSmoothing()(photo, noise_of(photo))
     assert (smoothed.std(dim=(2, 3)) < 0.4 * photo.std(dim=(2, 3))).all()
@@ -219,7 +219,7 @@ def test_noise_of_a_flat_patch_falls_and_its_mean_stays():
 
 
 @torch.no_grad()
-def test_a_step_edge_stays_where_and_as_high_as_it_is():
+def test_a_step_edge_keeps_its_position_and_height():
     photo = noisy(step_edge())
     row = NoiseAwareSmoothing()(photo, noise_of(photo)).mul(255).mean(dim=(0, 1, 2))
     assert row[32] - row[31] > 49, "a blur of one pixel would leave half of the 50 levels"
@@ -236,7 +236,7 @@ def test_more_tolerance_smooths_more():
 
 
 @torch.no_grad()
-def test_noise_is_measured_photo_by_photo():
+def test_noise_is_measured_for_each_photo():
     quiet, loud = (noisy(torch.full((64, 64), 60.0), deviation) for deviation in (0.5, 1.5))
     measured = noise_of(torch.cat([quiet, loud]))
     assert measured.shape == (2, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""IAT and its convolutional student. The published files, and their scores, where the reference data is present."""
+"""IAT and its convolutional student; published weights and their scores are tested if the reference data is present."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ DB, SSIM = 0.006, 0.0006
 
 
 def vivid(name, seed=0, **overrides):
-    """Weights and batch statistics that are far from where training starts, so that no part can go unnoticed."""
+    """A model with weights and batch statistics far from their initial values, so that every part has an effect."""
     torch.manual_seed(seed)
     model = create_model(name, **overrides)
     with torch.no_grad():
@@ -38,7 +38,7 @@ def vivid(name, seed=0, **overrides):
 
 
 def by_hand(photo, stages, centred):
-    """The composition, written a second time."""
+    """An independent implementation of the composition."""
     seen = 2 * photo - 1 if centred else photo
     local = seen * stages.multiply + stages.add
     torch.testing.assert_close(stages.local, local)
@@ -58,7 +58,7 @@ def test_parameter_counts(name):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_any_size_and_enhanced_is_made_of_its_stages(name, size, centred):
+def test_photos_of_any_size_are_composed_from_their_stages(name, size, centred):
     photo = random_photo(*size, batch=2)
     enhanced, stages = vivid(name, centred=centred)(photo)
     assert enhanced.shape == stages.multiply.shape == stages.add.shape == stages.local.shape == photo.shape
@@ -73,7 +73,7 @@ def test_any_size_and_enhanced_is_made_of_its_stages(name, size, centred):
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_photos_of_a_batch_do_not_meet(name):
+def test_photos_of_a_batch_are_independent(name):
     model, photos = vivid(name), random_photo(20, 17, batch=3)
     together = model(photos)[0]
     for k in range(3):
@@ -102,7 +102,7 @@ def test_every_parameter_learns(name):
     assert unmoved == []
 
 
-def test_stochastic_depth_leaves_branches_out_in_training_alone():
+def test_stochastic_depth_skips_branches_only_in_training():
     drop = vivid("iat").local_net.mul_blocks[2].drop_path
     ones = torch.ones(2000, 1, 1, 1)
     assert torch.equal(drop(ones), ones)
@@ -121,13 +121,13 @@ def test_stochastic_depth_leaves_branches_out_in_training_alone():
         (lambda: create_model("iat-student", depth=3), "depth"),
     ],
 )
-def test_impossible_arguments_are_refused(build, message):
+def test_invalid_arguments_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_no_batch_of_photos_is_refused(name):
+def test_input_that_is_not_a_batch_of_photos_is_refused(name):
     with pytest.raises(ValueError, match="expected a B×3×H×W"):
         create_model(name)(torch.rand(1, 4, 8, 8))
 
@@ -149,7 +149,7 @@ def test_black_and_saturated_pixels_have_finite_values_and_gradients(gamma):
     assert image.grad[0, 0, 0, 5] > 0
 
 
-def test_half_precision_has_a_black_too():
+def test_black_is_finite_in_half_precision():
     image = torch.zeros(1, 3, 2, 2, dtype=torch.bfloat16, requires_grad=True)
     enhanced = apply_colour_and_gamma(image, torch.eye(3, dtype=torch.bfloat16)[None], torch.full((1, 1), 0.5))
     enhanced.sum().backward()
@@ -169,14 +169,14 @@ def test_a_photo_of_black_and_white_has_finite_gradients(name):
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_guarded_matrices_keep_white_bright_and_leave_others_as_they_are():
+def test_guarding_keeps_white_bright_and_leaves_bright_rows_unchanged():
     wild = 5 * torch.randn(200, 3, 3, generator=torch.Generator().manual_seed(0))
     guarded, white = guard_colour(wild), wild.sum(dim=2)
     assert (white < -5).any()
     assert guarded.sum(dim=2).min() > WHITE_FLOOR - 1e-5
     bright = white >= WHITE_FLOOR
     assert torch.equal(guarded[bright], wild[bright])
-    # A row that is too dark comes nearer to the identity, on the straight line.
+    # A row that is too dark moves towards the identity in a straight line.
     share = (guarded - torch.eye(3))[~bright] / (wild - torch.eye(3))[~bright]
     torch.testing.assert_close(share[:, 0], share[:, 2], atol=1e-4, rtol=1e-3)
     assert (share > 0).all()
@@ -184,10 +184,10 @@ def test_guarded_matrices_keep_white_bright_and_leave_others_as_they_are():
 
 
 @pytest.mark.parametrize("guarded", [False, True])
-def test_a_negative_colour_matrix_is_what_turns_a_photo_black(guarded):
+def test_a_negative_colour_matrix_turns_a_photo_black(guarded):
     model = create_model("iat-student", guarded=guarded)
     with torch.no_grad():
-        model.color_head.bias.fill_(-1)  # every row of the matrix: 0 once, −1 twice
+        model.color_head.bias.fill_(-1)  # every row of the matrix is 0 once and −1 twice
     grey = (0.5 + random_photo(16, 16, batch=2)[:, :1] / 2).expand(-1, 3, -1, -1)
     enhanced, stages = model(grey)
     enhanced.mean().backward()
@@ -212,7 +212,7 @@ def test_mixed_precision_does_not_round_the_photo():
 
 
 @torch.no_grad()
-def test_iat_can_be_guarded_too():
+def test_iat_can_be_guarded():
     for guarded in (False, True):
         model = create_model("iat", guarded=guarded)
         model.global_net.color_base.fill_(-1)
@@ -225,7 +225,7 @@ def test_iat_can_be_guarded_too():
 
 @pytest.mark.parametrize("centred", [False, True])
 @torch.no_grad()
-def test_folding_changes_no_photo(centred):
+def test_folding_preserves_the_output(centred):
     model, photo = vivid("iat-student", centred=centred), random_photo(33, 50, batch=2)
     model.train()
     folded = model.folded()
@@ -239,7 +239,7 @@ def test_folding_changes_no_photo(centred):
         torch.testing.assert_close(ours, wanted, atol=1e-12, rtol=0)
 
 
-def test_folding_twice_is_folding_once():
+def test_folding_is_idempotent():
     once = vivid("iat-student").folded()
     twice = once.folded()
     assert twice.config == once.config == {**create_model("iat-student").config, "folded": True}
@@ -252,7 +252,7 @@ def test_folding_twice_is_folding_once():
 @pytest.mark.parametrize("overrides", [{}, {"width": 8, "centred": True}, {"guarded": True}])
 @pytest.mark.parametrize("name", [*NAMES, "folded"])
 @torch.no_grad()
-def test_saved_models_come_back(name, overrides, tmp_path):
+def test_saved_models_are_restored(name, overrides, tmp_path):
     model = vivid("iat-student", **overrides).folded() if name == "folded" else vivid(name, **overrides)
     again = load_model(save_model(model, tmp_path / "model.safetensors"))
     assert type(again) is type(model)
@@ -262,14 +262,14 @@ def test_saved_models_come_back(name, overrides, tmp_path):
 
 
 @pytest.mark.parametrize("folded", [False, True])
-def test_the_students_tensors_tell_its_shape(folded):
+def test_the_students_architecture_is_inferred_from_its_tensors(folded):
     model = IATStudent(width=6, global_width=10, blocks=3)
     config = infer_architecture((model.folded() if folded else model).state_dict())
     wanted = {"family": "iat-student", "width": 6, "global_width": 10, "blocks": 3, "folded": folded}
     assert wanted.items() <= config.items()
 
 
-def test_iats_tensors_tell_its_shape():
+def test_iats_architecture_is_inferred_from_its_tensors():
     config = infer_architecture(IAT(width=6, global_width=20).state_dict())
     assert config == {"family": "iat", "width": 6, "global_width": 20}
 
@@ -288,7 +288,7 @@ def test_incomplete_tensors_are_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize(("file", "name"), FILES.items())
-def test_published_file_loads_strictly(file, name, shared, tmp_path):
+def test_published_weights_load_strictly(file, name, shared, tmp_path):
     path = shared / "weights" / f"{file}.pth"
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     torch.save({f"module.{key}": tensor for key, tensor in tensors.items()}, tmp_path / "parallel.pth")
@@ -323,7 +323,7 @@ def test_published_network_scores_as_stated(file, overrides, psnr, ssim, shared,
 
 
 @torch.no_grad()
-def test_the_published_student_goes_black_by_its_colour_matrix_and_guarded_it_does_not(shared):
+def test_the_published_student_turns_photos_black_unless_its_matrix_is_guarded(shared):
     photo = to_tensor(read_photo(shared / "data" / "no_reference" / "DICM" / "45.jpg"))[None]
     file = shared / "weights" / "iat_student_peer.pth"
     enhanced, stages = load_model(file)(photo)
@@ -350,7 +350,7 @@ def test_the_shipped_student_turns_no_photo_black(shared):
 
 
 @torch.no_grad()
-def test_the_published_student_goes_black_on_nine_photos_because_they_are_bright(shared):
+def test_the_published_student_turns_nine_photos_black_because_they_are_bright(shared):
     model = load_model(shared / "weights" / "iat_student_peer.pth")
     files = list_photos(shared / "data" / "no_reference" / "DICM")
     photos = sorted((to_tensor(read_photo(file))[None, :, ::2, ::2] for file in files), key=torch.mean)

@@ -1,4 +1,4 @@
-"""One honest table, from the files in a results folder."""
+"""The table of all scores, built from the files in a results folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def results(tmp_path, files):
     return tmp_path
 
 
-def test_every_method_is_there_once_by_class_then_parameters(results):
+def test_every_method_is_listed_once_by_category_then_parameters(results):
     assert [(r["method"], r["category"]) for r in leaderboard(results)] == [
         ("gamma 0.3", "–"),
         ("input", "–"),
@@ -53,13 +53,13 @@ def test_every_method_is_there_once_by_class_then_parameters(results):
     ]
 
 
-def test_seeds_count_for_more_than_the_one_that_ships(results):
+def test_scores_over_seeds_replace_those_of_the_shipped_weights(results):
     [mine] = [r for r in leaderboard(results) if r["method"] == "mine"]
     assert mine["psnr"] == 17.0
     assert "fidelity" not in mine  # no score is mixed from two measurements
 
 
-def test_the_table_shows_deviations_percent_and_what_is_unknown(results):
+def test_the_table_shows_deviations_percentages_and_missing_values(results):
     lines = leaderboard_table(leaderboard(results)).splitlines()
     assert lines[0] == (
         "| method | class | parameters | PSNR | SSIM | LPIPS | PSNR, GT-mean | SSIM, GT-mean | fidelity, dB "
@@ -74,13 +74,13 @@ def test_the_table_shows_deviations_percent_and_what_is_unknown(results):
     assert by_method["input"].endswith("| 100.0 | – | – | – |")
 
 
-def test_report_prints_the_table_as_it_is(results):
+def test_report_prints_the_table_unchanged(results):
     result = runner.invoke(app, ["report", str(results)])
     assert result.exit_code == 0
     assert result.output == leaderboard_table(leaderboard(results)) + "\n"
 
 
-def test_a_missing_file_is_named(results):
+def test_error_names_a_missing_file(results):
     (results / "seeds.json").unlink()
     result = runner.invoke(app, ["report", str(results)])
     assert result.exit_code == 1
@@ -95,12 +95,12 @@ def test_a_missing_file_is_named(results):
         ("[]", "damaged"),
         ('{"data": "eval15", "rows": [{"psnr": 1.0}]}', "damaged"),
         ('{"data": "eval15"}', "damaged"),
-        ('{"data": "eval15", "rows": [{"method": "x", "psnr": "high"}]}', "psnr of 'x' is no number"),
+        ('{"data": "eval15", "rows": [{"method": "x", "psnr": "high"}]}', "psnr of 'x' must be a number"),
         ('{"data": "eval15", "rows": [{"method": "x", "fixed_curve_dicm": "-"}]}', "fixed_curve_dicm of 'x'"),
         ('{"data": "Set5", "rows": []}', "'Set5'"),
     ],
 )
-def test_a_damaged_or_foreign_file_is_named(content, message, results):
+def test_error_names_a_damaged_or_unrelated_file(content, message, results):
     (results / "published.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"published\.json") as failure:
         leaderboard(results)

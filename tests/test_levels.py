@@ -1,4 +1,4 @@
-"""Losses on several levels, against values worked out by hand, and the weights that change on the way."""
+"""Multi-level losses, compared with values computed by hand, and weights that change during training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STAGES = Stages._fields
 
 
 def answer(image=0.5, **parts):
-    """An enhanced photo, 1×3×16×16, and its stages, each of one value."""
+    """An enhanced photo, 1×3×16×16, and its stages, each with a constant value."""
     shapes = {"colour": (1, 3, 3), "gamma": (1, 1)}
     stages = [torch.full(shapes.get(name, (1, 3, 16, 16)), parts.get(name, 0.5)) for name in STAGES]
     return torch.full((1, 3, 16, 16), image), Stages(*stages)
@@ -26,7 +26,7 @@ def value(level, student, teacher, truth=0.5, distance="l1", weight=1.0):
     return float(terms[level])
 
 
-# Off by 0.2 and, below a twentieth, by 0.02. Smooth L1 is d²/(2·0.05) below 0.05 and d − 0.025 above.
+# Differences of 0.2 and 0.02, above and below 0.05. Smooth L1 is d²/(2·0.05) below 0.05 and d − 0.025 above.
 @pytest.mark.parametrize(
     ("distance", "large", "small"), [("l1", 0.2, 0.02), ("smooth-l1", 0.175, 0.004), ("mse", 0.04, 0.0004)]
 )
@@ -43,7 +43,7 @@ def test_each_level_alone_by_hand(level, distance, large, small):
 
 
 @pytest.mark.parametrize("level", STAGES)
-def test_a_stage_feels_nothing_of_the_others(level):
+def test_a_stage_is_independent_of_the_others(level):
     others = {name: 0.1 for name in STAGES if name != level}
     assert value(level, answer(0.1, **others), answer(0.9), truth=0.3) == 0
 
@@ -58,7 +58,7 @@ def test_truth_ssim_is_the_ssim_loss_to_the_truth_and_a_weight_is_a_factor():
 
 
 @pytest.mark.parametrize("level", ["truth perceptual", "image perceptual"])
-def test_perceptual_levels_compare_with_what_they_say_and_load_their_network_once(level, monkeypatch):
+def test_perceptual_levels_use_their_own_reference_and_load_the_network_once(level, monkeypatch):
     loaded = []
 
     class Fake(torch.nn.Module):
@@ -79,14 +79,14 @@ def test_perceptual_levels_compare_with_what_they_say_and_load_their_network_onc
     assert loaded == ["some"]
 
 
-def test_a_level_of_weight_zero_is_left_out_and_costs_nothing(monkeypatch):
+def test_a_level_with_weight_zero_is_not_computed(monkeypatch):
     monkeypatch.setattr("kdlib.losses.levels.PerceptualLoss", None)  # building it would fail
     terms = LevelLosses()({"truth": 1.0, "image perceptual": 0.0, "gamma": 0}, answer(), answer(), answer()[0])
     assert terms.keys() == {"truth"}
 
 
 @pytest.mark.parametrize("level", [level for level in LEVELS if "perceptual" not in level])
-def test_every_level_reaches_the_student_and_none_the_teacher_or_the_truth(level):
+def test_every_level_passes_gradients_to_the_student_only(level):
     def graph(seed):
         rng = torch.Generator().manual_seed(seed)
         image, stages = answer()
@@ -106,14 +106,14 @@ def test_every_level_reaches_the_student_and_none_the_teacher_or_the_truth(level
     ("weights", "message"),
     [
         ({"color": 1.0}, "unknown level 'color'; choose from truth, .*colour, gamma"),
-        ({"truth": -0.1}, "weight of 'truth' is a number from 0 up, not -0.1"),
+        ({"truth": -0.1}, "weight of 'truth' must be a finite number of at least 0, got -0.1"),
         ({"gamma": float("nan")}, "weight of 'gamma'"),
         ({"gamma": float("inf")}, "weight of 'gamma'"),
         ({"gamma": True}, "weight of 'gamma'"),
         ({"gamma": "1"}, "weight of 'gamma'"),
     ],
 )
-def test_unknown_levels_and_impossible_weights_are_refused(weights, message):
+def test_unknown_levels_and_invalid_weights_are_refused(weights, message):
     for call in (
         check_levels,
         lambda w: LevelLosses()(w, answer(), answer(), answer()[0]),
@@ -124,15 +124,15 @@ def test_unknown_levels_and_impossible_weights_are_refused(weights, message):
             call(weights)
 
 
-def test_an_unknown_distance_lists_the_known_ones():
+def test_error_on_an_unknown_distance_lists_the_known_ones():
     with pytest.raises(ValueError, match="'l3' is unknown; choose from l1, smooth-l1, mse"):
         LevelLosses("l3")
 
 
-# Weights that change
+# Progressive weights
 
 
-def test_weights_hold_then_ramp_straight_then_hold():
+def test_weights_are_constant_then_linear_then_constant():
     schedule = ProgressiveWeights({"image": 1.0, "truth": 0.2}, {"truth": 1.0}, warm_up=0.2, late_from=0.6)
     expected = {0.0: (1.0, 0.2), 0.19: (1.0, 0.2), 0.2: (1.0, 0.2), 0.3: (0.75, 0.4), 0.5: (0.25, 0.8)}
     expected |= {0.6: (0.0, 1.0), 0.99: (0.0, 1.0), 1.0: (0.0, 1.0)}
@@ -142,7 +142,7 @@ def test_weights_hold_then_ramp_straight_then_hold():
     assert phases == ["warm-up", "warm-up", "ramp", "ramp", "late", "late"]
 
 
-def test_levels_come_in_one_order_whatever_they_were_given_in():
+def test_levels_have_a_fixed_order():
     schedule = ProgressiveWeights({"gamma": 1.0, "truth": 1.0}, {"image": 1.0})
     assert list(schedule(0.5)) == ["truth", "image", "gamma"]
 
@@ -157,7 +157,7 @@ def test_phases_may_be_empty(warm_up, late_from):
             assert weights["image"] == (schedule.phase(progress) == "warm-up")
 
 
-def test_the_schedule_can_be_written_down_and_read_again():
+def test_the_repr_of_a_schedule_recreates_it():
     schedule = ProgressiveWeights(EARLY_WEIGHTS, LATE_WEIGHTS, warm_up=0.15, late_from=2 / 3)
     again = eval(repr(schedule))
     for progress in (0.0, 0.1, 0.15, 0.4, 2 / 3, 1.0):
@@ -167,14 +167,14 @@ def test_the_schedule_can_be_written_down_and_read_again():
 
 
 @pytest.mark.parametrize(("warm_up", "late_from"), [(-0.1, 0.5), (0.6, 0.5), (0.5, 1.1), (float("nan"), 0.5)])
-def test_impossible_phases_are_refused(warm_up, late_from):
+def test_invalid_phases_are_refused(warm_up, late_from):
     with pytest.raises(ValueError, match="0 ≤ warm_up ≤ late_from ≤ 1"):
         ProgressiveWeights({"truth": 1}, {"truth": 1}, warm_up=warm_up, late_from=late_from)
 
 
 @pytest.mark.parametrize(("early", "late"), [({}, {"truth": 1}), ({"truth": 1}, {"truth": 0, "gamma": 0.0})])
 def test_weights_that_are_all_zero_are_refused(early, late):
-    with pytest.raises(ValueError, match="need a level above 0"):
+    with pytest.raises(ValueError, match="need at least one weight above 0"):
         ProgressiveWeights(early, late)
 
 

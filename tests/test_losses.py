@@ -34,12 +34,12 @@ SQUEEZENET = "squeezenet1_1-b8a52dc0.pth"
 
 
 def grey(*rows):
-    # A 1×3×H×W photo of these brightnesses.
+    # A 1×3×H×W photo with the given brightness values.
     return torch.tensor(rows).expand(1, 3, -1, -1).clone()
 
 
 def blocks(*rows, side):
-    # The same, each brightness a block of side × side pixels.
+    # The same, with each value enlarged to a block of side × side pixels.
     return grey(*rows).repeat_interleave(side, dim=-1).repeat_interleave(side, dim=-2)
 
 
@@ -52,19 +52,19 @@ def sigmoid(z):
 
 
 def test_spatial_consistency_by_hand():
-    # Changes 0 and 0.3; each of the 2 regions has one neighbour: (0.3² + 0.3²) / 2
+    # The changes are 0 and 0.3, and each of the 2 regions has one neighbour: (0.3² + 0.3²) / 2
     loss = SpatialConsistencyLoss()
     assert loss(blocks([0.2, 0.5], side=4), blocks([0.2, 0.2], side=4)).item() == pytest.approx(0.09)
-    # Changes 0, 0.1 / 0.3, 0: pairs 0.1² + 0.3² across, 0.3² + 0.1² down, each twice, over 4 regions
+    # The changes are 0, 0.1 / 0.3, 0: pairs 0.1² + 0.3² across and 0.3² + 0.1² down, each counted twice, over 4 regions
     enhanced = blocks([0.2, 0.3], [0.5, 0.2], side=4)
     assert loss(enhanced, torch.full_like(enhanced, 0.2)).item() == pytest.approx(2 * (0.10 + 0.10) / 4)
 
 
-def test_spatial_consistency_allows_an_even_change_but_no_exchange():
+def test_spatial_consistency_allows_a_uniform_change_but_not_a_swap():
     loss = SpatialConsistencyLoss()
     original = blocks([0.2, 0.5], side=4)
     assert loss(original + 0.3, original).item() == pytest.approx(0, abs=1e-12)
-    # Changes 0.3 and −0.3: 0.6²
+    # The changes are 0.3 and −0.3: 0.6²
     assert loss(original.flip(-1), original).item() == pytest.approx(0.36)
 
 
@@ -82,16 +82,16 @@ def test_exposure_control_by_hand():
     assert ExposureControlLoss(target=0.4)(blocks([0.5, 0.8], side=16)).item() == pytest.approx(0.085, rel=1e-4)
 
 
-def test_exposure_control_averages_channels_and_what_lies_inside_a_border_patch():
-    # Channels 0.3, 0.6, 0.9 have brightness 0.6
+def test_exposure_control_averages_channels_and_the_inside_of_border_patches():
+    # Channels of 0.3, 0.6 and 0.9 have a brightness of 0.6.
     image = torch.tensor([0.3, 0.6, 0.9]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
     assert ExposureControlLoss()(image).item() == pytest.approx(0, abs=1e-6)
-    # The second patch is 4 pixels wide and counts as much as the first.
+    # The second patch is only 4 pixels wide but has the same weight as the first.
     assert ExposureControlLoss()(blocks([0.5, 0.8], side=16)[..., :20]).item() == pytest.approx(0.025, rel=1e-4)
 
 
 def test_colour_constancy_by_hand():
-    # Means 0.5, 0.3, 0.1: √(0.2⁴ + 0.4⁴ + 0.2⁴)
+    # Channel means of 0.5, 0.3 and 0.1: √(0.2⁴ + 0.4⁴ + 0.2⁴)
     image = torch.tensor([0.5, 0.3, 0.1]).view(1, 3, 1, 1) + torch.tensor([[-0.1, 0.1]])
     expected = sqrt(0.2**4 + 0.4**4 + 0.2**4)
     assert ColourConstancyLoss()(image).item() == pytest.approx(expected, rel=1e-5)
@@ -120,7 +120,7 @@ def test_multi_region_masks_sum_to_one():
     torch.testing.assert_close(masks.sum(dim=0), torch.ones(101))
 
 
-def test_multi_region_targets_tend_to_those_of_their_region():
+def test_multi_region_targets_approach_the_target_of_their_region():
     loss = MultiRegionExposureLoss(widths=(0.005, 0.005, 0.005))
     targets = loss.target(torch.tensor([0.0, 0.05, 0.25, 0.9, 1.0]))
     assert targets.tolist() == pytest.approx([0.95, 0.95, 0.4, 0.6 * 0.9, 0.6], abs=1e-3)
@@ -134,13 +134,13 @@ def test_multi_region_target_by_hand():
     target = (dark * 0.95 + middle * 0.4 + bright * 0.6 * 0.25) / (dark + middle + bright)
     loss = MultiRegionExposureLoss()
     assert loss.target(torch.tensor(0.25)).item() == pytest.approx(target, rel=1e-5)
-    # Flat photos have no contrast: what is left is the distance of the enhanced brightness from the target.
+    # Uniform photos have no contrast, so only the distance of the enhanced brightness from the target remains.
     result = loss(blocks([0.7], side=8), blocks([0.25], side=8))
     assert result.item() == pytest.approx((0.7 - target) ** 2, rel=1e-5)
 
 
 def test_multi_region_contrast_by_hand():
-    # Pixels 0.4 and 0.6 are 0.1 from their patch's mean, as far as 0.5 and 0.5 are 0: 0.2 · 0.1
+    # Pixels of 0.4 and 0.6 differ from their patch's mean by 0.1, pixels of 0.5 by 0: 0.2 · 0.1
     loss = MultiRegionExposureLoss()
     original, flat, rough = grey([0.5, 0.5]), grey([0.5, 0.5]), grey([0.4, 0.6])
     assert (loss(rough, original) - loss(flat, original)).item() == pytest.approx(0.02, rel=1e-4)
@@ -149,8 +149,8 @@ def test_multi_region_contrast_by_hand():
 
 
 @pytest.mark.parametrize("arguments", [{"widths": (0.05, 0.0, 0.1)}, {"thresholds": (0.4, 0.12, 0.8)}])
-def test_multi_region_refuses_falling_thresholds_and_flat_widths(arguments):
-    with pytest.raises(ValueError, match="widths must be positive and thresholds rise"):
+def test_multi_region_refuses_descending_thresholds_and_zero_widths(arguments):
+    with pytest.raises(ValueError, match="widths must be positive and thresholds ascending"):
         MultiRegionExposureLoss(**arguments)
 
 
@@ -169,7 +169,7 @@ def test_multi_region_refuses_falling_thresholds_and_flat_widths(arguments):
         ({"saturation": 0.5, "colour": 2.0}, {"saturation": 0.5, "colour": 2.0}),
     ],
 )
-def test_objective_weighs_its_terms_as_published(objective, weights):
+def test_objective_has_the_published_weights(objective, weights):
     original = random_photo(20, 24, batch=2)
     enhanced, curve_map = original**0.5, random_photo(20, 24, batch=2, seed=1) - 0.5
     unweighted = {
@@ -192,12 +192,12 @@ def test_objective_weighs_its_terms_as_published(objective, weights):
 
 
 @pytest.mark.parametrize(("brightness", "enhanced", "expected"), [(0.1, 0.5, 0.01), (0.1, 0.6, 0.0), (0.8, 0.8, 0.0)])
-def test_global_exposure_brightens_what_is_dark_and_keeps_what_is_bright(brightness, enhanced, expected):
+def test_global_exposure_brightens_dark_photos_and_keeps_bright_ones(brightness, enhanced, expected):
     original, result = torch.full((2, 3, 8, 8), brightness), torch.full((2, 3, 8, 8), enhanced)
     assert GlobalExposureLoss(0.6)(result, original).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_global_exposure_leaves_light_and_shadow_alone():
+def test_global_exposure_ignores_highlights_and_shadows():
     flat, uneven = torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.3)
     uneven[..., 4:] = 0.9
     loss = GlobalExposureLoss(0.6)
@@ -215,13 +215,13 @@ def test_a_re_implementations_terms_are_absolute_or_squared_differences():
     assert IlluminationSmoothnessLoss()(ramp).item() == pytest.approx(2 * 24 * 0.1**2, rel=1e-4)
 
 
-def test_objective_takes_an_exposure_target():
+def test_objective_accepts_an_exposure_target():
     photo = random_photo(16, 16)
     terms = ZeroReferenceLoss({"exposure": 1.0}, exposure_target=0.4)(photo, photo, photo)
     assert terms["exposure"] == ExposureControlLoss(target=0.4)(photo)
 
 
-def test_term_of_weight_zero_is_left_out():
+def test_term_with_weight_zero_is_skipped():
     photo = random_photo(16, 16)
     assert list(ZeroReferenceLoss({"spatial": 0.0, "exposure": 1.0})(photo, photo, photo)) == ["exposure"]
 
@@ -231,12 +231,12 @@ def test_term_of_weight_zero_is_left_out():
     [
         ("zero-dce+", r"unknown objective 'zero-dce\+'; choose from zero-dce\+\+, zero-dce, multi-region"),
         ({"color": 1.0}, "unknown loss term 'color'; choose from .*colour"),
-        ({"colour": -1.0}, r"the weight of 'colour' is a number from 0 up, not -1\.0"),
-        ({"colour": float("nan")}, "not nan"),
-        ({"colour": float("inf")}, "not inf"),
+        ({"colour": -1.0}, r"the weight of 'colour' must be a finite number of at least 0, got -1\.0"),
+        ({"colour": float("nan")}, "got nan"),
+        ({"colour": float("inf")}, "got inf"),
     ],
 )
-def test_objective_that_makes_no_sense_is_refused(objective, message):
+def test_invalid_objective_is_refused(objective, message):
     with pytest.raises(ValueError, match=message):
         ZeroReferenceLoss(objective)
 
@@ -267,7 +267,7 @@ def test_zero_reference_gradient_is_the_slope(term):
 
 
 def test_total_curve_sums_the_maps():
-    # One map for each of 2 iterations, or one for all 5
+    # One map for each of 2 iterations, or one map shared by 5
     assert total_curve(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]).view(1, 6, 1, 1), 2).flatten().tolist() == (
         pytest.approx([0.5, 0.7, 0.9])
     )
@@ -283,7 +283,7 @@ def test_output_alignment_by_hand():
     assert OutputAlignmentLoss(map_weight=1.0)(student, teacher).item() == pytest.approx(0.25)
 
 
-def test_output_alignment_is_the_published_one_for_equal_iterations():
+def test_output_alignment_equals_the_published_loss_for_equal_iterations():
     student = (random_photo(6, 5, batch=2), random_photo(6, 5, batch=2, seed=1) - 0.5)
     teacher = (random_photo(6, 5, batch=2, seed=2), random_photo(6, 5, batch=2, seed=3) - 0.5)
     expected = F.mse_loss(student[0], teacher[0]) + 0.1 * F.mse_loss(student[1], teacher[1])
@@ -299,7 +299,7 @@ def test_output_alignment_compares_whole_curves():
     assert loss((image, grey([-0.2])), (image, grey([-0.3]))).item() == pytest.approx(0.004)
 
 
-def test_output_alignment_with_a_teacher_of_one_map_for_each_iteration():
+def test_output_alignment_with_a_teacher_with_one_map_per_iteration():
     image = grey([0.5])
     # −0.1, −0.2, … −0.8 sum to −3.6, as 8 · −0.45 does; 8 · −0.65 is 1.6 away: 0.1 · (1.6 / 8)²
     teacher_map = torch.cat([grey([-0.1 * i]) for i in range(1, 9)], dim=1)
@@ -309,7 +309,7 @@ def test_output_alignment_with_a_teacher_of_one_map_for_each_iteration():
     assert loss((image, grey([-0.65])), (image, teacher_map)).item() == pytest.approx(0.004)
 
 
-def test_layer_features_are_collected_at_every_pass_and_only_inside_the_block():
+def test_layer_features_are_collected_in_every_pass_inside_the_context():
     model = create_model("student-565", scale_factor=1)
     photo = random_photo(6, 5)
     with LayerFeatures(model, ["e_conv1", "e_conv3.depth_conv"]) as collected:
@@ -326,14 +326,14 @@ def test_layer_features_are_collected_at_every_pass_and_only_inside_the_block():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_layer_features_are_removed_when_the_block_fails():
+def test_hooks_are_removed_when_the_context_fails():
     model = create_model("student-565")
     with pytest.raises(RuntimeError, match="on purpose"), LayerFeatures(model, ["e_conv1"]):
         raise RuntimeError("on purpose")
     assert not model.e_conv1._forward_hooks
 
 
-def test_unknown_layer_lists_the_known_ones_and_leaves_no_hook():
+def test_error_on_an_unknown_layer_lists_the_known_ones_and_leaves_no_hook():
     model = create_model("student-565")
     with pytest.raises(ValueError, match=r"no layer 'e_conv8'; it has e_conv1, .*e_conv7"):
         LayerFeatures(model, ["e_conv1", "e_conv8"])
@@ -359,7 +359,7 @@ def test_feature_matching_by_hand():
     assert loss.item() == pytest.approx(0.094)
 
 
-def test_feature_matching_pairs_layers_of_different_names():
+def test_feature_matching_pairs_layers_with_different_names():
     # 0.2 · (1 − 2)² + 0.3 · (2 − 4)² + 0.5 · (3 − 7)²
     student = {f"e_conv{i}": torch.full((1, 8, 8), float(i)) for i in range(1, 4)}
     teacher = {f"e_conv{i}": torch.full((1, 8, 8), float(i)) for i in (2, 4, 7)}
@@ -367,14 +367,14 @@ def test_feature_matching_pairs_layers_of_different_names():
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
-def test_feature_matching_misses_a_layer_aloud(side):
+def test_feature_matching_refuses_a_missing_layer(side):
     maps = {"student": level_maps(0.1, 0.2, 0.4), "teacher": level_maps(0.0, 0.0, 0.0)}
     del maps[side]["e_conv4"]
     with pytest.raises(KeyError, match="e_conv4"):
         FeatureMatchingLoss()(**maps)
 
 
-def test_feature_matching_wants_a_weight_for_each_pair():
+def test_feature_matching_needs_a_weight_for_each_pair():
     with pytest.raises(ValueError, match="3 layer pairs need as many weights, got 2"):
         FeatureMatchingLoss(weights=(0.5, 0.5))
 
@@ -405,7 +405,7 @@ def test_contrastive_loss_by_hand():
     student, positive, negative = level_maps(0.5, 0.5, 0.5), level_maps(0.8, 0.2, 0.8), level_maps(0.4, 0.6, 0.4)
     assert ContrastiveLoss()(student, positive, negative).item() == pytest.approx(log(1 + exp(0.8)))
     assert ContrastiveLoss(temperature=0.4)(student, positive, negative).item() == pytest.approx(log(1 + exp(0.2)))
-    # Layers are averaged after the softplus: (softplus(0.9) + softplus(0) + softplus(0)) / 3
+    # Layers are averaged after the softplus: (softplus(0.9) + softplus(0) + softplus(0)) / 3.
     positive = level_maps(0.8, 0.5, 0.5)
     expected = (log(1 + exp(0.9)) + 2 * log(2)) / 3
     assert ContrastiveLoss()(student, positive, level_maps(0.5, 0.5, 0.5)).item() == pytest.approx(expected)
@@ -416,7 +416,7 @@ def test_contrastive_loss_is_log_two_at_equality():
     assert ContrastiveLoss()(maps, maps, maps).item() == pytest.approx(log(2))
 
 
-def test_contrastive_loss_sends_no_gradient_into_teacher_or_past():
+def test_contrastive_loss_passes_no_gradient_to_the_teacher_or_the_average():
     student, positive, negative = (
         {name: value.requires_grad_() for name, value in level_maps(*levels).items()}
         for levels in ((0.5, 0.5, 0.5), (0.8, 0.8, 0.8), (0.4, 0.4, 0.4))
@@ -427,7 +427,7 @@ def test_contrastive_loss_sends_no_gradient_into_teacher_or_past():
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_contrastive_loss_changes_the_gradient_of_the_student(steps):
+def test_contrastive_loss_changes_the_students_gradient(steps):
     torch.manual_seed(0)
     student, past, teacher = (create_model(name, scale_factor=1) for name in ("student-565",) * 2 + ("zero-dce",))
     layers = [name for name, _ in SAME_DEPTH_LAYERS]
@@ -438,7 +438,7 @@ def test_contrastive_loss_changes_the_gradient_of_the_student(steps):
             model(random_photo(24, 36))
         return attention_maps(collected.features)
 
-    # The past is the student itself at first, and later where it came from on its way to the teacher.
+    # The average equals the student at first and later lags behind it on the way to the teacher.
     past.load_state_dict(student.state_dict())
     optimiser = torch.optim.SGD(student.parameters(), lr=0.05)
     for _ in range(steps):
@@ -454,15 +454,15 @@ def test_contrastive_loss_changes_the_gradient_of_the_student(steps):
         assert (after - before).abs().max() > 1e-4
 
 
-def test_contrastive_loss_pulls_to_the_teacher_also_from_beyond_the_past():
-    # Teacher at 0.8, past at 0.6, student at 0.3: absolute distances would cancel here.
+def test_contrastive_loss_pulls_to_the_teacher_from_the_far_side_of_the_average():
+    # With the teacher at 0.8, the average at 0.6 and the student at 0.3, absolute distances would cancel.
     student = {name: value.requires_grad_() for name, value in level_maps(0.3, 0.3, 0.3).items()}
     ContrastiveLoss()(student, level_maps(0.8, 0.8, 0.8), level_maps(0.6, 0.6, 0.6)).backward()
     assert all((value.grad < 0).all() for value in student.values())
 
 
 def test_contrastive_loss_refuses_a_temperature_of_zero():
-    with pytest.raises(ValueError, match="the temperature is positive, not 0"):
+    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
         ContrastiveLoss(temperature=0)
 
 
@@ -502,7 +502,7 @@ def test_ssim_loss_by_hand():
     assert SSIMLoss()(photo, target).item() == pytest.approx(1 - (2 * 0.12 + 1e-4) / (0.04 + 0.36 + 1e-4))
 
 
-def test_ssim_loss_names_its_least_size():
+def test_ssim_loss_error_gives_the_minimum_size():
     assert SSIMLoss()(random_photo(11, 11), random_photo(11, 11, seed=1)) > 0
     with pytest.raises(ValueError, match="at least 11×11 pixels, got 30×10"):
         SSIMLoss()(random_photo(30, 10), random_photo(30, 10))
@@ -536,7 +536,7 @@ def test_perceptual_loss_by_hand(squeezenet):
 
 
 @pytest.mark.usefixtures("squeezenet")
-def test_perceptual_loss_teaches_the_photo_and_nothing_else():
+def test_perceptual_loss_passes_gradients_only_to_the_image():
     loss = PerceptualLoss()
     photo, target = random_photo(32, 32).requires_grad_(), random_photo(32, 32, seed=1).requires_grad_()
     loss.train()
@@ -555,14 +555,14 @@ def test_perceptual_gradients_are_finite_on_plain_photos(shade):
     assert photo.grad.isfinite().all()
 
 
-def test_perceptual_loss_says_what_to_do_without_internet(checkpoints):
+def test_perceptual_loss_error_gives_instructions_for_offline_use(checkpoints):
     with pytest.raises(BackboneUnavailableError) as caught:
         PerceptualLoss()
     for part in ("squeezenet1_1", "no route to host", SQUEEZENET, str(checkpoints), "perceptual=0"):
         assert part in str(caught.value)
 
 
-def test_unknown_backbone_lists_the_known_ones():
+def test_error_on_an_unknown_backbone_lists_the_known_ones():
     with pytest.raises(ValueError, match="unknown backbone 'resnet18'; choose from squeezenet1_1, vgg16, vgg19"):
         PerceptualLoss("resnet18")
 

@@ -19,7 +19,7 @@ SIZES = [(1, 1), (1, 7), (5, 3), (11, 13), (24, 36), (37, 50)]
 
 
 def vivid(name, **overrides):
-    # Fresh weights give a nearly flat map, which would hide errors; larger ones bend every curve.
+    # New weights give a nearly constant map, which would hide errors; larger weights make every curve vary.
     torch.manual_seed(0)
     model = create_model(name, **overrides)
     with torch.no_grad():
@@ -30,7 +30,7 @@ def vivid(name, **overrides):
 
 
 def published_network(model, x, mirrored_first=True):
-    # The seven layers as Zero-DCE and Zero-DCE++ publish them; one re-implementation joins them the other way round.
+    # The seven layers as published for Zero-DCE and Zero-DCE++; a re-implementation concatenates in the opposite order.
     def join(mirrored, last):
         return torch.cat([mirrored, last] if mirrored_first else [last, mirrored], dim=1)
 
@@ -48,7 +48,7 @@ def straight_network(model, x):
 
 
 @pytest.mark.parametrize(("name", "expected"), PARAMETERS.items())
-def test_parameter_count_is_the_published_one(name, expected):
+def test_parameter_count_matches_the_published_one(name, expected):
     assert count_parameters(create_model(name)) == expected
 
 
@@ -64,7 +64,7 @@ def test_every_registered_architecture_is_tested():
 
 
 @pytest.mark.parametrize(("size", "seen"), [((32, 24), (32, 24)), ((33, 64), (17, 32)), ((400, 600), (22, 32))])
-def test_network_side_bounds_what_the_network_sees(size, seen):
+def test_network_side_limits_the_size_of_the_networks_input(size, seen):
     model = vivid("student-565", scale_factor=1, network_side=32)
     assert model.network_size(*size) == seen
     photo = random_photo(*size)
@@ -79,21 +79,21 @@ def test_network_side_bounds_what_the_network_sees(size, seen):
         assert torch.allclose(curve_map[..., -1, -1], small[..., -1, -1], atol=1e-6)
 
 
-def test_the_published_networks_see_a_twelfth_however_large():
+def test_the_published_networks_downsample_photos_of_any_size_by_12():
     assert create_model("zero-dce++").network_size(12_000, 6_000) == (1000, 500)
     assert create_model("zero-dce++", network_side=32).network_size(12_000, 6_000) == (32, 16)
 
 
 @pytest.mark.parametrize("side", [-1, 1.5])
-def test_a_network_side_that_makes_no_sense_is_refused(side):
-    with pytest.raises(ValueError, match="network_side is a whole number"):
+def test_an_invalid_network_side_is_refused(side):
+    with pytest.raises(ValueError, match="network_side must be a whole number"):
         create_model("student-565", network_side=side)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_output_has_the_size_of_the_photo_and_its_range(name, size, batch):
+def test_output_has_the_size_and_range_of_the_photo(name, size, batch):
     model = vivid(name)
     photo = random_photo(*size, batch=batch)
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_output_is_the_published_formula_where_the_scale_factor_divides_the_size
 
 
 @torch.no_grad()
-def test_zero_dce_runs_at_full_size_and_takes_a_map_for_each_iteration():
+def test_zero_dce_runs_at_full_size_with_a_map_for_each_iteration():
     model = vivid("zero-dce")
     photo = random_photo(11, 13, batch=2)
     maps = published_network(model, photo)
@@ -141,7 +141,7 @@ def test_zero_dce_runs_at_full_size_and_takes_a_map_for_each_iteration():
 
 
 @torch.no_grad()
-def test_photos_of_a_batch_do_not_see_each_other():
+def test_photos_of_a_batch_are_independent():
     model = vivid("student-565")
     photos = random_photo(37, 50, batch=3)
     alone = torch.cat([model(photo[None])[0] for photo in photos])
@@ -153,7 +153,7 @@ def test_photos_of_a_batch_do_not_see_each_other():
 @torch.no_grad()
 def test_constant_photo_has_a_constant_map_at_every_size(name, size):
     model = vivid(name)
-    # Without its neighbours' taps the network ignores the zeros around a small copy: what is left is the resampling.
+    # With only the central taps, the network ignores the zero padding, and only the resampling remains.
     for layer in model.children():
         kernel = layer.depth_conv.weight
         centre = kernel[:, :, 1, 1].clone()
@@ -166,7 +166,7 @@ def test_constant_photo_has_a_constant_map_at_every_size(name, size):
 
 @pytest.mark.parametrize("name", ["zero-dce++", "student-565", "nano-161"])
 @torch.no_grad()
-def test_odd_sized_photo_is_enhanced_as_part_of_its_continuation(name):
+def test_odd_sized_photo_is_enhanced_like_its_padded_version(name):
     model = vivid(name)
     photo = random_photo(37, 50)
     continued = F.pad(photo, (0, 60 - 50, 0, 48 - 37), mode="replicate")
@@ -175,13 +175,14 @@ def test_odd_sized_photo_is_enhanced_as_part_of_its_continuation(name):
 
 
 @torch.no_grad()
-def test_map_of_an_odd_sized_photo_has_no_seam():
+def test_map_of_an_odd_sized_photo_is_continuous():
     model = vivid("zero-dce++")
     photo = random_photo(37, 50)
     curve_map = model(photo)[1]
     continued = F.pad(photo, (0, 60 - 50, 0, 48 - 37), mode="replicate")
     small = model.estimate_curve(F.interpolate(continued, size=(4, 5), mode="bilinear"))
-    # Linear between 4 points over 48 pixels, or 5 over 60: a step is at most 3/47, or 4/59, of that between points.
+    # The map is linear between 4 points over 48 pixels, or 5 over 60, so a step between pixels is at most 3/47, or
+    # 4/59, of that between points.
     assert small.diff(dim=-2).abs().max() > 0.05
     assert curve_map.diff(dim=-2).abs().max() <= small.diff(dim=-2).abs().max() * 3 / 47 + 1e-6
     assert curve_map.diff(dim=-1).abs().max() <= small.diff(dim=-1).abs().max() * 4 / 59 + 1e-6
@@ -190,7 +191,7 @@ def test_map_of_an_odd_sized_photo_has_no_seam():
 @pytest.mark.parametrize("size", [(1, 7), (5, 3), (37, 50)])
 @pytest.mark.parametrize("border", [(..., -1, slice(None)), (..., slice(None), -1)], ids=["last row", "last column"])
 @torch.no_grad()
-def test_network_sees_the_last_row_and_column(size, border):
+def test_map_depends_on_the_last_row_and_column(size, border):
     model = vivid("zero-dce++")
     photo = random_photo(*size)
     changed = photo.clone()
@@ -200,7 +201,7 @@ def test_network_sees_the_last_row_and_column(size, border):
 
 
 @torch.no_grad()
-def test_network_sees_a_copy_reduced_by_the_scale_factor():
+def test_network_input_is_downsampled_by_the_scale_factor():
     model = create_model("student-565", scale_factor=4)
     seen = []
     model.e_conv1.register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(inputs[0].shape)))
@@ -227,7 +228,7 @@ def test_curve_by_hand():
     assert apply_curve(image, curve_map, 2).flatten().tolist() == pytest.approx([0.7865] * 3)
 
 
-def test_curve_takes_its_maps_in_order():
+def test_curve_applies_its_maps_in_order():
     # 0.5 − 1 · (0.25 − 0.5) = 0.75, then 0.75 + 0.4 · (0.5625 − 0.75) = 0.675; the other order gives 0.64
     image = torch.full((1, 3, 1, 1), 0.5)
     curve_map = torch.cat([torch.full((1, 3, 1, 1), -1.0), torch.full((1, 3, 1, 1), 0.4)], dim=1)
@@ -235,7 +236,7 @@ def test_curve_takes_its_maps_in_order():
 
 
 @pytest.mark.parametrize("r", [-1.0, -0.4, 0.0, 0.7, 1.0])
-def test_curve_is_monotonous_within_range_and_fixed_at_its_ends(r):
+def test_curve_is_monotonic_within_range_and_has_fixed_end_points(r):
     image = torch.linspace(0, 1, 1001).expand(1, 3, 1, -1)
     curve = apply_curve(image, torch.full_like(image, r), 8)
     assert curve[..., 0].eq(0).all()
@@ -252,13 +253,13 @@ def test_negative_r_brightens_and_positive_r_darkens():
 
 
 @pytest.mark.parametrize("channels", [1, 4, 6, 21, 27])
-def test_curve_map_of_another_channel_count_is_refused(channels):
-    with pytest.raises(ValueError, match=rf"3 or 24 channels, this one has {channels}"):
+def test_curve_map_with_the_wrong_channel_count_is_refused(channels):
+    with pytest.raises(ValueError, match=rf"3 or 24 channels, got {channels}"):
         apply_curve(random_photo(2, 2), torch.zeros(1, channels, 2, 2), 8)
 
 
 @torch.no_grad()
-def test_sigmoid_activation_is_the_tanh_of_half():
+def test_sigmoid_activation_equals_tanh_of_half_the_input():
     with_sigmoid, with_tanh = vivid("student-565", curve_activation="sigmoid"), vivid("student-565")
     with_tanh.e_conv7.point_conv.weight.mul_(0.5)
     with_tanh.e_conv7.point_conv.bias.mul_(0.5)
@@ -271,22 +272,22 @@ def test_sigmoid_activation_is_the_tanh_of_half():
     ("overrides", "message"),
     [
         ({"curve_activation": "relu"}, r"'relu' is unknown; choose from .*sigmoid.*tanh"),
-        ({"depth": 6}, r"depth 6 .* an odd number from 3 up"),
-        ({"depth": 1}, "depth 1"),
+        ({"depth": 6}, "depth must be .* odd and at least 3 with skips, got 6"),
+        ({"depth": 1}, "depth must be .* got 1"),
         ({"depth": 1, "skips": False}, "at least 2 without skips"),
-        ({"scale_factor": 0}, "scale_factor is a whole number from 1 up, not 0"),
-        ({"scale_factor": 2.5}, r"not 2\.5"),
-        ({"width": 0}, "width and iterations are at least 1, not 0 and 8"),
-        ({"iterations": 0}, "not 4 and 0"),
+        ({"scale_factor": 0}, "scale_factor must be a whole number of at least 1, got 0"),
+        ({"scale_factor": 2.5}, r"got 2\.5"),
+        ({"width": 0}, "width and iterations must be at least 1, got 0 and 8"),
+        ({"iterations": 0}, "got 4 and 0"),
         ({"layers": 7}, "'layers'"),
     ],
 )
-def test_argument_that_does_not_work_is_named(overrides, message):
+def test_error_names_an_invalid_argument(overrides, message):
     with pytest.raises(ValueError, match=message):
         create_model("student-565", **overrides)
 
 
-def test_unknown_model_name_lists_the_known_ones():
+def test_error_on_an_unknown_model_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"'student-566'; choose from zero-dce, zero-dce\+\+, student-565, nano-161"):
         create_model("student-566")
 
@@ -302,7 +303,7 @@ def test_unknown_model_name_lists_the_known_ones():
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "torch.uint8"),
     ],
 )
-def test_input_of_another_shape_or_type_is_refused_and_shown(image, shown):
+def test_input_with_the_wrong_shape_or_type_is_refused_and_described(image, shown):
     with pytest.raises(ValueError, match=f"expected a B×3×H×W floating-point tensor.*{shown}"):
         create_model("student-565")(image)
 
@@ -318,7 +319,7 @@ def test_gradient_reaches_every_parameter(name):
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_architecture_is_told_from_the_tensors(name):
+def test_architecture_is_inferred_from_the_tensors(name):
     model = create_model(name)
     assert ZeroDCE(**infer_architecture(model.state_dict())).config == model.config
 
@@ -331,7 +332,7 @@ def test_architecture_is_told_from_the_tensors(name):
         {"width": 8, "depth": 3, "iterations": 3, "shared_map": False, "scale_factor": 1},
     ],
 )
-def test_architecture_of_no_name_is_told_from_the_tensors_too(config):
+def test_architecture_without_a_name_is_inferred_from_the_tensors(config):
     model = ZeroDCE(**config)
     assert ZeroDCE(**infer_architecture(model.state_dict())).config == model.config
 
@@ -345,7 +346,7 @@ def test_architecture_of_no_name_is_told_from_the_tensors_too(config):
         ({"e_conv1.bias": torch.zeros(4)}, r"e_conv1\.weight.* is missing"),
     ],
 )
-def test_tensors_of_something_else_are_refused(state, message):
+def test_tensors_of_another_network_are_refused(state, message):
     with pytest.raises(ValueError, match=f"not the weights of a known architecture.*{message}"):
         infer_architecture(state)
 

@@ -1,5 +1,7 @@
-"""MSAFN and LightMSAFN. The published file where the reference data is present; its scores are in
-test_super_resolution.py."""
+"""MSAFN and LightMSAFN.
+
+Published weights are tested if the reference data is present; their scores are tested in test_super_resolution.py.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ SIZES = [(1, 1), (1, 6), (3, 2), (4, 8), (13, 30), (17, 16)]
 
 
 def vivid(name, seed=0, width=8, blocks=2, **overrides):
-    """A small network with gates that differ from photo to photo, so that no wrong one can go unnoticed."""
+    """A small network whose gates differ between photos, so that a wrong gate changes the result."""
     torch.manual_seed(seed)
     model = create_model(name, width=width, blocks=blocks, **overrides)
     with torch.no_grad():
@@ -38,7 +40,7 @@ def vivid(name, seed=0, width=8, blocks=2, **overrides):
 
 
 def published(model, x):
-    """The network as it is published, written a second time, for sides that are multiples of 4."""
+    """An independent implementation of the published network, for sides that are multiples of 4."""
 
     def conv(name, x):
         layer = model.get_submodule(name)
@@ -108,7 +110,7 @@ def test_at_the_start_of_training_features_differ_from_pixel_to_pixel(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_at_the_start_of_training_many_blocks_do_not_drive_the_refinement_into_its_bounds(name):
+def test_at_the_start_of_training_many_blocks_do_not_saturate_the_refinement(name):
     torch.manual_seed(0)
     features = create_model(name, width=8, blocks=12, residual=True)(random_photo(32, 32, batch=2))[1]
     assert (features.abs() > 0.95).float().mean() < 0.02
@@ -117,7 +119,7 @@ def test_at_the_start_of_training_many_blocks_do_not_drive_the_refinement_into_i
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_any_size_is_continued_by_repeating_the_last_pixel(name, size):
+def test_any_size_is_padded_by_repeating_the_last_pixel(name, size):
     model, photo = vivid(name), random_photo(*size, batch=2)
     sharpened, features = model(photo)
     height, width = size
@@ -130,7 +132,7 @@ def test_any_size_is_continued_by_repeating_the_last_pixel(name, size):
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_photos_of_a_batch_do_not_meet(name):
+def test_photos_of_a_batch_are_independent(name):
     model, photos = vivid(name), random_photo(12, 9, batch=3)
     together = model(photos)[0]
     for k in range(3):
@@ -139,7 +141,7 @@ def test_photos_of_a_batch_do_not_meet(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_residual_training_starts_from_the_photo_itself(name):
+def test_residual_training_starts_from_the_unchanged_photo(name):
     photo = random_photo(9, 14)
     model = create_model(name, width=8, blocks=1, residual=True)
     assert torch.equal(model(photo)[0], photo)
@@ -164,7 +166,7 @@ def test_without_the_refinement_it_has_no_tensors():
 
 
 def test_features_are_convolved_once():
-    # Half of what the published code computes: the features at one step instead of all, the first state never.
+    # This is half of the published code's work: features are convolved in one step only, and the first state never.
     width, steps, side = 4, 3, 5
     for resets, layers in ((False, 2), (True, 3)):
         refinement = Refinement(width, steps, resets=resets)
@@ -179,18 +181,18 @@ def test_features_are_convolved_once():
         (lambda: MSAFN(width=0), "at least 1"),
         (lambda: LightMSAFN(blocks=0), "at least 1"),
         (lambda: MSAFN(steps=0), "at least 1"),
-        (lambda: MSAFN(upscale=1), "upscale is at least 2, not 1"),
-        (lambda: MSAFN(drop=1.0), "drop is a probability"),
+        (lambda: MSAFN(upscale=1), "upscale must be at least 2, got 1"),
+        (lambda: MSAFN(drop=1.0), "drop must be a probability"),
         (lambda: create_model("msafn", depth=3), "depth"),
     ],
 )
-def test_impossible_arguments_are_refused(build, message):
+def test_invalid_arguments_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_no_batch_of_photos_is_refused(name):
+def test_input_that_is_not_a_batch_of_photos_is_refused(name):
     model = vivid(name)
     for refused in (torch.rand(1, 4, 8, 8), torch.rand(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)):
         for call in (model, model.gates):
@@ -201,20 +203,20 @@ def test_what_is_no_batch_of_photos_is_refused(name):
 # Stochastic depth
 
 
-def test_blocks_are_left_out_in_training_alone():
+def test_blocks_are_skipped_only_in_training():
     model, photo = vivid("msafn", drop=0.5), random_photo(8, 8)
     with torch.no_grad():
         assert torch.equal(model(photo)[0], model(photo)[0])
         model.train()
         answers = {model(photo)[0].sum().item() for _ in range(12)}
     assert len(answers) > 6
-    # The light network leaves nothing out unless it is told to.
+    # By default the light network skips no block.
     light = vivid("light-msafn").train()
     with torch.no_grad():
         assert torch.equal(light(photo)[0], light(photo)[0])
 
 
-def test_a_block_is_left_out_as_often_as_it_should_be_and_whole():
+def test_a_block_is_skipped_entirely_and_with_the_given_probability():
     block, x = DenseBlock(2, drop=0.2).train(), torch.rand(3, 2, 4, 4)
     model = vivid("msafn")
     model.res_blocks[0] = block
@@ -224,7 +226,7 @@ def test_a_block_is_left_out_as_often_as_it_should_be_and_whole():
     assert sum(unchanged) / 1500 == pytest.approx(0.2, abs=0.03)
 
 
-def test_what_is_left_out_follows_pytorchs_seed():
+def test_skipped_blocks_depend_on_pytorchs_seed():
     model, photo = vivid("msafn", drop=0.5).train(), random_photo(8, 8)
 
     def answers(seed):
@@ -241,14 +243,14 @@ def test_what_is_left_out_follows_pytorchs_seed():
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_a_photos_own_gates_change_nothing(name):
+def test_passing_a_photos_own_gates_changes_nothing(name):
     model, photos = vivid(name), random_photo(13, 10, batch=2)
     gates = model.gates(photos)
     modules = [module for module in model.modules() if isinstance(module, Gate)]
     assert [values.shape for values in gates] == [(2, module.fc[2].out_features, 1, 1) for module in modules]
     assert all(((values > 0) & (values < 1)).all() for values in gates)
     assert torch.equal(model(photos, gates)[0], model(photos)[0])
-    # Other gates do change it, each of them.
+    # Changing any single gate changes the result.
     for n in range(len(gates)):
         other = [values if k != n else 1 - values for k, values in enumerate(gates)]
         assert (model(photos, other)[0] - model(photos)[0]).abs().max() > 1e-5
@@ -270,27 +272,27 @@ def tile_by_tile(model, photo, gates, side, border):
 @pytest.mark.parametrize("overrides", [{}, {"recurrent": False}, {"blocks": 1, "steps": 5}, {"residual": True}])
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_tiles_with_the_gates_of_the_whole_are_the_whole(name, overrides):
-    # Darker to the right, so that the means of tiles are not nearly equal.
+def test_tiles_with_the_gates_of_the_whole_photo_give_the_same_result(name, overrides):
+    # The photo darkens to the right, so that the means of the tiles differ clearly.
     model, photo = vivid(name, **overrides), random_photo(70, 107) * torch.linspace(1, 0, 107)
     assert model.reach % 4 == 0
     whole, gates = model(photo)[0], model.gates(photo)
     assert (tile_by_tile(model, photo, gates, 32, model.reach) - whole).abs().max() < 1e-5
-    # Without the gates they are not, nor without the border.
+    # Without the gates or without the border, the tiles differ from the whole photo.
     assert (tile_by_tile(model, photo, None, 32, model.reach) - whole).abs().max() > 1e-4
     assert (tile_by_tile(model, photo, gates, 32, 4) - whole).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_beyond_the_reach_matters(name):
+def test_pixels_beyond_the_reach_have_no_influence(name):
     model, photo = vivid(name).double(), random_photo(168, 8).double().requires_grad_()
     with torch.no_grad():
         gates = model.gates(photo)
-    for row in range(80, 84):  # a pixel may be the first or the last of those that are pooled together
+    for row in range(80, 84):  # covers every position of a pixel within a pooled block
         (slope,) = torch.autograd.grad(model(photo, gates)[0][..., row, :].square().sum(), photo)
         rows = slope.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
         assert max(row - int(rows.min()), int(rows.max()) - row) <= model.reach
-    assert len(rows) > model.reach  # and it is no wild guess
+    assert len(rows) > model.reach  # the reach is not much too large
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -300,27 +302,27 @@ def test_tiles_together_are_pooled_as_one_photo(name):
     tiles = torch.cat(photo.split(8, dim=3))
     together, apart = model.gates(tiles, together=True), model.gates(tiles)
     assert all(values.shape[0] == 1 for values in together)
-    # The first gate sees what no other gate has changed yet.
+    # The input of the first gate does not depend on any other gate.
     means = []
     model.scale1[0].gate.register_forward_hook(lambda _gate, args, _out: means.append(args[0].mean(dim=(0, 2, 3))))
     model.gates(tiles, together=True)
     torch.testing.assert_close(together[0], model.scale1[0].gate.decide(means[0][None]))
     assert (together[0] - apart[0]).abs().max() > 1e-4
-    # Equal tiles are what one of them is.
+    # Equal tiles give the same gates as one of them.
     twice = model.gates(tiles[:1].expand(2, -1, -1, -1), together=True)
     for ours, wanted in zip(twice, model.gates(tiles[:1]), strict=True):
         torch.testing.assert_close(ours, wanted)
 
 
 @torch.no_grad()
-def test_gates_do_not_leave_blocks_out_in_training():
+def test_computing_gates_skips_no_blocks_in_training():
     model, photo = vivid("msafn", drop=0.9), random_photo(8, 8)
     wanted = model.gates(photo)
     for ours, theirs in zip(model.train().gates(photo), wanted, strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_gates_of_another_network_or_batch_are_refused():
+def test_gates_for_another_network_or_batch_are_refused():
     model, photos = vivid("light-msafn"), random_photo(8, 8, batch=2)
     gates = model.gates(photos)
     with pytest.raises(ValueError, match=f"has {len(gates)} gates, not {len(gates) - 1}"):
@@ -339,7 +341,7 @@ def test_gates_of_another_network_or_batch_are_refused():
 )
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_saved_models_come_back(name, overrides, tmp_path):
+def test_saved_models_are_restored(name, overrides, tmp_path):
     model = vivid(name, **overrides)
     again = load_model(save_model(model, tmp_path / "model.safetensors"))
     assert type(again) is type(model)
@@ -351,7 +353,7 @@ def test_saved_models_come_back(name, overrides, tmp_path):
 
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_tensors_tell_the_shape(name, recurrent):
+def test_architecture_is_inferred_from_the_tensors(name, recurrent):
     model = create_model(name, width=12, blocks=3, recurrent=recurrent)
     config = infer_architecture(model.state_dict())
     assert config == {"family": name, "width": 12, "blocks": 3, "recurrent": recurrent}
@@ -366,7 +368,7 @@ def test_incomplete_tensors_are_refused(name, gone, tmp_path):
         load_model(tmp_path / "cut.pth")
 
 
-def test_published_file_loads_strictly(shared):
+def test_published_weights_load_strictly(shared):
     path = shared / "weights" / "light_msafn_peer.pth"
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     model = load_model(path)
@@ -379,7 +381,7 @@ def test_published_file_loads_strictly(shared):
 
 
 @torch.no_grad()
-def test_the_published_network_in_tiles_is_the_whole(shared):
+def test_the_published_network_gives_the_same_result_in_tiles(shared):
     model, photo = load_model(shared / "weights" / "light_msafn_peer.pth"), random_photo(75, 90)
     whole, gates = model(photo)[0], model.gates(photo)
     assert (tile_by_tile(model, photo, gates, 32, model.reach) - whole).abs().max() < 1e-5

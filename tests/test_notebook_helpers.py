@@ -12,17 +12,17 @@ def check(**changes):
     check_parameters({**VALUES, **changes}, optional=("data_dir",), **EXPECTED)
 
 
-def test_right_parameters_pass():
+def test_valid_parameters_pass():
     check()
     check(data_dir="photos")
 
 
-def test_none_is_refused_where_it_is_no_default():
+def test_none_is_refused_unless_the_parameter_is_optional():
     with pytest.raises(TypeError, match="'epochs' takes int, got NoneType"):
         check(epochs=None)
 
 
-def test_a_parameter_in_capitals_is_no_constant():
+def test_a_parameter_written_in_capitals_is_refused():
     with pytest.raises(NameError, match="unknown parameter 'EPOCHS'"):
         check(EPOCHS=3)
     check(COLUMNS=3)
@@ -31,19 +31,19 @@ def test_a_parameter_in_capitals_is_no_constant():
 @pytest.mark.parametrize(
     ("name", "nearest"), [("epoch", "epochs"), ("learning_rat", "learning_rate"), ("datadir", "data_dir")]
 )
-def test_unknown_parameter_suggests_the_nearest(name, nearest):
+def test_error_on_an_unknown_parameter_suggests_the_nearest(name, nearest):
     with pytest.raises(NameError, match=f"unknown parameter '{name}': did you mean '{nearest}'"):
         check(**{name: 1})
 
 
-def test_unknown_parameter_lists_them_all():
+def test_error_on_an_unknown_parameter_lists_all_known_ones():
     with pytest.raises(NameError) as caught:
         check(zzz="1")
     assert "did you mean" not in str(caught.value)
     assert "This notebook takes learning_rate, epochs, data_dir, perceptual." in str(caught.value)
 
 
-def test_what_a_notebook_imports_and_ipython_adds_is_no_parameter():
+def test_imports_and_names_added_by_ipython_are_not_parameters():
     check(_i1="x = 1", __name__="__main__", In=["x = 1"], Out={1: 2}, Path=Path, pytest=pytest, check=check)
 
 
@@ -58,16 +58,16 @@ def test_what_a_notebook_imports_and_ipython_adds_is_no_parameter():
         ({"data_dir": ["a"]}, "parameter 'data_dir' takes str, got list"),
     ],
 )
-def test_wrong_type_is_named(changes, message):
+def test_error_names_a_wrong_type(changes, message):
     with pytest.raises(TypeError, match=message):
         check(**changes)
 
 
-def test_whole_number_is_a_float():
+def test_an_integer_is_accepted_as_a_float():
     check(learning_rate=1)
 
 
-def test_number_that_yaml_reads_as_text_comes_with_a_hint():
+def test_error_on_a_number_that_yaml_reads_as_text_gives_a_hint():
     with pytest.raises(TypeError, match=r"got str '1e-4'\. In a YAML file write 1\.0e-4, not 1e-4"):
         check(learning_rate="1e-4")
     with pytest.raises(TypeError) as caught:
@@ -83,20 +83,20 @@ def project(tmp_path):
 
 
 @pytest.mark.parametrize("working_directory", [".", "notebooks"])
-def test_path_means_the_same_from_both_working_directories(working_directory, project, monkeypatch):
+def test_path_resolves_identically_from_both_working_directories(working_directory, project, monkeypatch):
     monkeypatch.chdir(project / working_directory)
     assert project_path("data/photos").resolve() == project / "data" / "photos"
     assert project_path(Path("../shared")).resolve() == project.parent / "shared"
     assert shown_path(project_path("data/photos")) == "data/photos"
 
 
-def test_path_is_left_alone_in_other_folders_called_notebooks(tmp_path, monkeypatch):
+def test_path_is_unchanged_in_other_folders_called_notebooks(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     assert project_path("data") == Path("data")
 
 
-def test_absolute_path_stays_and_home_is_known(project, monkeypatch):
+def test_absolute_path_is_unchanged_and_home_is_expanded(project, monkeypatch):
     monkeypatch.chdir(project / "notebooks")
     monkeypatch.setenv("HOME", str(project))
     monkeypatch.setenv("USERPROFILE", str(project))
@@ -117,7 +117,7 @@ def test_versions_are_on_one_line():
     assert "\n" not in line
 
 
-def test_runs_can_be_sent_elsewhere(tmp_path, monkeypatch):
+def test_runs_can_be_redirected(tmp_path, monkeypatch):
     monkeypatch.setenv("KDLIB_RUNS", str(tmp_path))
     assert project_path("runs/04_distill") == tmp_path / "04_distill"
     assert shown_path(project_path("runs/04_distill")) == "runs/04_distill"

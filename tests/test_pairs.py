@@ -25,13 +25,13 @@ SMALL = {"size": 16, "limit": 48, "epochs": 2, "smoothing_epochs": 1, **QUICK}
 
 
 def scene(seed, side=32):
-    """A smooth random photo, 1×3×S×S in [0, 1]: another seed, another scene."""
+    """A smooth random photo, 1×3×S×S in [0, 1]; each seed gives a different scene."""
     coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)
 
 
 def several_exposures(scenes, side=32):
-    """Every scene at four exposures, one after the other: 4·scenes × 3×S×S, uint8."""
+    """Each scene at four consecutive exposures: 4·scenes × 3×S×S, uint8."""
     rng = torch.Generator().manual_seed(0)
     photos = []
     for seed in range(scenes):
@@ -46,7 +46,7 @@ def save(photo, path):
 
 @pytest.fixture
 def pair_folder(tmp_path):
-    """Six real pairs, and one whose truth shows another scene."""
+    """A folder of six real pairs and one pair whose truth shows another scene."""
     rng = torch.Generator().manual_seed(0)
     for k in range(7):
         save(darken(scene(k, 40), Darkening((2, 2)), generator=rng), tmp_path / "low" / f"{k}.png")
@@ -84,7 +84,7 @@ def test_the_split_depends_on_the_seed_alone():
 
 
 def test_one_scene_cannot_be_split():
-    with pytest.raises(ValueError, match=r"at least 2 scenes.*4 show 1"):
+    with pytest.raises(ValueError, match=r"at least 2 scenes.*all 4 photos show the same scene"):
         split_scenes(several_exposures(1), 0.2, 0)
 
 
@@ -113,7 +113,7 @@ def test_a_folder_without_a_well_exposed_photo_is_refused(tmp_path):
 # Real pairs
 
 
-def test_aligned_pairs_are_loaded_and_the_others_named(pair_folder):
+def test_aligned_pairs_are_loaded_and_a_warning_names_the_others(pair_folder):
     with pytest.warns(UserWarning, match="skipped the pair 3.*misaligned"):
         dark, truth = load_pairs(pair_folder, size=24)
     assert dark.shape == truth.shape == (6, 3, 24, 24)
@@ -121,7 +121,7 @@ def test_aligned_pairs_are_loaded_and_the_others_named(pair_folder):
     assert (dark.float().mean(dim=(1, 2, 3)) < truth.float().mean(dim=(1, 2, 3))).all()
 
 
-def test_an_unreadable_photo_of_a_pair_is_named_and_left_out(pair_folder):
+def test_a_pair_with_an_unreadable_photo_is_skipped_with_a_warning(pair_folder):
     (pair_folder / "high" / "5.png").write_bytes(b"no photo")
     with pytest.warns(UserWarning, match="skipped the pair 5"), pytest.warns(UserWarning, match="skipped the pair 3"):
         dark, _ = load_pairs(pair_folder, size=24)
@@ -135,9 +135,9 @@ def test_pairs_that_all_fail_are_an_error(tmp_path):
         load_pairs(tmp_path, size=24)
 
 
-def test_a_limit_takes_pairs_evenly(pair_folder):
+def test_a_limit_takes_pairs_at_even_intervals(pair_folder):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # 0, 2 and 4 are taken: the misaligned one is not looked at
+        warnings.simplefilter("error")  # pairs 0, 2 and 4 are loaded and the misaligned one is not
         dark, _ = load_pairs(pair_folder, size=24, limit=3)
     with pytest.warns(UserWarning, match="misaligned"):
         everything, _ = load_pairs(pair_folder, size=24)
@@ -150,7 +150,7 @@ def test_real_pairs_without_a_folder_are_refused():
         train_pairs("glance-650", pairs="real", epochs=1, **QUICK)
 
 
-def test_an_unknown_source_lists_the_known_ones():
+def test_error_on_an_unknown_source_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"'imagined'.*self-made, real"):
         train_pairs("glance-650", pairs="imagined", epochs=1, **QUICK)
 
@@ -168,7 +168,7 @@ def test_our485_loses_its_eight_misaligned_pairs(shared):
 # What training sees
 
 
-def test_self_made_pairs_keep_the_truth_and_darken_all_but_a_share():
+def test_synthetic_pairs_keep_the_truth_and_darken_all_but_a_fraction():
     bright = round(40 * KEPT_BRIGHT)
     truth = sample_crops(40, 16, 0, darkened=False)
     dark, wanted = PairSource("self-made")((truth,), torch.Generator().manual_seed(0))
@@ -179,14 +179,14 @@ def test_self_made_pairs_keep_the_truth_and_darken_all_but_a_share():
     assert dark[bright:].mean() < 0.7 * wanted[bright:].mean()
 
 
-def test_a_pair_is_mirrored_together():
+def test_both_photos_of_a_pair_are_mirrored_together():
     truth = sample_crops(8, 16, 0, darkened=False)
     for seed in range(6):
         dark, wanted = PairSource("real")((truth, truth), torch.Generator().manual_seed(seed))
         assert torch.equal(dark, wanted)
 
 
-def test_the_loss_is_psnr_up_to_scale():
+def test_the_loss_is_proportional_to_psnr():
     rng = torch.Generator().manual_seed(0)
     truth = torch.rand(5, 3, 8, 8, generator=rng)
     enhanced = truth + torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).view(-1, 1, 1, 1)
@@ -232,8 +232,8 @@ def test_afterwards_the_curve_learns_again():
     assert model.globals.bias.grad[:6].abs().max() > 0
 
 
-def test_both_parts_hold_back_the_same_photos(monkeypatch, tmp_path):
-    """What was kept back from the curve is kept back from the smoothing, although its photos are larger."""
+def test_both_parts_hold_out_the_same_photos(monkeypatch, tmp_path):
+    """Photos held out from the curve are held out from the smoothing, although the latter trains on larger photos."""
     seen = []
     real = training.fit
 
@@ -243,7 +243,7 @@ def test_both_parts_hold_back_the_same_photos(monkeypatch, tmp_path):
 
     monkeypatch.setattr(training, "fit", recording)
     generator = torch.Generator().manual_seed(0)
-    for i in range(30):  # single blown-out pixels, which are gone at half the size: the photo is then well exposed
+    for i in range(30):  # single clipped pixels vanish at half the size, where the photo counts as well exposed
         photo = 0.2 + 0.4 * torch.rand(64, 64, 3, generator=generator)
         if i % 2:
             photo[torch.rand(64, 64, generator=generator) < 0.1] = 1.0
@@ -255,7 +255,7 @@ def test_both_parts_hold_back_the_same_photos(monkeypatch, tmp_path):
     shrunk = torch.nn.functional.avg_pool2d(large.float(), 2)
     assert (shrunk - small.float()).abs().max() < 3
     judged_apart = [len(load_training_set("self-made", tmp_path, size, None, 0)[0]) for size in (32, 64)]
-    assert judged_apart[0] != judged_apart[1]  # else this test could not fail
+    assert judged_apart[0] != judged_apart[1]  # otherwise this test could not fail
 
 
 def test_the_first_part_leaves_the_smoothing_alone():
@@ -307,7 +307,7 @@ def test_both_kinds_of_pairs_from_a_folder(pair_folder, tmp_path_factory, pairs)
 
 
 def interrupt(monkeypatch, after, part):
-    """Make the run stop after so many batches of a part."""
+    """Stop the run after the given number of batches of a part."""
     objective = {"curve": CurveObjective, "smoothing": SmoothingObjective}[part]
     original, calls = objective.__call__, []
 

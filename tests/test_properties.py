@@ -1,4 +1,4 @@
-"""What holds for any photo: shapes, dtypes, strides, byte orders and strengths that nobody has thought of."""
+"""Properties that hold for any photo, tested with random shapes, dtypes, strides, byte orders and strengths."""
 
 from dataclasses import replace
 from functools import cache
@@ -14,7 +14,7 @@ from kdlib.enhance.photos.photo_file import decode_photo, encode_photo
 from kdlib.noise import TOP
 from tests.fuzz.make_corpus import CORPUS
 
-# The same examples in every run: a test that fails by chance helps nobody.
+# Every run uses the same examples, because a test that fails at random is of no use.
 repeatable = settings(derandomize=True, deadline=None, max_examples=80, database=None)
 MODELS = ("student-565", "glance-650")
 sides = st.one_of(st.just(1), st.integers(1, 40))
@@ -29,7 +29,7 @@ def enhancer(model, strength=1.0, denoise=None):
 
 
 def photo(shape, dtype, seed):
-    """A noisy photo, dark but for specks of black and white."""
+    """A dark, noisy photo with black and white specks."""
     rng = np.random.default_rng(seed)
     values = rng.random(shape) * rng.choice([0.3, 1.0])
     values[rng.random(shape) < 0.05] = rng.choice([0.0, 1.0])
@@ -48,7 +48,7 @@ def photos(draw, batches=True):
 
 @st.composite
 def views(draw, arrays):
-    """A photo that lies in memory in some other way."""
+    """The same photo with a different memory layout."""
     array = draw(arrays)
     for way in draw(st.lists(st.sampled_from(sorted(WAYS)), max_size=3)):
         array = WAYS[way](array, draw(st.integers(0, array.ndim - 1)))
@@ -56,7 +56,7 @@ def views(draw, arrays):
 
 
 def _spread(array, axis):
-    """Every third of a larger array's rows, columns or channels."""
+    """Every third row, column or channel of a larger array."""
     shape = list(array.shape)
     shape[axis] *= 3
     wide = np.zeros(shape, array.dtype)
@@ -66,13 +66,13 @@ def _spread(array, axis):
 
 
 def _repeated(array, axis):
-    """One row, column or channel over and over, by a stride of 0."""
+    """One row, column or channel repeated with a stride of 0."""
     first = tuple(slice(0, 1) if k == axis else slice(None) for k in range(array.ndim))
     return np.broadcast_to(array[first], array.shape)
 
 
 def _unaligned(array, _):
-    """Beginning where no number of that size begins."""
+    """An array that starts at an unaligned address."""
     memory = np.zeros(array.nbytes + 1, np.uint8)
     view = memory[1:].view(array.dtype).reshape(array.shape)
     view[...] = array
@@ -105,7 +105,7 @@ WAYS = {
 @given(views(photos()), st.sampled_from(MODELS), strengths)
 @example(np.zeros((1, 1), np.uint8), "glance-650", 1.0)
 @example(np.broadcast_to(np.float32(0.5), (5, 7, 3)), "glance-650", 1.0)
-def test_how_a_photo_lies_in_memory_changes_nothing(image, model, strength):
+def test_the_memory_layout_of_a_photo_has_no_effect(image, model, strength):
     enhance = enhancer(model, strength)
     before = image.copy()
     result = enhance(image)
@@ -129,7 +129,7 @@ def test_how_a_photo_lies_in_memory_changes_nothing(image, model, strength):
 
 @repeatable
 @given(photos(), st.sampled_from(MODELS), st.sampled_from(["plain", "permuted", "expanded", "spread"]))
-def test_nor_how_a_tensor_does(image, model, way):
+def test_the_memory_layout_of_a_tensor_has_no_effect(image, model, way):
     tensor = torch.from_numpy(image)
     if way == "permuted":
         tensor = tensor.transpose(0, 1).contiguous().transpose(0, 1)
@@ -147,7 +147,7 @@ def test_nor_how_a_tensor_does(image, model, way):
 
 @repeatable
 @given(views(photos()), st.sampled_from(MODELS))
-def test_without_strength_nothing_changes(image, model):
+def test_zero_strength_changes_nothing(image, model):
     result = enhancer(model, 0.0, 0.0)(image)
     assert result.dtype == image.dtype
     assert result.tobytes() == image.tobytes()
@@ -155,21 +155,21 @@ def test_without_strength_nothing_changes(image, model):
 
 @repeatable
 @given(views(photos()), st.sampled_from(MODELS), strengths)
-def test_alpha_stays(image, model, strength):
+def test_alpha_is_unchanged(image, model, strength):
     assume(image.ndim > 2 and image.shape[-1] in (2, 4))
     assert np.array_equal(enhancer(model, strength)(image)[..., -1], image[..., -1])
 
 
 @repeatable
 @given(photos(), st.sampled_from(MODELS))
-def test_batch_is_its_photos(image, model):
+def test_a_batch_gives_the_same_results_as_its_photos(image, model):
     assume(image.ndim == 4)
     assert np.array_equal(enhancer(model)(image), np.stack([enhancer(model)(one) for one in image]))
 
 
 @repeatable
 @given(st.lists(st.integers(0, 5), max_size=6), dtypes)
-def test_what_is_no_photo_is_refused(shape, dtype):
+def test_arrays_that_are_not_photos_are_refused(shape, dtype):
     image = np.zeros(shape, dtype)
     is_photo = len(shape) in (2, 3, 4) and image.size and (len(shape) == 2 or shape[-1] <= 4)
     if is_photo:
@@ -214,8 +214,8 @@ def test_values_outside_0_to_1_are_refused(image, value):
     strengths,
     st.sampled_from(["student-565", "nano-161"]),
 )
-def test_curve_rises(dtype, curve, strength, model):
-    # Under one map for the whole photo, what was brighter stays at least as bright; black and white stay.
+def test_curve_is_monotonic(dtype, curve, strength, model):
+    # With one map for the whole photo, the order of brightness is preserved, and black and white are fixed points.
     levels = np.linspace(0, TOP[dtype], 256).astype(dtype)
     ramp = np.repeat(levels[None, :, None], 3, axis=2)
     result = enhancer(model, strength).apply(ramp, np.array(curve, np.float32)[None, None]).astype(np.float64)
@@ -231,7 +231,7 @@ def test_curve_rises(dtype, curve, strength, model):
     st.lists(st.floats(-0.875, 1, width=32), min_size=3, max_size=3),
     strengths,
 )
-def test_power_curve_rises(dtype, gain, gamma, strength):
+def test_power_curve_is_monotonic(dtype, gain, gamma, strength):
     levels = np.linspace(0, TOP[dtype], 256).astype(dtype)
     ramp = np.repeat(levels[None, :, None], 3, axis=2)
     curve = np.array([*gain, *gamma, 0], np.float32)[None, None]
@@ -255,7 +255,7 @@ FILES = {
 
 @repeatable
 @given(views(photos(batches=False)), st.sampled_from(sorted(FILES)))
-def test_lossless_files_give_back_any_pixels(folder, image, name):
+def test_lossless_files_preserve_any_pixels(folder, image, name):
     assume(image.dtype.name in FILES[name] and not (image.ndim == 3 and image.shape[2] == 1))
     assume(name != "rgb.bmp" or image.ndim == 2 or image.shape[2] != 2)
     path = encode_photo(replace(decode_photo(CORPUS / name), pixels=image), folder / name)

@@ -1,4 +1,4 @@
-"""Shrinking, enlarging, and scores of sharpening; figures of Set5 and Set14 where the reference data is present."""
+"""Downsampling, upsampling and super-resolution scores; Set5 and Set14 are scored if the reference data is present."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FOLDERS = {"Set5": (5, 28.43, 29.89), "Set14": (14, 26.09, 27.13)}
 
 
 def scene(height, width, seed=0):
-    """8 bits, with detail at several scales."""
+    """An 8-bit photo with detail at several scales."""
     photo, generator = torch.zeros(1, 3, height, width), torch.Generator().manual_seed(seed)
     for size in (2, 6, 20):
         noise = torch.rand(1, 3, size, size, generator=generator)
@@ -46,21 +46,21 @@ def scene(height, width, seed=0):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_kernel_is_pillows(dtype):
+def test_the_kernel_matches_pillows(dtype):
     sharp = scene(48, 64)
     photo = Image.fromarray(to_array(sharp))
     small = photo.resize((16, 12), Image.Resampling.BICUBIC)
     ours = shrink(sharp[None].to(dtype))
     assert ours.dtype == dtype
-    # Pillow's weights are rounded, and so are its rows between the two passes.
+    # Pillow rounds its weights and the rows between its two passes.
     assert np.abs(to_array(ours[0]).astype(int) - np.asarray(small)).max() <= 1
     large = np.asarray(small.resize((64, 48), Image.Resampling.BICUBIC)).astype(int)
     again = enlarge(to_tensor(np.array(small))[None].to(dtype))
     assert np.abs(to_array(again[0]) - large).max() <= 1
 
 
-def test_enlarging_weighs_neighbours_with_a_half():
-    # Beside a single bright pixel a cubic of a = −0.5 sinks to −0.074 of it, one of −0.75 to −0.111.
+def test_upsampling_uses_a_cubic_kernel_with_a_of_minus_one_half():
+    # Next to a single bright pixel, a cubic kernel undershoots by 0.074 of its value for a = −0.5, by 0.111 for −0.75.
     line = torch.zeros(1, 3, 1, 9)
     line[..., 4] = 1
     assert enlarge(line, (1, 27))[0, 0, 0, 13 - 4].item() == pytest.approx(cubic(4 / 3), abs=1e-6)
@@ -71,14 +71,14 @@ def cubic(x, a=-0.5):
     return (a + 2) * x**3 - (a + 3) * x**2 + 1 if x < 1 else a * (x**3 - 5 * x**2 + 8 * x - 4)
 
 
-def test_shrinking_averages_and_does_not_pick():
+def test_downsampling_averages_instead_of_picking_pixels():
     stripes = torch.zeros(1, 3, 64, 64)
-    stripes[..., ::4] = 1  # each fourth column: the others would be lost
+    stripes[..., ::4] = 1  # every fourth column, which picking pixels would turn into 0 or 1
     inner = shrink(stripes)[..., 4:-4]
     torch.testing.assert_close(inner, torch.full_like(inner, 0.25), atol=0.02, rtol=0)
 
 
-def test_a_blurred_photo_is_what_two_files_hold():
+def test_a_blurred_photo_matches_two_stored_files():
     sharp = scene(32, 40)[None]
     small = as_stored(shrink(sharp))
     blurred = blur(sharp)
@@ -90,7 +90,7 @@ def test_a_blurred_photo_is_what_two_files_hold():
     assert not torch.equal(blurred, as_stored(enlarge(shrink(sharp), (32, 40))))
 
 
-def test_bicubic_overshoots_and_a_stored_photo_does_not():
+def test_bicubic_overshoots_but_a_stored_photo_does_not():
     edge = torch.zeros(1, 3, 32, 32)
     edge[..., 16:] = 1
     small = shrink(edge)
@@ -109,14 +109,14 @@ def test_factors(factor):
     torch.testing.assert_close(shrink(torch.full_like(sharp, 0.4), factor), torch.full_like(small, 0.4))
 
 
-def test_half_precision_is_rounded_at_the_end_alone():
+def test_half_precision_is_rounded_only_at_the_end():
     sharp = scene(32, 32)[None]
     small = shrink(sharp.half())
     assert small.dtype == torch.half
     assert torch.equal(small, shrink(sharp.half().float()).half())
 
 
-def test_cropping_keeps_the_upper_left():
+def test_cropping_keeps_the_upper_left_corner():
     photo = scene(23, 14)
     assert torch.equal(crop_to_multiple(photo), photo[:, :20, :12])
     assert torch.equal(crop_to_multiple(photo[None], 5), photo[None, :, :20, :10])
@@ -134,7 +134,7 @@ def test_cropping_keeps_the_upper_left():
         (lambda: shrink(torch.rand(1, 3, 8, 8), 0), "whole number from 1 up, not 0"),
     ],
 )
-def test_what_cannot_be_scaled_is_refused(call, message):
+def test_photos_that_cannot_be_scaled_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_scaled_is_refused(call, message):
 # Scores
 
 
-def test_luminance_is_that_of_bt601():
+def test_luminance_follows_bt601():
     colours = torch.tensor([[0.0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 1, 0, 0, 1]]).view(3, 1, 5)
     levels = luminance(colours) * 255
     wanted = [16, 235, 16 + 65.481, 16 + 128.553, 16 + 24.966]
@@ -151,14 +151,14 @@ def test_luminance_is_that_of_bt601():
     assert luminance(scene(8, 9)[None].expand(2, -1, -1, -1)).shape == (2, 1, 8, 9)
 
 
-def test_psnr_is_that_of_the_luminance_without_the_border():
+def test_psnr_y_uses_the_luminance_without_the_border():
     truth = scene(40, 30).double()
     photo = truth + 0.01
     assert psnr_y(photo, truth) == pytest.approx(-20 * np.log10(0.01 * 219 / 255))
     photo[:, :4], photo[:, -4:], photo[..., :4], photo[..., -4:] = 0, 0, 1, 1
     assert psnr_y(photo, truth) == pytest.approx(-20 * np.log10(0.01 * 219 / 255))
     assert psnr_y(photo, truth, border=3) < 30
-    # Colour that leaves the luminance alone does not count.
+    # A change of colour that preserves the luminance does not affect the score.
     tinted = truth.clone()
     tinted[0] += 0.1
     tinted[1] -= 0.1 * 65.481 / 128.553
@@ -166,7 +166,7 @@ def test_psnr_is_that_of_the_luminance_without_the_border():
     assert psnr_y(truth, truth) == float("inf")
 
 
-def test_ssim_is_that_of_the_luminance_without_the_border():
+def test_ssim_y_uses_the_luminance_without_the_border():
     truth = scene(40, 30)
     photo = truth.clone()
     photo[:, :4], photo[:, -4:], photo[..., :4], photo[..., -4:] = 0, 0, 1, 1
@@ -175,12 +175,12 @@ def test_ssim_is_that_of_the_luminance_without_the_border():
     assert ssim_y(blur(truth[None, :, :, :28])[0], truth[..., :28]) < 0.9
 
 
-def test_a_border_leaves_something():
-    with pytest.raises(ValueError, match="of 30×8 pixels nothing is left without a border of 4"):
+def test_a_border_that_leaves_no_pixel_is_refused():
+    with pytest.raises(ValueError, match="of 30×8 pixels is too small to crop a border of 4"):
         psnr_y(scene(8, 30), scene(8, 30))
 
 
-def test_scores_are_means_over_photos_of_what_a_method_answers():
+def test_scores_are_averaged_over_photos():
     images = [("a", scene(42, 33)), ("b", scene(29, 50, seed=1))]
     seen = []
 
@@ -201,7 +201,7 @@ def test_scores_are_means_over_photos_of_what_a_method_answers():
         assert scores[key] == pytest.approx(np.mean([row[key] for row in scores["each"]]))
 
 
-def test_the_border_grows_with_the_factor():
+def test_the_border_equals_the_factor():
     sharp = scene(48, 48)
 
     def spoilt(photo):
@@ -218,12 +218,12 @@ def test_the_border_grows_with_the_factor():
     ("images", "message"),
     [([], "no photos to score"), ([("tiny.png", torch.rand(3, 19, 40))], "tiny.png: a photo of 40×19 pixels")],
 )
-def test_what_cannot_be_scored_is_refused(images, message):
+def test_photos_that_cannot_be_scored_are_refused(images, message):
     with pytest.raises(ValueError, match=message):
         score_sharpening(bicubic, images)
 
 
-def test_photos_of_a_single_colour_leave_the_mean_finite():
+def test_uniform_photos_keep_the_mean_finite():
     white = score_sharpening(bicubic, [("white", torch.ones(3, 40, 40))])
     both = score_sharpening(bicubic, [("white", torch.ones(3, 40, 40)), ("a", scene(40, 40))])
     assert white["psnr_y"] == white["psnr"] == 100
@@ -233,20 +233,20 @@ def test_photos_of_a_single_colour_leave_the_mean_finite():
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (lambda photo: photo * float("nan"), r"a\.png: .* with values that are NaN"),
-        (lambda photo: photo[:, ::2], r"a\.png: .*\(3, 40, 40\) with shape \(3, 20, 40\)"),
+        (lambda photo: photo * float("nan"), r"a\.png: .* returned NaN values"),
+        (lambda photo: photo[:, ::2], r"a\.png: .*\(3, 40, 40\), the method returned shape \(3, 20, 40\)"),
     ],
 )
-def test_answers_that_cannot_be_scored_are_refused(method, message):
+def test_results_that_cannot_be_scored_are_refused(method, message):
     with pytest.raises(ValueError, match=message):
         score_sharpening(method, [("a.png", scene(40, 40))])
 
 
-def test_the_smallest_photo_that_is_said_to_do_does():
+def test_a_photo_of_the_stated_minimum_size_is_scored():
     assert score_sharpening(bicubic, [("a", scene(20, 20))])["photos"] == 1
 
 
-def test_time_is_that_of_a_megapixel_of_the_result(monkeypatch):
+def test_time_is_given_per_megapixel_of_output(monkeypatch):
     monkeypatch.setattr("kdlib.evaluation.timing._PAUSE", 0)
     shapes = []
     monkeypatch.setattr(
@@ -344,7 +344,7 @@ def test_rows_are_appended_and_seeds_become_one(evaluate, files, monkeypatch):
     assert "--as ours" in both["ours"]["command"]
 
 
-def test_times_are_those_of_the_rows(evaluate, files, monkeypatch):
+def test_times_belong_to_the_rows(evaluate, files, monkeypatch):
     timed = []
 
     def fake(methods, *, upscale, threads):
@@ -357,7 +357,7 @@ def test_times_are_those_of_the_rows(evaluate, files, monkeypatch):
     assert {name: row["ms_per_megapixel"] for name, row in rows.items()} == {"bicubic": 1.0, "ours": 2.0}
 
 
-def test_all_that_ship_are_those_that_brighten():
+def test_all_shipped_models_means_those_that_brighten():
     loaded = {"a": create_model("nano-161"), "b": create_model("light-msafn", width=8)}
     assert [*without_sharpening(loaded)] == ["a"]
 
@@ -373,7 +373,7 @@ def test_all_that_ship_are_those_that_brighten():
         (["{0}", "--data", "{3}"], "dot.png: a photo of 3×2 pixels is too small"),
     ],
 )
-def test_the_command_fails_with_a_sentence(arguments, message, files, folder, tmp_path):
+def test_the_command_fails_with_a_readable_message(arguments, message, files, folder, tmp_path):
     double = save_model(create_model("light-msafn", width=8, upscale=2), tmp_path / "double.safetensors")
     write_photo(tmp_path / "dots" / "dot.png", torch.rand(3, 2, 3))
     given = [word.format(*files, double, tmp_path / "dots") for word in arguments]

@@ -152,8 +152,8 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(arguments, message, tmp_pa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{{", "given.yaml is not YAML that can be used: while"),
-        ("epochs: 1\nseed: 3\nepochs: 2", "given.yaml is not YAML that can be used: 'epochs' stands there twice"),
+        ("{{", "given.yaml is not valid YAML: while"),
+        ("epochs: 1\nseed: 3\nepochs: 2", "given.yaml is not valid YAML: 'epochs' appears twice"),
         ("- epochs", "given.yaml holds no parameters: they are written as name: value"),
         ("epochs", "given.yaml holds no parameters"),
     ],

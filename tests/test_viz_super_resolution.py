@@ -1,4 +1,4 @@
-"""Figures about sharpening show what their labels say."""
+"""Figures about super-resolution show what their labels say."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def photos(count, height=40, width=60):
     return [torch.rand(3, height, width, generator=generator) for _ in range(count)]
 
 
-def test_a_crop_is_the_box():
+def test_a_crop_shows_the_box():
     [photo] = photos(1)
     assert torch.equal(cut(photo, (10, 4, 16)), photo[:, 4:20, 10:26])
 
 
 @pytest.mark.parametrize("box", [(50, 4, 16), (10, 30, 16), (-1, 4, 16), (10, 4, 0)])
 def test_a_box_beyond_the_photo_is_refused(box):
-    with pytest.raises(ValueError, match="does not lie within the photo of 60×40"):
+    with pytest.raises(ValueError, match="is not inside the photo of 60×40"):
         cut(photos(1)[0], box)
 
 
@@ -30,7 +30,7 @@ def test_no_photos_are_refused():
         show_crops({}, {}, {})
 
 
-def test_crops_stand_above_their_errors():
+def test_crops_are_above_their_errors():
     truth, answer = photos(2)
     figure = show_crops({"a": {"bicubic": answer, "ours": truth}}, {"a": truth}, {"a": (10, 4, 16)})
     titled = {ax.get_title().split("\n")[0]: ax for ax in figure.axes if ax.get_title()}
@@ -49,7 +49,7 @@ def test_a_psnr_is_marked_at_its_error():
     assert [float(mark.get_ydata()[0]) for mark in marks] == pytest.approx([1, 10], rel=1e-4)
 
 
-def test_a_spread_names_mean_and_largest():
+def test_a_histogram_labels_its_mean_and_maximum():
     figure = plot_spread({"some": [1.0, 2.0, 6.0], "others": [4.0, 4.0]}, "dB")
     texts = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
     assert texts == [["mean 3.0", "largest 6.0"], ["mean 4.0", "largest 4.0"]]

@@ -1,6 +1,6 @@
 """Training and evaluation data: photos, pairs and super-resolution patches as tensors, and synthetic darkening.
 
-Data sets know neither models nor losses; photo files are read through :mod:`kdlib.enhance.photos`.
+Nothing here may import a model or a loss; photo files are read by :mod:`kdlib.enhance.photos`.
 """
 
 from kdlib.data.datasets import PhotoSet, dark_photos, evaluation_pairs, find_pairs, load_photos

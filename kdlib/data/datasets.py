@@ -1,4 +1,4 @@
-"""Data sets: the embedded photos, any folder of photos, and folders of pairs."""
+"""Load photos for training and evaluation from the embedded set, a folder of photos, or a folder of pairs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from torch import Tensor
 from kdlib.data.samples import HELD_OUT, sample_crops, sample_pairs
 from kdlib.enhance.photos.rgb import PhotoError, list_photos, open_photo, read_photo, to_tensor
 
-# What the two folders of pairs are called, in lower or upper case: dark photos, and the truth (LOL-v2 says Normal).
+# Names of the two folders of a paired data set, in any case: dark photos and ground truth (Normal in LOL-v2).
 DARK_FOLDER, TRUTH_FOLDERS = "low", ("high", "normal")
 LOL_V2 = "real_captured"
 PREFIX = re.compile(r"^(low|high|normal)[_-]?(?=.)", re.IGNORECASE)
-# Beyond this size decoded photos live in a temporary file that the system pages in, not in memory.
+# Larger sets of decoded photos are kept in a memory-mapped temporary file. In bytes.
 MEMORY_LIMIT = 2 * 1024**3
 
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photos decoded to one size.
+    """Photos, all decoded to the same size.
 
     Attributes:
         photos: N×3×S×S, uint8.
-        skipped: what could not be read, a sentence for each.
+        skipped: one message for each photo that could not be read.
     """
 
     photos: Tensor
@@ -44,25 +44,25 @@ class PhotoSet:
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
-    """Scale a photo's short side to ``size`` (area-averaged) and keep the square in its middle."""
+    """Crop the central square of a photo and resize it to ``size`` × ``size`` by area averaging."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return image.resize((size, size), Image.Resampling.BOX, box=(left, top, left + side, top + side), reducing_gap=3.0)
 
 
 def _subfolder(folder: Path, *names: str) -> Path | None:
-    """The first of some subfolders that is there, whatever the case of its letters."""
+    """Return the first of the named subfolders that exists, ignoring case."""
     found = {path.name.casefold(): path for path in sorted(folder.glob("*/"), reverse=True)}
     return next((found[name] for name in names if name in found), None)
 
 
 def pair_folders(folder: str | Path, part: str = "train") -> tuple[Path, Path] | None:
-    """The folders of a data set's dark photos and of their truth, or None if it holds no pairs.
+    """Return a data set's folders of dark photos and of ground truth, or None if it holds no pairs.
 
     Args:
-        folder: holds ``low/`` and ``high/`` (or ``Low/`` and ``Normal/``); or ``Train/`` and ``Test/`` with such
-            folders, as LOL-v2's ``Real_captured`` does; or that.
-        part: ``train`` or ``test``, where a data set has both.
+        folder: contains ``low/`` and ``high/`` (or ``Low/`` and ``Normal/``), or ``Train/`` and ``Test/`` with these
+            subfolders, as LOL-v2's ``Real_captured`` does, or a folder ``Real_captured``.
+        part: ``train`` or ``test``, used if the data set has both.
     """
     folder = Path(os.path.expanduser(folder))
     dark, truth = _subfolder(folder, DARK_FOLDER), _subfolder(folder, *TRUTH_FOLDERS)
@@ -73,7 +73,7 @@ def pair_folders(folder: str | Path, part: str = "train") -> tuple[Path, Path] |
 
 
 def training_folder(folder: str | Path, part: str = "train") -> Path:
-    """Where the dark photos of a data set lie: its ``low/`` if it holds pairs, else the folder itself.
+    """Return the folder of a data set's dark photos: its ``low/`` if it holds pairs, otherwise the folder itself.
 
     Args:
         folder, part: see :func:`pair_folders`.
@@ -94,21 +94,21 @@ def load_photos(
     """Load a training set into memory.
 
     Args:
-        data_dir: a folder of photos, searched recursively (of a folder with ``low/`` and ``high/`` the low ones), or
-            None for random dark crops of the embedded photos.
+        data_dir: a folder of photos, searched recursively, or None for random dark crops of the embedded photos. Only
+            the dark photos of a folder with ``low/`` and ``high/`` are used.
         size: side of the square training images in pixels.
-        count: number of embedded crops; a folder has as many as it has photos.
-        limit: use at most so many photos, evenly spaced over the folder.
-        seed: of the embedded crops.
-        progress: wraps the iteration over photos, given the iterator and the total (a tqdm, say).
+        count: number of embedded crops; ignored for a folder.
+        limit: maximum number of photos, taken at even intervals from the folder.
+        seed: seed of the embedded crops.
+        progress: wraps the iteration over photos, for example in a tqdm; called with the iterator and its length.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, ValueError: no such folder, or no readable photo in it.
+        FileNotFoundError, NotADirectoryError, ValueError: the folder does not exist or has no readable photo.
     """
     if size < 16:
-        raise ValueError(f"training images are at least 16 pixels wide, not {size}")
+        raise ValueError(f"size must be at least 16 pixels, got {size}")
     if limit is not None and limit < 1:
-        raise ValueError(f"limit is at least 1, not {limit}")
+        raise ValueError(f"limit must be at least 1, got {limit}")
     if data_dir is None:
         return PhotoSet(sample_crops(count if limit is None else min(count, limit), size, seed))
     paths = list_photos(training_folder(data_dir))
@@ -134,22 +134,22 @@ def load_photos(
                 photos[kept] = torch.from_numpy(np.array(result)).permute(2, 0, 1)
                 kept += 1
     if kept == 0:
-        raise ValueError(f"none of the {len(paths)} photos in {data_dir} can be read; the first: {skipped[0]}")
+        raise ValueError(f"none of the {len(paths)} photos in {data_dir} can be read; the first error: {skipped[0]}")
     return PhotoSet(photos[:kept], skipped)
 
 
 def _allocate(shape: tuple[int, ...]) -> Tensor:
     if int(np.prod(shape)) <= MEMORY_LIMIT:
         return torch.empty(shape, dtype=torch.uint8)
-    # The file has no name, so the system reclaims it when the last reference goes, however the process ends.
+    # The file has no name, so the system deletes it with its last reference, even if the process crashes.
     return torch.from_numpy(np.memmap(tempfile.TemporaryFile(), dtype=np.uint8, mode="w+", shape=shape))
 
 
 def find_pairs(folder: str | Path, part: str = "train") -> list[tuple[str, Path, Path]]:
-    """The pairs of a data set, matched by file name without extension.
+    """Return the pairs of a data set, matched by file name without extension.
 
-    Where these differ, names may begin with low, high or normal: LOL-v2's ``low00001.png`` and ``normal00001.png`` are
-    the pair ``00001``.
+    If the names differ, the prefixes low, high and normal are ignored: LOL-v2's ``low00001.png`` and
+    ``normal00001.png`` form the pair ``00001``.
 
     Args:
         folder, part: see :func:`pair_folders`.
@@ -158,13 +158,13 @@ def find_pairs(folder: str | Path, part: str = "train") -> list[tuple[str, Path,
         (name, dark photo, ground truth), sorted by name.
 
     Raises:
-        ValueError: the subfolders are missing, or some photos have no partner.
+        ValueError: the subfolders are missing, or a photo has no partner.
     """
     folders = pair_folders(folder, part)
     if folders is None:
         raise ValueError(
-            f"{folder} holds no pairs: it needs the subfolders low and high (or Low and Normal, as in LOL-v2; "
-            f"of a data set with Train and Test, those in {part.title()})"
+            f"{folder} holds no pairs: it needs the subfolders low and high (or Low and Normal, as in LOL-v2), "
+            f"which may also be inside {part.title()}"
         )
     low, high = (_by_name(where) for where in folders)
     if low.keys() != high.keys():
@@ -172,12 +172,12 @@ def find_pairs(folder: str | Path, part: str = "train") -> list[tuple[str, Path,
         if len(without[0].keys() ^ without[1].keys()) < len(low.keys() ^ high.keys()):
             low, high = without
     if alone := sorted(low.keys() ^ high.keys()):
-        raise ValueError(f"{folder}: {len(alone)} photos have no partner of the same name: {', '.join(alone[:5])}")
+        raise ValueError(f"{folder}: {len(alone)} photos have no partner with the same name: {', '.join(alone[:5])}")
     return [(name, low[name], high[name]) for name in sorted(low)]
 
 
 def _by_name(folder: Path, *, without_prefix: bool = False) -> dict[str, Path]:
-    """The photos of a folder by name without extension, and if need be without what it begins with."""
+    """Map names without extension, and optionally without prefix, to the photos of a folder."""
     named: dict[str, Path] = {}
     for path in list_photos(folder):
         stem = PREFIX.sub("", path.stem) if without_prefix else path.stem
@@ -191,19 +191,19 @@ def _by_name(folder: Path, *, without_prefix: bool = False) -> dict[str, Path]:
 def evaluation_pairs(
     data_dir: str | Path | None = None, *, stops: float = 3.5, seed: int = 0
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Dark photos with ground truth, one at a time at full size.
+    """Yield dark photos with ground truth, one at a time at full size.
+
+    A pair with an unreadable photo is skipped with a warning.
 
     Args:
-        data_dir: a folder with ``low/`` and ``high/`` (of LOL-v2 its test pairs are taken), or None for the embedded
+        data_dir: a folder with ``low/`` and ``high/`` (the test pairs in the case of LOL-v2), or None for the embedded
             photos darkened by ``stops``.
 
     Yields:
-        (name, dark, truth), the photos 3×H×W in [0, 1].
+        (name, dark, truth), both photos 3×H×W in [0, 1].
 
     Raises:
-        ValueError: no pairs, or a pair whose photos differ in size.
-
-    A pair with an unreadable photo is skipped with a warning.
+        ValueError: the folder has no pairs, or the photos of a pair differ in size.
     """
     if data_dir is None:
         for name, (dark, truth) in sample_pairs(stops, seed).items():
@@ -221,11 +221,11 @@ def evaluation_pairs(
 
 
 def dark_photos(folders: Sequence[str | Path] = (), *, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Dark photos at full size for comparing two models, without ground truth.
+    """Yield dark photos at full size, without ground truth, for comparing two models.
 
     Args:
-        folders: folders of photos (of pairs the low ones), or nothing for the held-out embedded photos, each at four
-            exposures.
+        folders: folders of photos or of pairs, of which only the dark photos are used; if empty, the held-out embedded
+            photos are used, each at four exposures.
 
     Yields:
         (name, photo 3×H×W in [0, 1]). Unreadable photos are skipped with a warning.

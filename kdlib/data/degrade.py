@@ -1,7 +1,7 @@
-"""Physical darkening: what a camera would have recorded with less light.
+"""Physical darkening: simulate the photo that a camera would have recorded in less light.
 
-The photo is taken back to linear light, exposed more briefly, tinted by a colour cast, given shot and read noise, and
-encoded and quantised again. The original is then the ground truth of the dark photo.
+The photo is converted to linear light, its exposure is reduced, a colour cast and shot and read noise are added, and
+the result is encoded and quantised again. The original serves as ground truth for the dark photo.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def linear_to_srgb(image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Darkening:
-    """Ranges from which :func:`darken` draws, one draw for each photo of a batch.
+    """Ranges from which :func:`darken` draws its parameters, separately for each photo of a batch.
 
     Attributes:
-        stops: exposure reduction in stops (factors of two in linear light), (least, most).
-        cast: each channel's gain is 2 to the power of a uniform draw from ±cast.
+        stops: minimum and maximum exposure reduction in stops (factors of two in linear light).
+        cast: colour cast; each channel's gain is 2 to the power of a uniform draw from ±cast.
         full_well: photons that a white pixel collects at full exposure; shot noise has variance signal / full_well.
         read_noise: standard deviation of the read noise in linear light, where white is 1.
-        unevenness: the light falls unevenly: standard deviation, in stops, of a smooth random field over the photo.
+        unevenness: standard deviation, in stops, of a smooth random field that makes the illumination uneven.
     """
 
     stops: tuple[float, float] = (1.0, 5.0)
@@ -44,21 +44,21 @@ class Darkening:
 
     def __post_init__(self) -> None:
         if not 0 <= self.stops[0] <= self.stops[1]:
-            raise ValueError(f"stops must rise from 0 or more, got {self.stops}")
+            raise ValueError(f"stops must be an ascending range from 0 or more, got {self.stops}")
         if self.full_well <= 0 or min(self.read_noise, self.cast, self.unevenness) < 0:
-            raise ValueError("full_well must be positive; read_noise, cast and unevenness not negative")
+            raise ValueError("full_well must be positive; read_noise, cast and unevenness must not be negative")
 
 
 DEFAULT_DARKENING = Darkening()
 
 
 def darken(image: Tensor, darkening: Darkening = DEFAULT_DARKENING, *, generator: torch.Generator) -> Tensor:
-    """Darken a batch physically.
+    """Darken a batch of photos as reduced light would.
 
     Args:
         image: B×3×H×W in [0, 1], display-referred sRGB.
-        darkening: the ranges to draw from.
-        generator: source of all randomness, on the image's device.
+        darkening: ranges from which the parameters are drawn.
+        generator: source of all random numbers, on the image's device.
 
     Returns:
         The dark photos, B×3×H×W, quantised to 8 bits.

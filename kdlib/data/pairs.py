@@ -1,4 +1,4 @@
-"""Pairs for supervised training: well-exposed photos to be darkened, and real dark photos with their ground truth."""
+"""Photos for supervised training: well-exposed photos for synthetic pairs, and real dark photos with ground truth."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import Tensor
 from kdlib.data.datasets import find_pairs, square
 from kdlib.enhance.photos.rgb import PhotoError, open_photo
 
-# Mean brightness of a photo that can serve as a target, and how much of it may be blown out.
+# A photo serves as a target if its mean brightness is in this range and at most this fraction of it is clipped.
 WELL_EXPOSED, MOST_CLIPPED = (0.25, 0.65), 0.05
-# Two photos show one scene when their brightness, pixel by pixel, has nearly the same order.
+# Two photos show the same scene if the rank correlation of their brightness exceeds this.
 SAME_SCENE = 0.9
-# Below this, the two photos of a pair do not show the same: the camera, or something before it, has moved.
+# Below this rank correlation, the camera or an object moved between the two photos of a pair.
 MISALIGNED = 0.7
 
 
 def well_exposed(photos: Tensor) -> Tensor:
-    """Which photos (N×3×S×S uint8) can serve as targets: N booleans.
+    """Return which photos (N×3×S×S uint8) can serve as targets, as N booleans.
 
-    Mean brightness in [0.25, 0.65], and at most a twentieth of the pixels blown out (250 or more in every channel).
+    Their mean brightness is in [0.25, 0.65], and at most 5% of the pixels are clipped (250 or more in every channel).
     """
     least, most = WELL_EXPOSED
     chosen = []
@@ -39,13 +39,15 @@ def well_exposed(photos: Tensor) -> Tensor:
 
 
 def brightness_order(photos: Tensor) -> Tensor:
-    """The order of each photo's brightness at 16×16, whatever its exposure: a rising curve leaves ranks as they are.
+    """Rank the brightness values of each photo at 16×16.
+
+    Ranks do not depend on the exposure, because a monotonic curve preserves them.
 
     Args:
         photos: N×3×H×W, of any dtype.
 
     Returns:
-        N×256 ranks, centred and of unit length: the product of two is their rank correlation.
+        N×256 ranks, centred and normalised to unit length; the dot product of two rows is their rank correlation.
     """
     small = torch.cat([F.adaptive_avg_pool2d(batch.float().mean(1), 16).flatten(1) for batch in photos.split(64)])
     ranks = small.argsort(dim=1).argsort(dim=1).float()
@@ -53,7 +55,7 @@ def brightness_order(photos: Tensor) -> Tensor:
 
 
 def find_scenes(photos: Tensor) -> Tensor:
-    """Number the scenes of photos N×3×S×S (uint8): N integers, equal for photos of one scene at several exposures."""
+    """Group photos (N×3×S×S uint8) by scene: N integers, equal for photos of the same scene at different exposures."""
     shapes = brightness_order(photos)
     scene = torch.full((len(photos),), -1)
     for i in range(len(photos)):
@@ -61,7 +63,7 @@ def find_scenes(photos: Tensor) -> Tensor:
             continue
         scene[i] = i
         members = [i]
-        while members:  # whatever resembles a member belongs to it too
+        while members:  # similarity is transitive: a photo that resembles any member joins the scene
             near = (shapes @ shapes[members.pop()] > SAME_SCENE) & (scene < 0)
             scene[near] = i
             members += near.nonzero()[:, 0].tolist()
@@ -69,19 +71,21 @@ def find_scenes(photos: Tensor) -> Tensor:
 
 
 def split_scenes(photos: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Cut photos (N×3×S×S uint8) into training and validation such that no scene is in both.
+    """Split photos (N×3×S×S uint8) into a training and a validation set that share no scene.
 
     Returns:
-        Two index tensors, shuffled; the second has about ``fraction`` of the photos, and each has at least one.
+        Two shuffled index tensors, training first; validation has about ``fraction`` of the photos, and neither is
+        empty.
 
     Raises:
-        ValueError: there is only one scene.
+        ValueError: all photos show the same scene.
     """
     scene = find_scenes(photos)
     names = scene.unique()
     if len(names) < 2:
         raise ValueError(
-            f"training needs photos of at least 2 scenes, one of them for validation; {len(photos)} show 1"
+            f"training needs photos of at least 2 scenes, one of them for validation; all {len(photos)} photos show "
+            "the same scene"
         )
     order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))
     wanted = max(1, round(len(photos) * fraction))
@@ -98,27 +102,27 @@ def split_scenes(photos: Tensor, fraction: float, seed: int) -> tuple[Tensor, Te
 
 
 def as_batch(images: Sequence[Image.Image]) -> Tensor:
-    """RGB images of one size as N×3×H×W uint8."""
+    """Stack RGB images of equal size into N×3×H×W uint8."""
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
 
 
 def load_pairs(data_dir: str | Path, *, size: int = 128, limit: int | None = None) -> tuple[Tensor, Tensor]:
     """Load real pairs into memory.
 
-    Pairs whose two photos are not aligned are left out with a warning: the order of their brightness, at 16×16,
-    correlates by less than 0.7. In LOL-v1's training set these are eight pairs of three scenes, at 0.58 to 0.69; all
-    others reach 0.79.
+    Misaligned pairs, whose brightness at 16×16 has a rank correlation below 0.7, are skipped with a warning. In the
+    training set of LOL-v1 these are eight pairs of three scenes, with correlations from 0.58 to 0.69; all other pairs
+    reach 0.79.
 
     Args:
         data_dir: a folder with ``low/`` and ``high/``.
         size: side of the square training images in pixels.
-        limit: use at most so many pairs, evenly spaced.
+        limit: maximum number of pairs, taken at even intervals.
 
     Returns:
         Dark photos and ground truth, each N×3×S×S uint8.
 
     Raises:
-        ValueError: no pairs, or none that can be used.
+        ValueError: the folder has no pairs, or none of them is usable.
     """
     pairs = find_pairs(data_dir)
     if limit is not None and limit < len(pairs):
@@ -128,10 +132,10 @@ def load_pairs(data_dir: str | Path, *, size: int = 128, limit: int | None = Non
         name, *paths = pair
         try:
             photos = [open_photo(path) for path in paths]
-            # At one size whatever the training's, so that the same pairs are kept at all.
+            # The fixed size makes the choice of pairs independent of the training size.
             dark, truth = brightness_order(as_batch([square(photo, 64) for photo in photos]))
             if (alike := float(dark @ truth)) < MISALIGNED:
-                return f"{name}: its photos are misaligned (correlation {alike:.2f})"
+                return f"{name}: its photos are misaligned (rank correlation {alike:.2f})"
             return as_batch([square(photo, size) for photo in photos])
         except PhotoError as error:
             return f"{name}: {error}"
@@ -144,6 +148,6 @@ def load_pairs(data_dir: str | Path, *, size: int = 128, limit: int | None = Non
             else:
                 kept.append(result)
     if not kept:
-        raise ValueError(f"none of the {len(pairs)} pairs in {data_dir} can be used")
+        raise ValueError(f"none of the {len(pairs)} pairs in {data_dir} is usable; the warnings give the reasons")
     dark, truth = torch.stack(kept).unbind(dim=1)
     return dark.contiguous(), truth.contiguous()

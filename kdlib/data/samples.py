@@ -1,4 +1,4 @@
-"""The embedded photos: colour photos that come with scikit-image, so that everything runs without a download."""
+"""The embedded photos: colour photos shipped with scikit-image, so that every notebook runs without a download."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SAMPLES: dict[str, Callable[[], np.ndarray]] = {
     "motorcycle-right": lambda: skimage.data.stereo_motorcycle()[1],
 }
 
-# Never trained on by the notebooks' defaults, so that what they report on these two is generalisation.
+# The notebooks do not train on these two by default, so scores on them measure generalisation.
 HELD_OUT = ("chelsea", "coffee")
-# Training crops are dark in many ways, because a handful of photos has to stand for every dark photo there is.
+# The ranges are wide because a handful of photos has to represent all dark photos.
 CROP_DARKENING = Darkening(stops=(0.0, 6.0), cast=0.3, unevenness=1.0)
 
 
 def sample_photos() -> dict[str, np.ndarray]:
-    """The embedded photos by name, each H×W×3 uint8."""
+    """Return the embedded photos by name, each H×W×3 uint8."""
     return {name: np.ascontiguousarray(load()) for name, load in SAMPLES.items()}
 
 
 def sample_pairs(stops: float = 3.5, seed: int = 0) -> dict[str, tuple[Tensor, Tensor]]:
-    """Each embedded photo darkened by ``stops``, with the photo itself as ground truth.
+    """Return each embedded photo darkened by ``stops``, with the original as ground truth.
 
     Returns:
         name → (dark, truth), both 3×H×W in [0, 1].
@@ -49,10 +49,10 @@ def sample_pairs(stops: float = 3.5, seed: int = 0) -> dict[str, tuple[Tensor, T
 
 
 def sample_crops(count: int, size: int, seed: int = 0, *, darkened: bool = True) -> Tensor:
-    """Random dark crops of the embedded photos that are not held out: a small training set.
+    """Return random dark crops of the embedded photos that are not held out, as a small training set.
 
-    Each crop draws a photo, a zoom (1/6 of the photo's short side up to all of it), a position, a flip, an order of the
-    colour channels and, unless ``darkened`` is False, a darkening.
+    For each crop, a photo, a crop size (1/6 of the photo's short side up to all of it), a position, a flip, a channel
+    order and, unless ``darkened`` is False, a darkening are drawn at random.
 
     Returns:
         count×3×size×size, uint8.

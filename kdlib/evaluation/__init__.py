@@ -1,4 +1,7 @@
-"""Scores against ground truth, fidelity to a teacher, what a method does to curves and daylight, and what it costs."""
+"""Measurements of finished models and classical methods: quality, fidelity to a teacher, behaviour, cost and speed.
+
+Nothing here may train a model; experiments that train and then measure are in :mod:`kdlib.experiments`.
+"""
 
 from kdlib.evaluation.behaviour import daylight_change, daylight_photos, fixed_curve_psnr, shared_map_psnr
 from kdlib.evaluation.classical import classical_methods

@@ -1,7 +1,8 @@
-"""What a method does, apart from how near it comes to a ground truth.
+"""Measure how a method behaves, independently of any ground truth.
 
-Questions that no score answers. *Is it more than a fixed curve?* A network that lifts every photo alike could be
-replaced by a table of 3×256 numbers. *Does it leave daylight alone?* A method for dark photos meets bright ones too.
+Two questions are not answered by scores. *Is the method more than a fixed curve?* A network that brightens every photo
+in the same way could be replaced by a table of 3×256 numbers. *Does the method preserve well-exposed photos?* A method
+for dark photos is also applied to bright ones.
 """
 
 from __future__ import annotations
@@ -19,30 +20,30 @@ from kdlib.evaluation.classical import Method
 from kdlib.evaluation.metrics import FIDELITY_CAP, capped_psnr
 from kdlib.models import ZeroDCE, apply_curve
 
-# Well-exposed photos among the embedded ones: a mean brightness in the middle third, 1/3 to 2/3, which nobody would
-# want brightened or darkened. That leaves out the rocket, taken at dusk (0.26). Of the stereo pair, the left photo: the
-# same scene twice would count double.
+# The embedded photos with a mean brightness from 1/3 to 2/3, which need no correction. This excludes the rocket, taken
+# at dusk (0.26). Only the left photo of the stereo pair is included, so that its scene does not count twice.
 WELL_EXPOSED = ("astronaut", "chelsea", "coffee", "motorcycle")
 
 
 class FixedCurve:
-    """The one table, a mean output for each colour and input level, that comes nearest to a method on a set of photos.
+    """The fixed curve that best approximates a method on a set of photos: one output per channel and input level.
 
-    The mean is what least squares asks for. Of each photo only how often each output level meets each input level is
-    kept (1.5 MB at most, whatever its size): that decides the table, and how far each photo is from it.
+    Each entry of the table is the mean output, which minimises the squared error. For each photo only the joint
+    histogram of input and output levels is stored (1.5 MB at most, whatever its size); it determines both the table and
+    the photo's distance from it.
     """
 
     def __init__(self) -> None:
         self._photos: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Take note of one photo before and after the method; both H×W×3 uint8.
+        """Add one photo before and after the method, both H×W×3 uint8.
 
         Raises:
-            ValueError: they differ in shape.
+            ValueError: the shapes differ.
         """
         if before.shape != after.shape:
-            raise ValueError(f"a photo of shape {before.shape} became one of shape {after.shape}; sizes have to stay")
+            raise ValueError(f"the method changed a photo of shape {before.shape} to {after.shape}; sizes must match")
         met = np.concatenate(
             [
                 np.bincount(before[..., c].ravel() * np.intp(256) + after[..., c].ravel(), minlength=65536)
@@ -53,7 +54,7 @@ class FixedCurve:
         self._photos.append((codes, met[codes]))
 
     def table(self) -> np.ndarray:
-        """3×256, float64 from 0 to 255; NaN for levels that no photo has."""
+        """Return the fitted curve: 3×256, float64 from 0 to 255, NaN for levels that occur in no photo."""
         totals, counts = np.zeros(768), np.zeros(768)
         for codes, met in self._photos:
             totals += np.bincount(codes // 256, met * (codes % 256), minlength=768)
@@ -61,9 +62,9 @@ class FixedCurve:
         return np.divide(totals, counts, out=np.full(768, np.nan), where=counts > 0).reshape(3, 256)
 
     def psnr(self) -> float:
-        """Mean over the photos of the PSNR between the table's output, rounded to 8 bits, and the method's, in dB.
+        """Return the mean PSNR in dB between the fitted curve's output, rounded to 8 bits, and the method's output.
 
-        A photo that the table gives exactly counts as 100 dB.
+        A photo that the curve reproduces exactly counts as 100 dB.
 
         Raises:
             ValueError: no photo was added.
@@ -79,17 +80,17 @@ class FixedCurve:
 
 
 def fixed_curve_psnr(method: Method, photos: Iterable[tuple[str, Tensor]]) -> float:
-    """How well one fixed curve for each colour would replace a method on a set of photos, in dB.
+    """Measure how well one fixed curve per channel reproduces a method on a set of photos, in dB.
 
-    From 45 dB up, hardly anyone could tell the two apart: the method is a fixed curve in disguise. A fixed gamma has
-    100.
+    Above 45 dB the two are hardly distinguishable, and the method is in effect a fixed curve. A fixed gamma scores 100
+    dB.
 
     Args:
-        method: from photo to photo; both are rounded to 8 bits.
-        photos: (name, 3×H×W in [0, 1]), for example from :func:`kdlib.data.dark_photos`. Gone through once.
+        method: maps a photo to a photo; both are rounded to 8 bits.
+        photos: (name, 3×H×W in [0, 1]), for example from :func:`kdlib.data.dark_photos`; iterated once.
 
     Raises:
-        ValueError: no photos.
+        ValueError: there are no photos.
     """
     curve = FixedCurve()
     for _, photo in photos:
@@ -98,28 +99,29 @@ def fixed_curve_psnr(method: Method, photos: Iterable[tuple[str, Tensor]]) -> fl
 
 
 def daylight_photos() -> dict[str, Tensor]:
-    """The embedded photos that are well exposed (:data:`WELL_EXPOSED`) by name, 3×H×W in [0, 1]."""
+    """Return the well-exposed embedded photos (:data:`WELL_EXPOSED`) by name, 3×H×W in [0, 1]."""
     return {name: to_tensor(photo) for name, photo in sample_photos().items() if name in WELL_EXPOSED}
 
 
 def daylight_change(method: Method, photos: Iterable[tuple[str, Tensor]] | None = None) -> dict[str, Any]:
-    """How much a method changes the mean brightness of photos that need no brightening, as |after / before − 1|.
+    """Measure how much a method changes the mean brightness of well-exposed photos, as |after / before − 1|.
 
     Args:
-        method: from photo to photo; its output is rounded to 8 bits.
+        method: maps a photo to a photo; its output is rounded to 8 bits.
         photos: (name, 3×H×W in [0, 1]); :func:`daylight_photos` by default.
 
     Returns:
-        ``daylight``, the mean over the photos, and ``daylight_worst``; 0 is no change, 1 twice as bright.
+        ``daylight``, the mean over the photos, and ``daylight_worst``, the maximum; 0 means no change, 1 a photo that
+        becomes twice as bright.
 
     Raises:
-        ValueError: no photos, or one that is black.
+        ValueError: there are no photos, or one is black.
     """
     changes = []
     for name, photo in daylight_photos().items() if photos is None else photos:
         before = to_array(photo).mean(dtype=np.float64)
         if before == 0:
-            raise ValueError(f"{name} is black: no daylight to leave alone")
+            raise ValueError(f"{name} is black, so its relative change of brightness is undefined")
         changes.append(abs(float(to_array(method(photo)).mean(dtype=np.float64) / before) - 1))
     if not changes:
         raise ValueError("no photos to measure the change of daylight on")
@@ -128,19 +130,22 @@ def daylight_change(method: Method, photos: Iterable[tuple[str, Tensor]] | None 
 
 @torch.no_grad()
 def shared_map_psnr(model: ZeroDCE, photos: Iterable[tuple[str, Tensor]]) -> float:
-    """How well one map for all iterations would replace the map for each: mean PSNR in dB, 100 at most a photo.
+    """Measure how well one map shared by all iterations replaces a network's separate maps.
 
-    The one map is the mean of the network's maps; nothing is trained for it.
+    The shared map is the mean of the network's maps; nothing is trained.
 
     Args:
-        model: with a map for each iteration.
+        model: a network with one map per iteration.
         photos: (name, 3×H×W in [0, 1]).
 
+    Returns:
+        Mean PSNR in dB between the two outputs, at most 100 for each photo.
+
     Raises:
-        ValueError: a network with one map, or no photos.
+        ValueError: the network already has a shared map, or there are no photos.
     """
     if model.shared_map:
-        raise ValueError("this network has one map for all iterations already")
+        raise ValueError("this network already shares one map between all iterations")
     scores = []
     for _, photo in photos:
         enhanced, curve_map = model(photo[None])

@@ -1,4 +1,4 @@
-"""How fast: the Enhancer beside other ways to enhance the same photo, measured in one process."""
+"""Benchmark the speed of the Enhancer against other ways of enhancing the same photo, all in one process."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ from kdlib.weights import load_model
 OURS = "kdlib"
 EAGER, ONNX, COMPILED = "PyTorch, eager", "ONNX Runtime", "torch.compile"
 CLAHE, LUT, COPY = "OpenCV CLAHE", "cv2.LUT", "copy"
-# Run on the whole photo, as all rows of networks but the Enhancer's do, IAT takes 1.6 GB at 1080p, and 9 at 12 MP.
+# Except for the Enhancer, networks run on the whole photo: IAT then needs 1.6 GB at 1080p and 9 GB at 12 MP.
 _WHOLE = 1920 * 1080  # pixels
 _PACKAGES = ("kdlib", "torch", "numba", "numpy", "opencv-python", "onnxruntime")
 
 
 class PublishedForm(nn.Module):
-    """Enhancing as published code writes it: full-size maps, then pass after pass over the photo."""
+    """Enhancement as in the published code: full-size maps, and one pass over the photo per iteration."""
 
     def __init__(self, model: ZeroDCE) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """B×3×H×W in [0, 1] → the same."""
-        maps = self.model.curve_map(x).split(3, dim=1)  # one for all iterations, or one for each
+        """Enhance photos, B×3×H×W in [0, 1]."""
+        maps = self.model.curve_map(x).split(3, dim=1)  # one shared map, or one per iteration
         for iteration in range(self.model.iterations):
             x = x + maps[iteration % len(maps)] * (torch.pow(x, 2) - x)
         return x
 
 
 class PlainForm(nn.Module):
-    """A network of another family as its own forward writes it, without the maps."""
+    """A network of another family, reduced to the enhanced photo that its forward pass returns."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """B×3×H×W in [0, 1] → the same."""
+        """Enhance photos, B×3×H×W in [0, 1]."""
         enhanced: Tensor = self.model(x)[0]
         return enhanced
 
 
 def rivals(photo: np.ndarray, model: Any, threads: int) -> Iterator[tuple[str, Run | str]]:
-    """Every method by name, each ready to run on the same photo, or the reason why it cannot be run here.
+    """Yield each method's name with a callable that runs it on the photo, or the reason why it cannot run here.
 
-    The networks get and give float32 tensors, which are made outside the measurement; the Enhancer and OpenCV get and
-    give 8 bits, whole way. That favours the networks.
+    The networks read and write float32 tensors, whose conversion is not timed, while the Enhancer and OpenCV read and
+    write 8-bit photos. This favours the networks.
     """
     out = np.empty_like(photo)
     enhance = Enhancer(model, device="cpu", threads=threads)
@@ -89,19 +89,19 @@ def rivals(photo: np.ndarray, model: Any, threads: int) -> Iterator[tuple[str, R
 def _onnx_runtime(module: nn.Module, tensor: Tensor, threads: int) -> Run | str:
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401 - what PyTorch exports with
+        import onnxscript  # noqa: F401 - required by PyTorch's exporter
     except ImportError as missing:
         return str(with_extra(missing, "timing it"))
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(module, (tensor,), dynamo=True, verbose=False)
-        except Exception as error:  # a step of the network that ONNX has no operator for
+        except Exception as error:  # for example an operation that ONNX does not support
             return f"export failed: {str(error.__cause__ or error).strip().splitlines()[0]}"
     assert program is not None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Its threads would go on spinning into the next method's measurement.
+    # Otherwise its threads would keep spinning while the next method is measured.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(
         program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -120,7 +120,7 @@ def _torch_compile(module: nn.Module, tensor: Tensor) -> Run | str:
 
     try:
         run()
-    except Exception as error:  # no compiler, or one that PyTorch does not get on with
+    except Exception as error:  # no compiler, or an unsupported one
         return f"torch.compile failed: {str(error).strip().splitlines()[0]}"
     return run
 
@@ -137,46 +137,46 @@ def benchmark(
     """Time every method on photos of several sizes.
 
     Args:
-        model: name or path of the network that all networks' rows share.
+        model: name or path of the network used in all rows except those of OpenCV and the copy.
         sizes: names from ``SIZES``, or ``WIDTHxHEIGHT``.
-        repeats: measured runs of each method; the median counts.
-        threads: for every method.
-        without: methods to leave out.
-        progress: called with what is measured next.
+        repeats: timed runs of each method; the median is reported.
+        threads: number of threads of every method.
+        without: methods to skip.
+        progress: called with a description of the next measurement.
 
     Returns:
-        Settings and versions, ``rows`` (one for each size and method, with median and quartiles in ms) and for
-        each size ``ratios``: how many times longer than kdlib each method takes. ``left_out`` gives reasons. With a
-        CUDA device, ``cuda`` holds what :func:`benchmark_cuda` measured.
+        The settings and versions; ``rows``, one for each size and method, with median and quartiles in ms; ``ratios``,
+        for each size the time of each method divided by kdlib's; ``left_out``, the reasons for missing methods; and
+        ``cuda``, the result of :func:`benchmark_cuda`, or None without a CUDA device.
 
     Raises:
-        ValueError: an unknown size, fewer than one repetition, a size above 1080p for IAT or its student, or a network
-            that enlarges photos.
-        FileNotFoundError: no such weights file.
+        ValueError: a size is unknown, ``repeats`` or ``threads`` is below 1, a size exceeds 1080p for IAT or its
+            student, or the network enlarges photos.
+        FileNotFoundError: the weights file does not exist.
     """
     if repeats < 1 or threads < 1:
-        raise ValueError(f"repeats and threads are at least 1, not {repeats} and {threads}")
+        raise ValueError(f"repeats and threads must be at least 1, got {repeats} and {threads}")
     shapes = {size: parse_size(size) for size in sizes}
     loaded = load_model(model)
     family = find_family(loaded.config)
     if family.upscales:
         raise ValueError(
-            f"{model} enlarges photos, and the other methods here do not; "
-            "kdlib evaluate --time measures it beside bicubic, for a megapixel of the result"
+            f"{model} enlarges photos, which the other methods here do not; "
+            "use kdlib evaluate --time, which compares it with bicubic in time per megapixel of output"
         )
     if family.output in {"stages", "image"}:  # convolutions at full size
         for size, (width, height) in shapes.items():
             if width * height > _WHOLE:
                 raise ValueError(
-                    f"{model} works at full size, and PyTorch would run short of memory at {size}; "
-                    "give sizes up to 1080p, such as --size 640×480"
+                    f"{model} works at full size, and PyTorch would run out of memory at {size}; "
+                    "use sizes up to 1080p, such as --size 640×480"
                 )
     rows: list[dict[str, Any]] = []
     ratios: dict[str, dict[str, float]] = {}
     left_out: dict[str, str] = dict.fromkeys(without, "not asked for")
     with use_threads(threads):
         for size, (width, height) in shapes.items():
-            # Dark noise: no method's time depends on what the photo shows.
+            # Dark noise suffices, because no method's time depends on the content of the photo.
             photo = np.random.default_rng(0).integers(0, 64, (height, width, 3), dtype=np.uint8)
             runs: dict[str, Run] = {}
             progress(f"{size}: preparing")
@@ -215,7 +215,7 @@ def benchmark(
 
 
 def benchmark_cuda(model: str = "student-565", *, repeats: int = 200) -> dict[str, Any]:
-    """A 4K frame that lies on the CUDA device already: whole path, beside the device's own copy of the frame.
+    """Time the Enhancer on a 4K frame in GPU memory, compared with copying the frame on the device.
 
     Returns:
         Medians in microseconds, and the copy's time as a fraction of the Enhancer's.
@@ -248,8 +248,7 @@ def benchmark_cuda(model: str = "student-565", *, repeats: int = 200) -> dict[st
 
 
 def speed_table(result: Mapping[str, Any]) -> str:
-    """Milliseconds as a Markdown table, and in brackets how many times longer than kdlib; ``result`` is of
-    :func:`benchmark`."""
+    """Format the result of :func:`benchmark` as a Markdown table of milliseconds, with ratios to kdlib in brackets."""
     sizes = list(result["ratios"])
     methods = dict.fromkeys(row["method"] for row in result["rows"])
     ms = {(row["method"], row["size"]): row["ms"] for row in result["rows"]}
@@ -261,10 +260,10 @@ def speed_table(result: Mapping[str, Any]) -> str:
 
 
 def parse_size(size: str) -> tuple[int, int]:
-    """Width and height of a size in ``SIZES`` or of ``WIDTHxHEIGHT``.
+    """Return the width and height of a name in ``SIZES`` or of ``WIDTHxHEIGHT``.
 
     Raises:
-        ValueError: neither of them.
+        ValueError: ``size`` has neither form.
     """
     if size in SIZES:
         return SIZES[size]

@@ -1,4 +1,4 @@
-"""What a learned method has to beat: curves and equalisation that need no training."""
+"""Classical baselines for learned methods: gamma curves and histogram equalisation, which need no training."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ _LEVELS = np.linspace(0, 1, 256)
 
 
 def gamma(exponent: float) -> Method:
-    """The fixed curve x ← x^exponent."""
+    """Return the fixed curve x ← x^exponent."""
     return lambda photo: photo**exponent
 
 
 def exponent_for_mean(photo: np.ndarray, mean: float = TARGET_MEAN) -> float:
-    """The exponent whose curve takes the level of a photo's mean brightness, over pixels and colours, to ``mean``.
+    """Return the exponent whose curve maps a photo's mean level, over pixels and channels, to ``mean``.
 
-    That is log(mean) / log(mean before). The mean afterwards is a little lower, as the curve bends over the levels
-    around.
+    It is log(mean) / log(mean before). The output of a dark photo has a slightly lower mean, because the curve is
+    concave.
 
     Args:
         photo: H×W×3 uint8.
         mean: between 0 and 1.
 
     Returns:
-        A positive number; 1 for photos that are all black or all white, which no curve changes.
+        A positive number; 1 for photos that are entirely black or white, which no curve changes.
     """
-    # From how often each level occurs: summing twelve million pixels one by one takes longer than the curve.
+    # The histogram is faster: summing twelve million pixels directly takes longer than applying the curve.
     counts = cv2.calcHist([photo.reshape(len(photo), -1)], [0], None, [256], [0, 256]).ravel()
     before = float(counts @ _LEVELS / counts.sum(dtype=np.float64))
     return float(np.log(mean) / np.log(before)) if 0 < before < 1 else 1.0
 
 
 def gamma_to_mean(mean: float = TARGET_MEAN) -> Method:
-    """The curve x ← x^γ with, for each photo, the γ of :func:`exponent_for_mean`: auto-exposure and no more.
+    """Return the curve x ← x^γ with γ chosen for each photo by :func:`exponent_for_mean`.
 
-    Adaptive in the plainest way there is, so it is what a network's adaptivity has to be measured against.
+    It amounts to automatic exposure, the simplest adaptive method, and is the baseline for a network's adaptivity.
     """
     return lambda photo: photo ** exponent_for_mean(to_array(photo), mean)
 
 
 def clahe_in_lab(photo: np.ndarray, clip: float = 4.0, tiles: int = 8) -> np.ndarray:
-    """Contrast-limited adaptive histogram equalisation of lightness in LAB (OpenCV); H×W×3 uint8 in and out."""
+    """Apply contrast-limited adaptive histogram equalisation to lightness in LAB (OpenCV); H×W×3 uint8 in and out."""
     lightness, *colours = cv2.split(cv2.cvtColor(photo, cv2.COLOR_RGB2LAB))
     equalised = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles)).apply(lightness)
     return cv2.cvtColor(cv2.merge([equalised, *colours]), cv2.COLOR_LAB2RGB)
 
 
 def classical_methods() -> dict[str, Method]:
-    """By name: the input itself, fixed gamma curves, one gamma for each photo, and CLAHE."""
+    """Return by name: the unchanged input, fixed gamma curves, a gamma chosen for each photo, and CLAHE."""
     return {
         "input": lambda photo: photo,
         **{f"gamma {exponent:g}": gamma(exponent) for exponent in EXPONENTS},
@@ -68,14 +68,14 @@ def classical_methods() -> dict[str, Method]:
 
 
 def gamma_table(exponent: float) -> np.ndarray:
-    """x ← x^exponent for each of the 256 levels, uint8."""
+    """Return x^exponent for each of the 256 levels, uint8."""
     return np.rint(255 * _LEVELS**exponent).astype(np.uint8)
 
 
 def eight_bit_methods() -> dict[str, InPlace]:
-    """The methods of :func:`classical_methods` as one would run them on 8 bits, for timing: ``run(photo, out)``.
+    """Return 8-bit implementations of :func:`classical_methods` for timing, each called as ``run(photo, out)``.
 
-    The input itself is not among them: there is nothing to time.
+    The unchanged input is not included, because there is nothing to time.
     """
 
     def fixed(exponent: float) -> InPlace:

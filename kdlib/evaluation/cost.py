@@ -1,4 +1,4 @@
-"""What a network costs: multiply-adds, and time beside other networks."""
+"""Measure the cost of a network: multiply-adds, and time compared with other networks."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from kdlib.models import count_parameters
 
 @torch.no_grad()
 def multiply_adds(model: nn.Module, height: int, width: int) -> int:
-    """Multiply-adds of a network for one photo of this size.
+    """Count the multiply-adds of a network for one photo of the given size.
 
-    One multiplication with its addition counts once, as papers mostly do when they write MACs (some call these FLOPs,
-    others count two of those). Convolutions, linear layers and matrix products are counted, as PyTorch's counter does;
-    elementwise steps, activations, norms and resampling are not. The result does not depend on the machine.
+    A multiplication and its addition count as one operation, the usual meaning of MACs in papers (some papers call them
+    FLOPs, others count two FLOPs for each). As in PyTorch's counter, convolutions, linear layers and matrix products
+    count; elementwise operations, activations, normalisation and resampling do not. The result does not depend on the
+    machine.
     """
     was_training = model.training
     model.eval()
     try:
-        # Only shapes count, so nothing is computed: a photo of any size takes no time and no memory.
+        # Counting needs only shapes, and on the meta device photos of any size take neither time nor memory.
         state = {name: tensor.to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
         return _count(
             partial(torch.func.functional_call, model, state), torch.empty(1, 3, height, width, device="meta")
         )
-    except NotImplementedError:  # a network that looks at values, as a glance network at the noise
+    except NotImplementedError:  # the network depends on values, as GlanceNet does on the measured noise
         return _count(model, torch.full((1, 3, height, width), 0.1, device=next(model.parameters()).device))
     finally:
         model.train(was_training)
@@ -47,26 +48,28 @@ def _count(forward: Callable[[Any], object], photo: Tensor) -> int:
 def milliseconds(
     models: Mapping[str, nn.Module], sizes: Sequence[tuple[int, int]], *, repeats: int = 9, threads: int = 1
 ) -> list[dict[str, Any]]:
-    """Time networks in one process, taking turns, so that all of them meet the machine in the same mood.
+    """Time networks in one process, in alternating blocks, so that all of them run under the same conditions.
 
-    The networks run as PyTorch runs them, on the CPU, without what reads, writes and rounds photos. On a machine with
-    other work, medians wander, and ratios hold.
+    The networks run in PyTorch on the CPU; reading, writing and rounding photos is not included. If the machine is busy
+    with other work, the medians vary, but their ratios remain stable.
 
     Args:
-        models: by name, put into evaluation mode; the first is what the others are compared with.
+        models: networks by name, put into evaluation mode; the first is the reference.
         sizes: (width, height) of the photos.
-        repeats: measured runs of each network at each size.
-        threads: for PyTorch.
+        repeats: timed runs of each network at each size.
+        threads: number of PyTorch threads.
 
     Returns:
         A row for each size and network: ``method``, ``parameters``, ``width``, ``height``, ``ms`` (median),
         ``ms_quartiles`` (low, high) and ``times_faster``, the first network's median divided by this one's.
 
     Raises:
-        ValueError: no networks, or fewer than one repetition or thread.
+        ValueError: there are no networks, or ``repeats`` or ``threads`` is below 1.
     """
     if not models or repeats < 1 or threads < 1:
-        raise ValueError(f"at least one network, repetition and thread, not {len(models)}, {repeats} and {threads}")
+        raise ValueError(
+            f"need at least one network, repetition and thread, got {len(models)}, {repeats} and {threads}"
+        )
     rows: list[dict[str, Any]] = []
     for width, height in sizes:
         photo = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) / 4

@@ -1,4 +1,4 @@
-"""One table of everything that was measured on the standard test, from the files in ``results/``."""
+"""Collect all scores on the standard test set from the files in ``results/`` into one table."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from kdlib.evaluation.report import markdown_table
 
-# What a method learned from, in the order of the table: nothing (–), photos alone, pairs that were made by darkening
-# well-exposed photos, pairs that somebody took of one scene.
+# Training data of a method, in the order of the table: none (–), photos without ground truth, synthetic pairs made by
+# darkening well-exposed photos, and pairs photographed of the same scene.
 CATEGORIES = ("zero-reference", "self-made pairs", "real pairs")
 NOTHING, UNKNOWN = "–", "?"
 
-# Published files, by the beginning of their name: all are, or were distilled from, zero-reference networks.
+# Published weights by prefix of their name; all are zero-reference networks or were distilled from one.
 _PUBLISHED = {
     "zero_dce": "zero-reference",
     "student_565_peer": "zero-reference",
@@ -38,9 +38,9 @@ _SCORES: dict[str, tuple[str, str]] = {
 
 
 def behaviour_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Columns, for :func:`~kdlib.evaluation.report.markdown_table`, of what the rows say beyond scores.
+    """Return the columns of behaviour and speed for :func:`~kdlib.evaluation.report.markdown_table`.
 
-    Every set of photos on which a fixed curve was fitted has its own (``fixed_curve_dicm``).
+    Each set of photos on which a fixed curve was fitted has its own column (for example ``fixed_curve_dicm``).
     """
     columns = {"fixed_curve": ("fixed curve, dB", ".1f")}
     for key in sorted({key for row in rows for key in row if re.fullmatch(r"fixed_curve_(?!sd$)\w+(?<!_sd)", key)}):
@@ -49,25 +49,25 @@ def behaviour_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str,
 
 
 def check_category(category: str) -> str:
-    """``category`` itself, if it is empty or one of :data:`CATEGORIES`, else a ValueError."""
+    """Return ``category`` if it is empty or one of :data:`CATEGORIES`; otherwise raise a ValueError."""
     if category and category not in CATEGORIES:
         raise ValueError(f"category {category!r} is unknown; choose from {', '.join(CATEGORIES)}")
     return category
 
 
 def read_scores(path: str | Path) -> dict[str, Any]:
-    """The content of a file that ``kdlib evaluate --out`` wrote.
+    """Read a file written by ``kdlib evaluate --out``.
 
     Returns:
-        At least ``data``, the name of the test set, and ``rows``, which have a ``method`` and may lack any metric.
+        At least ``data``, the name of the test set, and ``rows``, which each have a ``method`` and may lack any metric.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is damaged or holds something else.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged or contains something else.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no scores at {path}; `kdlib evaluate --out {path}` writes them")
+        raise FileNotFoundError(f"no scores at {path}; create the file with `kdlib evaluate --out {path}`")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         rows = content["rows"]
@@ -75,39 +75,39 @@ def read_scores(path: str | Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise ValueError(f"{path} is damaged or holds no scores; write it anew with `kdlib evaluate --out {path}`")
+        raise ValueError(f"{path} is damaged or contains no scores; recreate it with `kdlib evaluate --out {path}`")
     for row in rows:
         for key in {**_SCORES, **behaviour_columns(rows)}.keys() - {"method", "category"}:
             number = int if key == "parameters" else int | float
             for name in (key, f"{key}_sd"):
                 if not isinstance(row.get(name), number | None):
-                    raise ValueError(f"{path}: {name} of {row['method']!r} is no number but {row[name]!r}")
+                    raise ValueError(f"{path}: {name} of {row['method']!r} must be a number, got {row[name]!r}")
     return content
 
 
 def leaderboard(results_dir: str | Path = "results") -> list[dict[str, Any]]:
-    """Every method that was scored on the standard test, once.
+    """Return every method that was scored on the standard test set, once.
 
     Classical methods and shipped weights come from ``eval15.json``, methods trained with several seeds from
-    ``seeds.json``, files of other projects from ``published.json``. A method of the first two files is shown with its
-    seeds: their mean says more about the method than the one seed that ships.
+    ``seeds.json``, and weights of other projects from ``published.json``. A method in both of the first two files is
+    listed with its seeds, because their mean describes the method better than the single seed that ships.
 
     Returns:
-        Rows of ``kdlib evaluate``, each with a ``category`` (– for methods that learn nothing, ? where nobody said),
-        by category, then by parameters, then by PSNR. Not by PSNR first: it sees exposure before anything else, and
-        what a method was given, in data and in parameters, is the fair company to judge it in.
+        Rows of ``kdlib evaluate``, each with a ``category`` (– for methods without training, ? if unknown), sorted by
+        category, then parameters, then PSNR. PSNR does not come first, because it depends mainly on exposure, and
+        methods are best compared with others that had similar training data and a similar number of parameters.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, or is about another test set than the others.
+        ValueError: a file is damaged or holds scores on a different test set.
     """
     folder = Path(results_dir)
     files = {name: read_scores(folder / name) for name in (PUBLISHED, OWN, SEEDS)}
     for name, content in files.items():
         if content["data"] != files[OWN]["data"]:
             raise ValueError(
-                f"{folder / name} holds scores on {content['data']!r}, {OWN} on {files[OWN]['data']!r}: "
-                "they do not belong in one table"
+                f"{folder / name} holds scores on {content['data']!r}, but {OWN} on {files[OWN]['data']!r}; "
+                "scores on different test sets cannot share a table"
             )
     chosen = {
         PUBLISHED: [row for row in files[PUBLISHED]["rows"] if row.get("parameters")],
@@ -115,7 +115,7 @@ def leaderboard(results_dir: str | Path = "results") -> list[dict[str, Any]]:
         SEEDS: [row for row in files[SEEDS]["rows"] if row.get("seeds")],
     }
     rows = {row["method"]: {**row, "category": _category(row)} for rows in chosen.values() for row in rows}
-    # Seeds do not differ in speed: a time that was not taken again is that of the seed that ships.
+    # Speed does not depend on the seed, so a row without a time takes that of the shipped weights.
     for own in files[OWN]["rows"]:
         if own["method"] in rows and own.get("ms_1080p"):
             rows[own["method"]].setdefault("ms_1080p", own["ms_1080p"])

@@ -1,4 +1,4 @@
-"""How near two photos are, and how near a student is to its teacher."""
+"""Metrics of the similarity of two photos, and of the fidelity of a student to its teacher."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ FIDELITY_CAP = 100.0
 
 
 def quantise(photo: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round to 8 bits, as a saved file would be; float64, any shape."""
+    """Clip to [0, 1] and round to 8 bits, as saving to a file does; float64, any shape."""
     return photo.double().clamp(0, 1).mul(255).round() / 255
 
 
 def psnr(photo: Tensor, truth: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two 3×H×W photos in [0, 1], in float64; infinite when they are equal."""
-    # On the CPU, because not every device has float64.
+    """Return the peak signal-to-noise ratio in dB of two 3×H×W photos in [0, 1]; infinite if they are equal."""
+    # Computed on the CPU, because not every device supports float64.
     return float(peak_signal_noise_ratio(photo.cpu().double(), truth.cpu().double(), data_range=1.0))
 
 
 def ssim(photo: Tensor, truth: Tensor) -> float:
-    """Structural similarity of two 3×H×W photos in [0, 1], averaged over RGB, in float64.
+    """Return the structural similarity of two 3×H×W photos in [0, 1], averaged over RGB, computed in float64.
 
-    11×11 Gaussian window, σ = 1.5, population covariance (Wang et al., TIP 2004).
+    It uses an 11×11 Gaussian window with σ = 1.5 and the population covariance (Wang et al., TIP 2004).
 
     Raises:
         ValueError: the photos are smaller than the window.
@@ -52,10 +52,10 @@ def ssim(photo: Tensor, truth: Tensor) -> float:
 
 
 def gt_mean(photo: Tensor, truth: Tensor) -> Tensor:
-    """Scale a photo so that its mean brightness is the truth's, clamped to [0, 1].
+    """Scale a photo to the mean brightness of its ground truth and clip it to [0, 1].
 
-    Scores after this step see colour, contrast and noise but not exposure. They use the ground truth and are
-    therefore reported apart, never as the score.
+    Scores after this step reflect colour, contrast and noise but not exposure. They use the ground truth and are
+    therefore reported separately, never as the main score.
     """
     mean = photo.mean()
     return (photo * (truth.mean() / mean)).clamp(0, 1) if mean > 0 else photo
@@ -66,26 +66,28 @@ def _lpips_network() -> nn.Module | BackboneUnavailableError:
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     try:
-        pretrained_features("squeezenet1_1")  # asks for the file with an error that helps
+        pretrained_features("squeezenet1_1")  # its error message is more helpful than torchmetrics'
     except BackboneUnavailableError as error:
         return error
     return LearnedPerceptualImagePatchSimilarity("squeeze", normalize=True).eval()
 
 
-# Of a smaller photo nothing is left before the last of the network's stages.
+# Smaller photos are reduced to nothing before the last stage of the network.
 LPIPS_LEAST_SIDE = 17
 
 
 def lpips(photo: Tensor, truth: Tensor) -> float:
-    """Learned perceptual distance (Zhang et al., CVPR 2018; SqueezeNet, v0.1) of two 3×H×W photos in [0, 1].
+    """Return the learned perceptual distance (Zhang et al., CVPR 2018; SqueezeNet, v0.1) of two 3×H×W photos in [0, 1].
 
     Raises:
-        BackboneUnavailableError: the pretrained network is neither on disk nor to be downloaded.
-        ValueError: a side of less than :data:`LPIPS_LEAST_SIDE` pixels.
+        BackboneUnavailableError: the pretrained network is not on disk and cannot be downloaded.
+        ValueError: a side is shorter than :data:`LPIPS_LEAST_SIDE` pixels.
     """
     height, width = photo.shape[-2:]
     if min(height, width) < LPIPS_LEAST_SIDE:
-        raise ValueError(f"LPIPS takes photos from {LPIPS_LEAST_SIDE}×{LPIPS_LEAST_SIDE} pixels, not {width}×{height}")
+        raise ValueError(
+            f"LPIPS needs photos of at least {LPIPS_LEAST_SIDE}×{LPIPS_LEAST_SIDE} pixels, got {width}×{height}"
+        )
     network = _lpips_network()
     if isinstance(network, BackboneUnavailableError):
         raise network
@@ -94,39 +96,39 @@ def lpips(photo: Tensor, truth: Tensor) -> float:
 
 
 def lpips_available() -> bool:
-    """Whether :func:`lpips` can run here (the first call may download 5 MB)."""
+    """Return whether :func:`lpips` can run here; the first call may download 5 MB."""
     return not isinstance(_lpips_network(), BackboneUnavailableError)
 
 
 @torch.no_grad()
 def enhance_tensor(model: nn.Module, photo: Tensor) -> Tensor:
-    """Run a model on one 3×H×W photo; the enhanced photo, clamped to [0, 1]."""
+    """Run a model on one 3×H×W photo and return the enhanced photo, clipped to [0, 1]."""
     device = next(model.parameters()).device
     enhanced: Tensor = model(photo[None].to(device))[0][0]
     return enhanced.clamp(0, 1).cpu()
 
 
 def capped_psnr(photo: Tensor, truth: Tensor) -> float:
-    """:func:`psnr`, at most :data:`FIDELITY_CAP`.
+    """Return :func:`psnr`, limited to :data:`FIDELITY_CAP`.
 
-    Black and white are fixed points of every curve: one all-black photo would make any mean infinite.
+    Black and white are fixed points of every curve, so one entirely black photo would otherwise make a mean infinite.
     """
     return min(psnr(photo, truth), FIDELITY_CAP)
 
 
 def fidelity(student: nn.Module, teacher: nn.Module, photos: Iterable[tuple[str, Tensor]]) -> dict[str, Any]:
-    """How faithfully a student repeats its teacher: PSNR between their outputs, photo by photo, not rounded.
+    """Measure how closely a student reproduces its teacher: the PSNR between their unrounded outputs for each photo.
 
-    Photos on which both agree exactly count as 100 dB.
+    Photos with identical outputs count as 100 dB.
 
     Args:
         photos: (name, 3×H×W in [0, 1]), for example from :func:`kdlib.data.dark_photos`.
 
     Returns:
-        ``mean``, ``worst`` and ``best`` in dB, ``worst_photo`` and ``photos``, how many there were.
+        ``mean``, ``worst`` and ``best`` in dB, the name ``worst_photo``, and ``photos``, the number of photos.
 
     Raises:
-        ValueError: no photos.
+        ValueError: there are no photos.
     """
     scores = {
         name: capped_psnr(enhance_tensor(student, photo), enhance_tensor(teacher, photo)) for name, photo in photos

@@ -1,4 +1,4 @@
-"""Scoring methods side by side on photos with ground truth."""
+"""Score methods side by side on photos with ground truth."""
 
 from __future__ import annotations
 
@@ -32,24 +32,26 @@ Photos = Callable[[], Iterable[tuple[str, Tensor]]]
 
 
 def as_method(model: nn.Module) -> Method:
-    """A model as a function from photo to photo (3×H×W in [0, 1])."""
+    """Wrap a model as a function from photo to photo (3×H×W in [0, 1])."""
     return lambda photo: enhance_tensor(model, photo)
 
 
 def through_enhancer(model: Any, denoise: float = 0.0) -> Method:
-    """A model as users meet it: 8 bits in and out, through :class:`kdlib.Enhancer`."""
+    """Wrap a model as users run it: 8 bits in and out, through :class:`kdlib.Enhancer`."""
     enhance = Enhancer(model, denoise=denoise, device="cpu")
     return lambda photo: to_tensor(enhance(to_array(photo)))
 
 
 def mirrored(method: Method) -> Method:
-    """A method that is shown the photo in a mirror, its answer mirrored back: what has it learned about scenes that it
-    knows, beside brightening?"""
+    """Apply a method to the mirrored photo and mirror the result back.
+
+    If the method scores lower in this way, it has learned scenes of its training set by heart as well as brightening.
+    """
     return lambda photo: method(photo.flip(-1)).flip(-1)
 
 
 def resized(pairs: Pairs, width: int, height: int) -> Pairs:
-    """Pairs at another size, dark photo and truth alike: bicubic, averaging where it shrinks, rounded to 8 bits."""
+    """Resize both photos of each pair: bicubic, with antialiasing when downsampling, rounded to 8 bits."""
 
     def found() -> Iterator[tuple[str, Tensor, Tensor]]:
         for name, dark, truth in pairs():
@@ -60,24 +62,24 @@ def resized(pairs: Pairs, width: int, height: int) -> Pairs:
 
 
 def gaussian_after(method: Method, sigma: float = 1.0) -> Method:
-    """What denoising has to beat: a plain Gaussian over a method's 8-bit output."""
+    """Blur a method's 8-bit output with a Gaussian, the baseline for denoising."""
     return lambda photo: to_tensor(cv2.GaussianBlur(to_array(method(photo)), (0, 0), sigma))
 
 
 def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[str, Any]:
-    """Mean scores of a method's 8-bit output against ground truth, in float64.
+    """Score a method's 8-bit output against ground truth, in float64, averaged over the pairs.
 
     Args:
         pairs: (name, dark, truth), 3×H×W in [0, 1], for example from :func:`kdlib.data.evaluation_pairs`.
 
     Returns:
-        ``psnr`` (dB), ``ssim``, ``lpips`` (None where its network is not to be had, or a photo is too small for it),
-        the same with the prefix ``gt_mean_`` after matching the mean brightness of the truth, ``fixed_curve``, how well
-        one fixed curve would replace the method on these photos (dB, see
-        :func:`~kdlib.evaluation.behaviour.fixed_curve_psnr`), and ``photos``.
+        ``psnr`` (dB), ``ssim`` and ``lpips`` (None if its network is unavailable or a photo is too small for it); the
+        same with the prefix ``gt_mean_`` after matching the mean brightness of the truth; ``fixed_curve``, how well one
+        fixed curve would replace the method on these photos (dB, see
+        :func:`~kdlib.evaluation.behaviour.fixed_curve_psnr`); and ``photos``, the number of photos.
 
     Raises:
-        ValueError: no pairs.
+        ValueError: there are no pairs.
     """
     with_lpips = lpips_available()
     rows: list[dict[str, float]] = []
@@ -94,7 +96,7 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
         rows.append(row)
     if not rows:
         raise ValueError("no pairs to score")
-    # A photo that is too small for LPIPS leaves no mean of it.
+    # If one photo is too small for LPIPS, its mean is undefined.
     known = [key for key in rows[0] if all(key in row for row in rows)]
     means: dict[str, Any] = {key: sum(row[key] for row in rows) / len(rows) for key in known}
     return {"lpips": None, "gt_mean_lpips": None, **means, "fixed_curve": curve.psnr(), "photos": len(rows)}
@@ -108,21 +110,21 @@ def measure_method(
     parameters: int = 0,
     adaptivity: Mapping[str, Photos] | None = None,
 ) -> dict[str, Any]:
-    """All that is known of a method without a teacher, as a row.
+    """Measure everything about a method that needs no teacher.
 
     Args:
-        name: to show.
-        pairs: called once; see :func:`score`.
-        parameters: how many were trained.
-        adaptivity: further sets of photos by the name under which to report how well one fixed curve would replace the
-            method there (``fixed_curve_<name>``).
+        name: displayed name.
+        pairs: returns the pairs for :func:`score`; called once.
+        parameters: number of trained parameters.
+        adaptivity: further sets of photos by name; how well one fixed curve would replace the method on each of them is
+            reported as ``fixed_curve_<name>``.
 
     Returns:
-        ``method``, ``parameters``, what :func:`score` and :func:`~kdlib.evaluation.behaviour.daylight_change` return,
-        and the further fixed curves.
+        ``method``, ``parameters``, the results of :func:`score` and
+        :func:`~kdlib.evaluation.behaviour.daylight_change`, and the ``fixed_curve_<name>`` values.
 
     Raises:
-        ValueError: no pairs or no photos.
+        ValueError: there are no pairs or no photos.
     """
     row = {"method": name, "parameters": parameters, **score(method, pairs()), **daylight_change(method)}
     for where, photos in (adaptivity or {}).items():

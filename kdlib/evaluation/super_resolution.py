@@ -1,8 +1,9 @@
-"""Scores of sharpening: sharp photos are shrunk to a quarter and enlarged again; who gets nearest to the truth?
+"""Score super-resolution: sharp photos are downsampled, upsampled again, sharpened, and compared with the originals.
 
-The test is the usual one of super-resolution by 4: on the luminance of BT.601, without 4 pixels along the border. With
-the photos of :func:`kdlib.resampling.blur`, and the answers in 8 bits, bicubic scores 28.43 dB on Set5 and 26.09 on
-Set14 (papers, whose kernel is MATLAB's, say 28.42 and 26.00), and the published file of LightMSAFN 29.88 and 27.13.
+This is the usual test of super-resolution by a factor of 4: scores are computed on the luminance of BT.601, without 4
+pixels along the border. With the photos of :func:`kdlib.resampling.blur` and results in 8 bits, bicubic interpolation
+scores 28.43 dB on Set5 and 26.09 dB on Set14 (papers, which use MATLAB's kernel, report 28.42 and 26.00), and the
+published weights of LightMSAFN score 29.88 and 27.13 dB.
 """
 
 from __future__ import annotations
@@ -27,73 +28,73 @@ _SSIM_WINDOW = 11
 
 
 def bicubic(photo: Tensor) -> Tensor:
-    """The method to beat: the enlarged photo as it is (3×H×W in [0, 1])."""
+    """Return the enlarged photo unchanged (3×H×W in [0, 1]); this is the baseline."""
     return photo
 
 
 def luminance(photo: Tensor) -> Tensor:
-    """Y of BT.601 in its limited range: …×3×H×W in [0, 1] → …×1×H×W in [16, 235] / 255."""
+    """Return the limited-range luminance Y of BT.601: …×3×H×W in [0, 1] → …×1×H×W in [16, 235] / 255."""
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=photo.dtype, device=photo.device) / 255
     return 16 / 255 + (weights.view(3, 1, 1) * photo).sum(dim=-3, keepdim=True)
 
 
 def without_border(photo: Tensor, border: int) -> Tensor:
-    """…×H×W without ``border`` pixels on each side.
+    """Crop ``border`` pixels from each side of …×H×W.
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: no pixel would remain.
     """
     height, width = photo.shape[-2:]
     if min(height, width) <= 2 * border:
-        raise ValueError(f"of a photo of {width}×{height} pixels nothing is left without a border of {border}")
+        raise ValueError(f"a photo of {width}×{height} pixels is too small to crop a border of {border} pixels")
     return photo[..., border : height - border, border : width - border]
 
 
 def psnr_y(photo: Tensor, truth: Tensor, border: int = 4) -> float:
-    """PSNR in dB of the luminances of two 3×H×W photos in [0, 1], without the border; infinite when they are equal."""
+    """Return the PSNR in dB of the luminances of two 3×H×W photos in [0, 1], without the border; infinite if equal."""
     return psnr(*(without_border(luminance(shown.double()), border) for shown in (photo, truth)))
 
 
 def capped_psnr_y(photo: Tensor, truth: Tensor, border: int = 4) -> float:
-    """:func:`psnr_y`, at most 100 dB: one photo of a single colour, met exactly, would make any mean infinite."""
+    """Return :func:`psnr_y`, limited to 100 dB, so that one exactly reproduced photo does not make a mean infinite."""
     return min(psnr_y(photo, truth, border), FIDELITY_CAP)
 
 
 def ssim_y(photo: Tensor, truth: Tensor, border: int = 4) -> float:
-    """:func:`~kdlib.evaluation.metrics.ssim` of the luminances of two 3×H×W photos in [0, 1], without the border."""
+    """Return the SSIM of the luminances of two 3×H×W photos in [0, 1], without the border."""
     return ssim(*(without_border(luminance(shown.double()), border) for shown in (photo, truth)))
 
 
 def least_side(border: int = 4) -> int:
-    """Of a photo that can be scored: without the border, SSIM's window still fits."""
+    """Return the minimum side of a photo that can be scored, such that SSIM's window fits inside the border."""
     return _SSIM_WINDOW + 2 * border
 
 
 def sharp_photos(folder: str | Path) -> Iterator[tuple[str, Tensor]]:
-    """All photos of a folder: name, and 3×H×W in [0, 1].
+    """Yield (name, 3×H×W in [0, 1]) for each photo of a folder.
 
     Raises:
-        OSError, ValueError: no such folder, no photo in it, or one that cannot be read.
+        OSError, ValueError: the folder does not exist or has no photo, or a photo cannot be read.
     """
     for path in list_photos(folder):
         yield path.name, to_tensor(read_photo(path))
 
 
 def score_sharpening(method: Method, images: Iterable[tuple[str, Tensor]], upscale: int = 4) -> dict[str, Any]:
-    """Scores of a method's 8-bit answers to photos that were shrunk and enlarged, in float64.
+    """Score a method's 8-bit results on photos that were downsampled and upsampled, in float64.
 
-    Sides that are no multiples of ``upscale`` are cut; ``upscale`` pixels along the border do not count.
+    Photos are cropped to multiples of ``upscale``; ``upscale`` pixels along the border are ignored.
 
     Args:
-        method: enlarged photo, 3×H×W in [0, 1] → sharpened, of the same size.
+        method: maps an enlarged photo, 3×H×W in [0, 1], to a sharpened one of the same size.
         images: (name, sharp photo, 3×H×W in [0, 1]), for example from :func:`sharp_photos`.
 
     Returns:
-        ``psnr_y`` (dB, at most 100), ``ssim_y``, ``psnr`` and ``ssim`` (RGB), means over ``photos`` photos; ``each``:
-        the same of every photo, with its ``name``.
+        ``psnr_y`` (dB, at most 100), ``ssim_y``, ``psnr`` and ``ssim`` (RGB), averaged over ``photos`` photos, and
+        ``each``, the same scores for every photo with its ``name``.
 
     Raises:
-        ValueError: no photos, one that is too small, or an answer of another size or with values that are NaN.
+        ValueError: there are no photos, a photo is too small, or a result has a different size or contains NaN.
     """
     rows: list[dict[str, Any]] = []
     for name, sharp in images:
@@ -101,13 +102,13 @@ def score_sharpening(method: Method, images: Iterable[tuple[str, Tensor]], upsca
         if min(s // upscale * upscale for s in sharp.shape[-2:]) < smallest:
             raise ValueError(
                 f"{name}: a photo of {sharp.shape[-1]}×{sharp.shape[-2]} pixels is too small to be scored; "
-                f"both sides have to be at least {-(-smallest // upscale) * upscale}"
+                f"both sides must be at least {-(-smallest // upscale) * upscale}"
             )
         truth = crop_to_multiple(sharp, upscale)
         answer = quantise(method(blur(truth[None], upscale)[0]))
         if answer.shape != truth.shape or answer.isnan().any():
-            what = "values that are NaN" if answer.shape == truth.shape else f"shape {tuple(answer.shape)}"
-            raise ValueError(f"{name}: the method answers a photo of shape {tuple(truth.shape)} with {what}")
+            what = "NaN values" if answer.shape == truth.shape else f"shape {tuple(answer.shape)}"
+            raise ValueError(f"{name}: for a photo of shape {tuple(truth.shape)}, the method returned {what}")
         inner = [without_border(shown, upscale) for shown in (answer, truth.double())]
         row = {"psnr_y": capped_psnr_y(answer, truth, upscale), "ssim_y": ssim_y(answer, truth, upscale)}
         rows.append({"name": name, **row, "psnr": capped_psnr(*inner), "ssim": ssim(*inner)})
@@ -120,19 +121,21 @@ def score_sharpening(method: Method, images: Iterable[tuple[str, Tensor]], upsca
 def milliseconds_per_megapixel(
     methods: Mapping[str, Method], *, upscale: int = 4, side: int = 256, threads: int = 1, repeats: int = 3
 ) -> dict[str, float]:
-    """Median time of enlarging a photo and sharpening it, for a million pixels of the result; the methods take turns.
+    """Measure the median time of enlarging and sharpening a photo, in milliseconds per megapixel of output.
+
+    The methods are timed in alternating blocks.
 
     Args:
         methods: by name, as in :func:`score_sharpening`.
-        side: of the square result, in pixels.
-        threads: for PyTorch.
-        repeats: measured runs of each.
+        side: side of the square output in pixels.
+        threads: number of PyTorch threads.
+        repeats: timed runs of each method.
 
     Raises:
-        ValueError: fewer than one repetition or thread.
+        ValueError: ``repeats`` or ``threads`` is below 1.
     """
     if repeats < 1 or threads < 1:
-        raise ValueError(f"repeats and threads are at least 1, not {repeats} and {threads}")
+        raise ValueError(f"repeats and threads must be at least 1, got {repeats} and {threads}")
     small = torch.rand(1, 3, side // upscale, side // upscale, generator=torch.Generator().manual_seed(0))
 
     def whole(method: Method) -> Tensor:

@@ -1,4 +1,4 @@
-"""Taking the time of several methods in one process, so that all of them meet the machine in the same mood."""
+"""Time several methods in one process, so that all of them run under the same conditions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Run = Callable[[], object]
 
 
 def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each repetition of each method, in blocks that take turns.
+    """Return the seconds of each run of each method, measured in alternating blocks.
 
-    A block starts with a pause, in which the threads of the method before go to sleep, and with one run that is not
-    counted, which brings the method's own data back.
+    Each block begins with a pause, during which the threads of the previous method become idle, and an untimed run,
+    which brings the method's data back into the caches.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for block in range(_BLOCKS):
@@ -40,18 +40,20 @@ def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
 
 
 def milliseconds_1080p(methods: Mapping[str, InPlace], *, threads: int, repeats: int = 15) -> dict[str, float]:
-    """Median milliseconds of each method at 1920×1080, 8 bits in and out, whole path; the methods take turns.
+    """Return the median milliseconds of each method at 1920×1080, end to end with 8 bits in and out.
+
+    The methods are timed in alternating blocks.
 
     Args:
-        methods: by name, each called as ``method(photo, out)``, both H×W×3 uint8; an Enhancer, for example.
-        threads: for OpenCV and PyTorch; an Enhancer has its own setting.
-        repeats: measured runs of each.
+        methods: by name, each called as ``method(photo, out)`` with two H×W×3 uint8 arrays; for example an Enhancer.
+        threads: number of threads of OpenCV and PyTorch; an Enhancer has its own setting.
+        repeats: timed runs of each method.
 
     Raises:
-        ValueError: fewer than one repetition or thread.
+        ValueError: ``repeats`` or ``threads`` is below 1.
     """
     if repeats < 1 or threads < 1:
-        raise ValueError(f"repeats and threads are at least 1, not {repeats} and {threads}")
+        raise ValueError(f"repeats and threads must be at least 1, got {repeats} and {threads}")
     width, height = SIZES["1080p"]
     photo = np.random.default_rng(0).integers(0, 64, (height, width, 3), dtype=np.uint8)
     out = np.empty_like(photo)
@@ -62,7 +64,7 @@ def milliseconds_1080p(methods: Mapping[str, InPlace], *, threads: int, repeats:
 
 @contextlib.contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """The same number of threads for PyTorch and OpenCV, and as before afterwards."""
+    """Set the number of threads of PyTorch and OpenCV for the duration of the context."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(count)
     cv2.setNumThreads(count)

@@ -1,4 +1,7 @@
-"""The losses, each a small module that returns a scalar."""
+"""Loss functions for training and distillation, each a small module with its formula and source in the docstring.
+
+A loss sees tensors only: nothing here may import an architecture, a data set or a training loop.
+"""
 
 from kdlib.losses.distillation import (
     ContrastiveLoss,

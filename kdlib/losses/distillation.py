@@ -1,8 +1,8 @@
-"""Losses that make a student behave like its teacher.
+"""Distillation losses, which compare a student with its teacher.
 
-Outputs are pairs (enhanced image B×3×H×W in [0, 1], curve map B×C×H×W in [-1, 1]), as the models return them.
-Features are
-dicts from layer name to B×C×h×w tensors, as :class:`LayerFeatures` collects them. Teachers' tensors carry no gradient.
+Outputs are pairs (enhanced image B×3×H×W in [0, 1], curve map B×C×H×W in [-1, 1]), as the models return them. Features
+are dicts from layer name to B×C×h×w tensors, as :class:`LayerFeatures` collects them. Tensors of the teacher carry no
+gradient.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-# Which layer of the student answers which layer of the teacher, from early to deep.
+# Pairs of (student layer, teacher layer), from shallow to deep.
 SAME_DEPTH_LAYERS = (("e_conv2", "e_conv2"), ("e_conv4", "e_conv4"), ("e_conv6", "e_conv6"))
 SHALLOW_STUDENT_LAYERS = (("e_conv1", "e_conv2"), ("e_conv2", "e_conv4"), ("e_conv3", "e_conv7"))
 LAYER_WEIGHTS = (0.2, 0.3, 0.5)
 
 
 def total_curve(curve_map: Tensor, iterations: int) -> Tensor:
-    """Sum of the maps over the iterations, B×3×H×W: to first order, the strength of the whole curve.
+    """Sum the maps over the iterations, B×3×H×W: the strength of the whole curve to first order.
 
-    Unlike single maps it can be compared between networks that iterate differently often, or that have one shared map
-    and one map for each iteration.
+    Unlike the maps themselves, the sum is comparable between networks with different numbers of iterations, and between
+    a shared map and separate maps.
     """
     maps = curve_map.unflatten(1, (-1, 3))
     return maps.sum(dim=1) * (iterations / maps.shape[1])
@@ -34,13 +34,13 @@ def total_curve(curve_map: Tensor, iterations: int) -> Tensor:
 class OutputAlignmentLoss(nn.Module):
     """Mean squared error of the enhanced image, plus ``map_weight`` times that of the curve map.
 
-    These are hard targets: a regression has no class probabilities to soften, so there is no temperature. Maps are
-    compared as the total curve divided by the teacher's iterations, which for equal iterations is the map itself. Of a
-    teacher without a map, one that is no curve network, the image alone is compared.
+    These are regression targets: without class probabilities to soften, there is no temperature. Maps are compared as
+    the total curve divided by the teacher's iterations, which is the map itself if both networks iterate equally often.
+    For a teacher without a curve map, only the images are compared.
 
     Args:
-        map_weight: weight of the curve map's error (0.1 in the published students).
-        student_iterations, teacher_iterations: how often each network applies its curve.
+        map_weight: weight of the curve map's error (0.1 for the published students).
+        student_iterations, teacher_iterations: number of curve iterations of each network.
     """
 
     def __init__(self, map_weight: float = 0.1, student_iterations: int = 8, teacher_iterations: int = 8) -> None:
@@ -58,14 +58,14 @@ class OutputAlignmentLoss(nn.Module):
 
 
 class LayerFeatures:
-    """Collects the outputs of named layers at each forward pass, by hooks; a context manager that removes them.
+    """Collect the outputs of named layers in each forward pass through hooks, which leaving the context removes.
 
     Args:
         model: any module.
         layers: names as in ``model.named_modules()``.
 
     Raises:
-        ValueError: the model has no layer of that name.
+        ValueError: the model has no layer with one of these names.
     """
 
     def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
@@ -99,13 +99,13 @@ class LayerFeatures:
 def attention_map(features: Tensor, size: int = 8) -> Tensor:
     """Average features over channels and pool them to a fixed grid: B×C×h×w → B×size×size.
 
-    That makes layers of different width and resolution comparable without any learned projection.
+    This makes layers of different width and resolution comparable without a learned projection.
     """
     return F.adaptive_avg_pool2d(features.mean(dim=1, keepdim=True), size).squeeze(1)
 
 
 def attention_maps(features: Mapping[str, Tensor], size: int = 8) -> dict[str, Tensor]:
-    """:func:`attention_map` of every layer."""
+    """Apply :func:`attention_map` to every layer."""
     return {name: attention_map(value, size) for name, value in features.items()}
 
 
@@ -113,8 +113,8 @@ class FeatureMatchingLoss(nn.Module):
     """Weighted sum over layer pairs of the mean squared error between their attention maps.
 
     Args:
-        layer_pairs: (student layer, teacher layer), from early to deep.
-        weights: one for each pair (0.2, 0.3, 0.5 in the published students).
+        layer_pairs: pairs of (student layer, teacher layer), from shallow to deep.
+        weights: one weight per pair (0.2, 0.3, 0.5 for the published students).
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class FeatureMatchingLoss(nn.Module):
         """Compare attention maps (B×s×s for each layer name) of student and teacher.
 
         Raises:
-            KeyError: a layer of a pair is missing: a term that found no layers would silently be zero.
+            KeyError: a layer of a pair is missing; skipping it would silently make its term zero.
         """
         terms = [
             weight * F.mse_loss(student[s], teacher[t])
@@ -141,30 +141,30 @@ class FeatureMatchingLoss(nn.Module):
 
 
 class ContrastiveLoss(nn.Module):
-    """Nearer to the teacher than to one's own past: softplus((d⁺ − d⁻) / τ), averaged over batch and layer pairs.
+    """Pull the student towards its teacher and away from its past: softplus((d⁺ − d⁻) / τ).
 
-    d⁺ is the mean squared distance between the attention maps of student and frozen teacher (positive), d⁻ the one
-    between the student and its own exponential moving average (negative). This is the two-sample InfoNCE loss on
-    negative distances. Squares make its gradient point from the past to the teacher wherever the student is; with
-    absolute distances it vanishes wherever both lie on the same side of the student. The published code takes the
-    quotient d⁺ / (d⁻ + 10⁻⁷) of absolute distances, which at the first step, where student and average coincide, is of
-    the order of 10⁶; softplus stays finite.
+    d⁺ is the mean squared distance between the attention maps of the student and the frozen teacher (positive), and d⁻
+    that between the student and its own exponential moving average (negative); the loss is averaged over batch and
+    layer pairs. This is the two-sample InfoNCE loss on negative distances. With squared distances the gradient always
+    points from the moving average to the teacher; with absolute distances it vanishes if both lie on the same side of
+    the student. The published code uses the quotient d⁺ / (d⁻ + 10⁻⁷) of absolute distances. In the first step, when
+    student and average coincide, that quotient is of the order of 10⁶, whereas softplus stays finite.
 
     Args:
-        layer_pairs: (student layer, teacher layer).
+        layer_pairs: pairs of (student layer, teacher layer).
         temperature: τ > 0, in units of the squared features.
     """
 
     def __init__(self, layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS, temperature: float = 0.1) -> None:
         super().__init__()
         if temperature <= 0:
-            raise ValueError(f"the temperature is positive, not {temperature}")
+            raise ValueError(f"temperature must be positive, got {temperature}")
         self.layer_pairs, self.temperature = layer_pairs, temperature
 
     def forward(
         self, student: Mapping[str, Tensor], positive: Mapping[str, Tensor], negative: Mapping[str, Tensor]
     ) -> Tensor:
-        """Compare attention maps of the student, the teacher (positive) and the student's average (negative)."""
+        """Compare attention maps of the student, the teacher (positive) and the student's moving average (negative)."""
         terms = []
         for s, t in self.layer_pairs:
             to_teacher = (student[s] - positive[t].detach()).square().mean(dim=(1, 2))
@@ -174,11 +174,10 @@ class ContrastiveLoss(nn.Module):
 
 
 class SSIMLoss(nn.Module):
-    """1 − SSIM with the usual 11×11 Gaussian window, σ = 1.5 (Wang et al., TIP 2004); images of at least 11×11
-    pixels."""
+    """1 − SSIM with the usual 11×11 Gaussian window and σ = 1.5 (Wang et al., TIP 2004)."""
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
-        """Compare two images, B×3×H×W in [0, 1]; the result lies in [0, 2].
+        """Compare two images, B×3×H×W in [0, 1] with H, W ≥ 11; the result is in [0, 2].
 
         Raises:
             ValueError: the images are smaller than the window.

@@ -1,7 +1,7 @@
-"""Distillation on several levels: a network that reaches its photo in stages can be taught each of them.
+"""Multi-level distillation: the student is trained on each intermediate stage of its teacher's enhancement.
 
-The levels of IAT and its student (:mod:`kdlib.stages`): two maps, the local image that they make, a colour
-matrix, a gamma, and the final image; beside them the ground truth. Each is a named term of its own.
+The levels are those of IAT and its student (:mod:`kdlib.stages`): two maps, the local image computed with them, a
+colour matrix, a gamma and the final image, as well as the ground truth. Each level is a separately weighted term.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kdlib.stages import Stages
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
-# Smooth L1 is quadratic below this difference: a twentieth of the range, where differences begin to be seen.
+# Smooth L1 is quadratic below this difference: 5% of the range, where differences become visible.
 SMOOTH_BELOW = 0.05
 DISTANCES: dict[str, Distance] = {
     "l1": F.l1_loss,
@@ -31,25 +31,25 @@ LEVELS = (*TO_TRUTH, *TO_TEACHER)
 
 
 def check_levels(weights: Mapping[str, float]) -> dict[str, float]:
-    """The weights themselves, if every name is one of :data:`LEVELS` and every number is from 0 up.
+    """Return the weights if every name is one of :data:`LEVELS` and every number is finite and at least 0.
 
     Raises:
-        ValueError: an unknown level, or a weight out of range.
+        ValueError: a level is unknown or a weight is out of range.
     """
     for level, weight in weights.items():
         if level not in LEVELS:
             raise ValueError(f"unknown level {level!r}; choose from {', '.join(LEVELS)}")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise ValueError(f"the weight of {level!r} is a number from 0 up, not {weight!r}")
+            raise ValueError(f"the weight of {level!r} must be a finite number of at least 0, got {weight!r}")
     return dict(weights)
 
 
 class LevelLosses(nn.Module):
-    """How far a student is from the truth and from its teacher, level by level.
+    """Distances of a student from the ground truth and from its teacher, one for each level.
 
     Args:
-        distance: between images, maps and numbers alike: ``l1``, ``smooth-l1`` or ``mse``.
-        backbone: of the perceptual levels; loaded when one of them is first asked for.
+        distance: ``l1``, ``smooth-l1`` or ``mse``, used for images, maps and scalars.
+        backbone: backbone of the perceptual levels, loaded when the first of them is computed.
     """
 
     def __init__(self, distance: str = "l1", backbone: str = "squeezenet1_1") -> None:
@@ -67,10 +67,10 @@ class LevelLosses(nn.Module):
         teacher: tuple[Tensor, Stages],
         truth: Tensor,
     ) -> dict[str, Tensor]:
-        """The weighted terms by name; a level of weight 0 is left out and costs nothing.
+        """Return the weighted terms by name; levels of weight 0 are not computed.
 
         Args:
-            weights: by level, see :data:`LEVELS`.
+            weights: weight of each level, see :data:`LEVELS`.
             student, teacher: enhanced photo B×3×H×W and its stages, as the models return them.
             truth: B×3×H×W in [0, 1].
         """
@@ -97,33 +97,33 @@ class LevelLosses(nn.Module):
 
 
 class ProgressiveWeights:
-    """Weights that change while training goes on, in three phases: warm-up, ramp and late.
+    """Weights that change during training in three phases: warm-up, ramp and late.
 
-    During warm-up the early weights hold, in the late phase the late ones; on the ramp between them each weight moves
-    on a straight line. A level that one of the two does not name has weight 0 there.
+    The early weights apply during warm-up and the late weights in the late phase; on the ramp each weight is
+    interpolated linearly. A level missing from one of the two mappings has weight 0 there.
 
     Args:
-        early: weights by level at the start, for example much of what the teacher's stages say.
-        late: weights at the end, for example the truth first.
-        warm_up: share of the training that the first phase takes.
-        late_from: share after which the last phase begins.
+        early: weights by level at the start, typically emphasising the teacher's stages.
+        late: weights by level at the end, typically emphasising the ground truth.
+        warm_up: fraction of the training at which the warm-up ends.
+        late_from: fraction of the training at which the late phase begins.
 
     Raises:
-        ValueError: unknown levels, weights or shares out of range, or weights that are all 0.
+        ValueError: a level is unknown, a weight or fraction is out of range, or all weights are 0.
     """
 
     def __init__(
         self, early: Mapping[str, float], late: Mapping[str, float], *, warm_up: float = 0.1, late_from: float = 0.7
     ) -> None:
         if not 0 <= warm_up <= late_from <= 1:
-            raise ValueError(f"0 ≤ warm_up ≤ late_from ≤ 1, not {warm_up} and {late_from}")
+            raise ValueError(f"0 ≤ warm_up ≤ late_from ≤ 1 is required, got {warm_up} and {late_from}")
         self.early, self.late = check_levels(early), check_levels(late)
         if not any(self.early.values()) or not any(self.late.values()):
-            raise ValueError("early and late weights each need a level above 0: without one there is no loss")
+            raise ValueError("early and late weights each need at least one weight above 0; otherwise there is no loss")
         self.warm_up, self.late_from = warm_up, late_from
 
     def __call__(self, progress: float) -> dict[str, float]:
-        """The weights when ``progress``, in [0, 1], of the training is done."""
+        """Return the weights after the fraction ``progress``, in [0, 1], of the training."""
         if progress < self.warm_up:
             way = 0.0
         elif progress >= self.late_from:
@@ -134,15 +134,15 @@ class ProgressiveWeights:
         return {level: (1 - way) * self.early.get(level, 0.0) + way * self.late.get(level, 0.0) for level in levels}
 
     def phase(self, progress: float) -> str:
-        """``warm-up``, ``ramp`` or ``late``."""
+        """Return the phase at ``progress``: ``warm-up``, ``ramp`` or ``late``."""
         return "warm-up" if progress < self.warm_up else "late" if progress >= self.late_from else "ramp"
 
     def __repr__(self) -> str:
         return f"ProgressiveWeights({self.early}, {self.late}, warm_up={self.warm_up!r}, late_from={self.late_from!r})"
 
 
-# Where the recipe for the convolutional student of IAT starts and ends: first the stages show the way, each of them; in
-# the end the photo is what counts.
+# Weights of the recipe for IAT's convolutional student: early training follows every stage of the teacher, and late
+# training mainly the ground truth.
 EARLY_WEIGHTS = {
     "truth": 0.5,
     "truth ssim": 0.1,

@@ -1,4 +1,4 @@
-"""Perceptual loss: distance in the feature space of a network trained to recognise things."""
+"""Perceptual loss: the distance between two images in the feature space of a pretrained classifier."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
-# Outputs compared, as indices into torchvision's ``features``: after the activations of successive stages.
+# Indices into torchvision's ``features`` of the compared outputs, which follow the activations of successive stages.
 BACKBONE_LAYERS: dict[str, tuple[int, ...]] = {
     "squeezenet1_1": (1, 4, 7),
     "vgg16": (3, 8, 15),
@@ -23,14 +23,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BackboneUnavailableError(RuntimeError):
-    """The pretrained weights are neither on disk nor to be downloaded."""
+    """The pretrained weights are not on disk and cannot be downloaded."""
 
 
 def pretrained_features(backbone: str) -> nn.Sequential:
-    """The convolutional part of a torchvision network with its standard ImageNet weights, frozen.
+    """Return the frozen convolutional part of a torchvision network with its default ImageNet weights.
 
     Raises:
-        ValueError: a backbone that is not in ``BACKBONE_LAYERS``.
+        ValueError: the backbone is not in ``BACKBONE_LAYERS``.
         BackboneUnavailableError: the weights are missing and cannot be downloaded; the message names file and folder.
     """
     if backbone not in BACKBONE_LAYERS:
@@ -44,11 +44,11 @@ def pretrained_features(backbone: str) -> nn.Sequential:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         if (folder / name).is_file():
             raise BackboneUnavailableError(
-                f"{folder / name} is damaged; delete it, and it will be downloaded"
+                f"{folder / name} is damaged; delete it so that it is downloaded again"
             ) from None
         raise BackboneUnavailableError(
             f"the pretrained weights of {backbone} could not be downloaded ({error}). On a machine without internet, "
-            f"put {name} (from {weights.url}) into {folder}, or turn the perceptual loss off (perceptual=0)"
+            f"put {name} (from {weights.url}) into {folder}, or disable the perceptual loss (perceptual=0)"
         ) from None
     features: nn.Sequential = network.features
     return features.requires_grad_(False).eval()
@@ -60,7 +60,7 @@ class PerceptualLoss(nn.Module):
     Source: Johnson et al., "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV 2016.
 
     Args:
-        backbone: ``squeezenet1_1`` (2.8 MB of features, the quickest), ``vgg16`` or ``vgg19``.
+        backbone: ``squeezenet1_1`` (2.8 MB of weights, the fastest), ``vgg16`` or ``vgg19``.
     """
 
     mean: Tensor
@@ -74,7 +74,7 @@ class PerceptualLoss(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def embed(self, image: Tensor) -> list[Tensor]:
-        """The compared features of an image, B×3×H×W in [0, 1] with H, W ≥ 32."""
+        """Return the compared features of an image, B×3×H×W in [0, 1] with H, W ≥ 32."""
         x = (image - self.mean) / self.std
         outputs = []
         for index, layer in enumerate(self.features):

@@ -1,7 +1,7 @@
-"""Losses that need no ground truth: they say what a well-exposed photo looks like.
+"""Zero-reference losses, which describe a well-exposed photo without any ground truth.
 
-Every loss returns a scalar, averages over the batch and has finite gradients everywhere, black, white and constant
-images included. Images are B×3×H×W in [0, 1], curve maps B×C×H×W in [-1, 1].
+Every loss returns a scalar, averages over the batch and has finite gradients everywhere, including black, white and
+constant images. Images are B×3×H×W in [0, 1], curve maps B×C×H×W in [-1, 1].
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from torch import Tensor, nn
 
 
 def patch_means(image: Tensor, patch: int) -> Tensor:
-    """Brightness (mean over channels) averaged over patches: B×C×H×W → B×1×⌈H/patch⌉×⌈W/patch⌉.
+    """Average brightness (mean over channels) over patches: B×C×H×W → B×1×⌈H/patch⌉×⌈W/patch⌉.
 
-    Patches at the lower and right border may be smaller; they average only what lies inside the image, so that an
-    image smaller than a patch is one patch rather than an error.
+    Patches at the lower and right border average only the pixels inside the image. An image smaller than a patch is
+    therefore a single patch.
     """
     return F.avg_pool2d(image.mean(dim=1, keepdim=True), patch, ceil_mode=True, count_include_pad=False)
 
 
 class SpatialConsistencyLoss(nn.Module):
-    """Neighbouring regions keep their difference in brightness.
+    """Preserve the differences in brightness between neighbouring regions.
 
-    L = 1/K · Σᵢ Σⱼ∈Ω(i) ((Yᵢ − Yⱼ) − (Iᵢ − Iⱼ))², with I and Y the brightness of 4×4 regions before and after and Ω(i)
-    the up to four neighbours of region i (Zero-DCE, eq. 4). The paper takes absolute differences, the published
-    code signed ones; signed ones are used here, because only they notice that two regions changed places. Regions
-    at the border have fewer neighbours; the published code compares them with a black frame instead.
+    L = 1/K · Σᵢ Σⱼ∈Ω(i) ((Yᵢ − Yⱼ) − (Iᵢ − Iⱼ))², where I and Y are the brightness of 4×4 regions before and after, and
+    Ω(i) contains the up to four neighbours of region i (Zero-DCE, eq. 4). The paper uses absolute differences and the
+    published code signed ones; signed differences are used here, because only they change when two regions swap their
+    brightness. Regions at the border have fewer neighbours; the published code compares them with a black frame.
 
     Args:
         region: side of a region in pixels.
@@ -43,19 +43,19 @@ class SpatialConsistencyLoss(nn.Module):
         """Compare two images of the same shape, B×3×H×W."""
         change = patch_means(enhanced, self.region) - patch_means(original, self.region)
         regions = change.numel()
-        # Each pair of neighbours counts twice, once from either side.
+        # The formula counts each pair of neighbours twice, once for either region.
         return 2 * (change.diff(dim=-1).square().sum() + change.diff(dim=-2).square().sum()) / regions
 
 
 class ExposureControlLoss(nn.Module):
-    """The brightness of each patch comes close to a target: L = 1/M · Σ (Yₖ − E)² (Zero-DCE, eq. 5).
+    """Pull the brightness of each patch towards a target: L = 1/M · Σ (Yₖ − E)² (Zero-DCE, eq. 5).
 
-    The paper writes |Y − E|, as does a re-implementation (``absolute``); the published code squares it.
+    The paper and a re-implementation use |Y − E| (``absolute``); the published code uses the square.
 
     Args:
-        target: the target E, in [0, 1].
+        target: exposure target E in [0, 1].
         patch: side of a patch in pixels.
-        absolute: the paper's form.
+        absolute: use the paper's form.
     """
 
     def __init__(self, target: float = 0.6, patch: int = 16, absolute: bool = False) -> None:
@@ -63,20 +63,21 @@ class ExposureControlLoss(nn.Module):
         self.target, self.patch, self.absolute = target, patch, absolute
 
     def forward(self, enhanced: Tensor) -> Tensor:
-        """Take an image, B×3×H×W."""
+        """Compute the loss of an image, B×3×H×W."""
         distance = patch_means(enhanced, self.patch) - self.target
         return (distance.abs() if self.absolute else distance.square()).mean()
 
 
 class GlobalExposureLoss(nn.Module):
-    """The brightness of the whole photo comes close to a target, and no photo gets darker.
+    """Pull the mean brightness of the whole photo towards a target without darkening any photo.
 
-    L = (Ȳ − max(E, Ī))², with Ȳ and Ī the mean brightness after and before. Exposure control asks the same of every
-    patch, and thereby for a photo without lights and shadows; this leaves their balance to spatial consistency. A photo
-    that is bright enough stays as it is. Own variation on Zero-DCE, eq. 5.
+    L = (Ȳ − max(E, Ī))², where Ȳ and Ī are the mean brightness after and before. Exposure control applies the same
+    target to every patch and so favours a photo without highlights and shadows; this loss leaves their balance to
+    spatial consistency. A photo that is already bright enough keeps its brightness. A variation of this project on
+    Zero-DCE, eq. 5.
 
     Args:
-        target: the target E, in [0, 1].
+        target: exposure target E in [0, 1].
     """
 
     def __init__(self, target: float = 0.6) -> None:
@@ -90,14 +91,15 @@ class GlobalExposureLoss(nn.Module):
 
 
 class ColourConstancyLoss(nn.Module):
-    """The mean colour comes close to grey (grey-world assumption).
+    """Pull the mean colour towards grey (grey-world assumption).
 
-    L = √(Σ (Jᵖ − J^q)⁴) over the pairs (R, G), (R, B), (G, B) of channel means, averaged over the batch: the form of
-    the published code, to which the published weight of 5 belongs (Zero-DCE, eq. 6, has Σ (Jᵖ − J^q)²). The root's
-    gradient at zero, infinite when written naively, is taken as zero: a grey image is not pulled anywhere.
+    L = √(Σ (Jᵖ − J^q)⁴) over the pairs (R, G), (R, B), (G, B) of channel means, averaged over the batch. This is the
+    form of the published code, for which the published weight of 5 was chosen; Zero-DCE, eq. 6, has Σ (Jᵖ − J^q)². The
+    gradient of the square root at zero, infinite in a direct implementation, is defined as zero, so that a grey image
+    receives no gradient.
 
     Args:
-        squared: the paper's form instead, as a re-implementation has it.
+        squared: use the paper's form, as a re-implementation does.
     """
 
     def __init__(self, squared: bool = False) -> None:
@@ -105,20 +107,20 @@ class ColourConstancyLoss(nn.Module):
         self.squared = squared
 
     def forward(self, enhanced: Tensor) -> Tensor:
-        """Take an image, B×3×H×W."""
+        """Compute the loss of an image, B×3×H×W."""
         red, green, blue = enhanced.mean(dim=(2, 3)).unbind(dim=1)
         squares = torch.stack([red - green, red - blue, green - blue], dim=1).square()
         return squares.sum(dim=1).mean() if self.squared else torch.linalg.vector_norm(squares, dim=1).mean()
 
 
 class IlluminationSmoothnessLoss(nn.Module):
-    """The curve map varies slowly from pixel to pixel (total variation of the map; Zero-DCE, eq. 7).
+    """Penalise differences between neighbouring pixels of the curve map (total variation; Zero-DCE, eq. 7).
 
-    L = 2 · Σ_c (mean (∇ₓA)² + mean (∇ᵧA)²), the means over pixels, the sum over channels: the published code's
-    normalisation, to which its weights (1600 for Zero-DCE++) belong.
+    L = 2 · Σ_c (mean (∇ₓA)² + mean (∇ᵧA)²), with means over pixels and the sum over channels. This is the normalisation
+    of the published code, for which its weights (1600 for Zero-DCE++) were chosen.
 
     Args:
-        absolute: a re-implementation's L = Σ_c (mean |∇ₓA| + mean |∇ᵧA|) / (C / 3) instead.
+        absolute: use L = Σ_c (mean |∇ₓA| + mean |∇ᵧA|) / (C / 3), as a re-implementation does.
     """
 
     def __init__(self, absolute: bool = False) -> None:
@@ -126,7 +128,7 @@ class IlluminationSmoothnessLoss(nn.Module):
         self.absolute = absolute
 
     def forward(self, curve_map: Tensor) -> Tensor:
-        """Take a curve map, B×C×H×W."""
+        """Compute the loss of a curve map, B×C×H×W."""
         batch, channels = curve_map.shape[:2]
         loss = curve_map.new_zeros(())
         for dim in (-1, -2):
@@ -137,42 +139,43 @@ class IlluminationSmoothnessLoss(nn.Module):
 
 
 class SaturationLoss(nn.Module):
-    """No pixel strays far from the image's mean colour: the mean over pixels of ‖x − mean(x)‖₂ over RGB.
+    """Penalise pixels far from the image's mean colour: the mean over pixels of ‖x − mean(x)‖₂ over RGB.
 
-    From the published two-stage distillation code, where it holds colours back after strong brightening. The
-    norm's gradient at zero is taken as zero.
+    The loss comes from the published two-stage distillation code, where it limits saturation after strong brightening.
+    The gradient of the norm at zero is defined as zero.
     """
 
     def forward(self, enhanced: Tensor) -> Tensor:
-        """Take an image, B×3×H×W."""
+        """Compute the loss of an image, B×3×H×W."""
         offset = enhanced - enhanced.mean(dim=(2, 3), keepdim=True)
         return torch.linalg.vector_norm(offset, dim=1).mean()
 
 
 class MultiRegionExposureLoss(nn.Module):
-    """Dark, middle and bright regions each have an exposure target of their own.
+    """Pull dark, middle and bright regions towards separate exposure targets.
 
-    Three soft masks over the brightness m of the *original* photo's patches, normalised to sum to one::
+    Three soft masks over the brightness m of the *original* photo's patches, normalised to sum to one, ::
 
         dark    σ((t_dark − m) / w_dark)
         middle  σ((m − t_dark) / w_dark) · σ((t_middle − m) / w_middle)
         bright  σ((m − t_bright) / w_bright)
 
-    mix three targets: ``dark_target``, ``middle_target`` and ``bright_factor`` · m. The loss is the mean squared
-    distance of the enhanced patches from that target, plus ``contrast_weight`` times the mean absolute change of local
-    contrast (each pixel's distance from its patch's mean).
+    blend three targets: ``dark_target``, ``middle_target`` and ``bright_factor`` · m. The loss is the mean squared
+    distance of the enhanced patches from the blended target, plus ``contrast_weight`` times the mean absolute change of
+    local contrast (each pixel's distance from the mean of its patch).
 
-    From the published two-stage distillation code, stage 1 (bright factor 0.6; its stage 2 uses 0.65). There the two
-    contrasts were taken from different things, a pixel's own channel and the grey photo; here both are brightness
-    against the pooled brightness of the same image. It also overwrites the bright region's width with 0.08.
+    The loss comes from the published two-stage distillation code, stage 1 (bright factor 0.6; its stage 2 uses 0.65).
+    That code computes the two contrasts from different quantities, a pixel's own channel and the grey photo; here both
+    compare brightness with the pooled brightness of the same image. It also overwrites the bright region's width with
+    0.08.
 
-    Like exposure control, it sees only the mean over channels. Alone, it is content with a photo of one colour; a
-    colour term beside it prevents that.
+    Like exposure control, the loss depends only on the mean over channels. It does not penalise a photo of a single
+    colour and should therefore be combined with a colour term.
 
     Args:
         dark_target, middle_target: exposure targets in [0, 1].
-        bright_factor: what is left of a bright patch's brightness.
-        thresholds: t_dark, t_middle, t_bright, rising.
+        bright_factor: target of a bright patch as a fraction of its brightness.
+        thresholds: t_dark, t_middle, t_bright, ascending.
         widths: w_dark, w_middle, w_bright, positive.
         patch: side of a patch in pixels.
         contrast_weight: weight of the local-contrast term.
@@ -190,13 +193,13 @@ class MultiRegionExposureLoss(nn.Module):
     ) -> None:
         super().__init__()
         if min(widths) <= 0 or list(thresholds) != sorted(thresholds):
-            raise ValueError(f"widths must be positive and thresholds rise, got {widths} and {thresholds}")
+            raise ValueError(f"widths must be positive and thresholds ascending, got {widths} and {thresholds}")
         self.dark_target, self.middle_target, self.bright_factor = dark_target, middle_target, bright_factor
         self.thresholds, self.widths = thresholds, widths
         self.patch, self.contrast_weight = patch, contrast_weight
 
     def masks(self, brightness: Tensor) -> Tensor:
-        """Soft membership of each brightness (any shape) in dark, middle, bright: stacked first, summing to one."""
+        """Return the weights of dark, middle and bright for each brightness (any shape): 3×shape, summing to one."""
         dark, middle, bright = self.thresholds
         w_dark, w_middle, w_bright = self.widths
         masks = torch.stack(
@@ -209,12 +212,12 @@ class MultiRegionExposureLoss(nn.Module):
         return masks.softmax(dim=0)
 
     def target(self, brightness: Tensor) -> Tensor:
-        """The exposure target for patches of the given original brightness (any shape)."""
+        """Return the exposure target of patches with the given original brightness (any shape)."""
         dark, middle, bright = self.masks(brightness)
         return dark * self.dark_target + middle * self.middle_target + bright * self.bright_factor * brightness
 
     def local_contrast(self, image: Tensor) -> Tensor:
-        """Each pixel's distance from the brightness around it, B×1×H×W."""
+        """Return each pixel's absolute difference from the brightness around it, B×1×H×W."""
         surround = F.interpolate(
             patch_means(image, self.patch), size=image.shape[-2:], mode="bilinear", align_corners=False
         )
@@ -228,23 +231,23 @@ class MultiRegionExposureLoss(nn.Module):
         return exposure + self.contrast_weight * contrast
 
 
-# Published weights of (spatial consistency, exposure control, colour constancy, illumination smoothness).
+# Published weights of Zero-DCE++.
 ZERO_DCE_PP_WEIGHTS = {"spatial": 1.0, "exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
-# Zero-DCE's own: smoothness sums over channels, and a map for each of 8 iterations pays 8 times.
+# Published weights of Zero-DCE. Smoothness is summed over channels, so its 8 separate maps count 8 times.
 ZERO_DCE_OFFICIAL_WEIGHTS = {**ZERO_DCE_PP_WEIGHTS, "smoothness": 200.0}
-# From a re-implementation whose terms have other magnitudes: with the formulas here its smoothness counts far less.
+# From a re-implementation with differently scaled terms; with the formulas here, smoothness has far less influence.
 ZERO_DCE_WEIGHTS = {"spatial": 8.0, "exposure": 1.75, "colour": 1.0, "smoothness": 7.0}
-# The same weights on that re-implementation's own terms.
+# The same weights, applied to the terms as that re-implementation defines them.
 ZERO_DCE_ABSOLUTE_WEIGHTS = {
     "spatial": 8.0,
     "absolute exposure": 1.75,
     "squared colour": 1.0,
     "absolute smoothness": 7.0,
 }
-# The two-stage distillation code weighs its stage 1 so.
+# Published weights of stage 1 of the two-stage distillation code.
 MULTI_REGION_WEIGHTS = {"multi-region exposure": 7.0, "smoothness": 200.0}
 
-# Own: the published weights, with exposure asked of the photo instead of its patches.
+# This project's variation: the weights of Zero-DCE++, with the exposure target applied to the whole photo.
 GLOBAL_WEIGHTS = {"spatial": 1.0, "global exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
 
 TERMS = (
@@ -262,18 +265,18 @@ OBJECTIVES: dict[str, dict[str, float]] = {
 
 
 class ZeroReferenceLoss(nn.Module):
-    """A weighted sum of the losses above, returned term by term.
+    """Weighted combination of the losses above, returned term by term.
 
     Args:
-        objective: a name (weights of spatial, exposure, colour, smoothness), or a mapping of term names to weights. A
-            term of weight 0 is not computed. ``"zero-dce++"`` (1, 10, 5, 1600), ``"zero-dce-official"`` (1, 10, 5,
-            200), ``"global"`` (1, 10, 5, 1600 with global exposure), ``"zero-dce"`` (8, 1.75, 1, 7),
-            ``"zero-dce-absolute"`` (the same with absolute exposure, squared colour, absolute smoothness),
-            ``"multi-region"`` (multi-region exposure 7, smoothness 200).
-        exposure_target: the target E of the exposure control loss, or of the global one.
+        objective: a mapping from term names to weights, or a name. The names and their weights of spatial, exposure,
+            colour and smoothness are ``"zero-dce++"`` (1, 10, 5, 1600), ``"zero-dce-official"`` (1, 10, 5, 200),
+            ``"global"`` (1, 10, 5, 1600 with global exposure), ``"zero-dce"`` (8, 1.75, 1, 7),
+            ``"zero-dce-absolute"`` (the same with absolute exposure, squared colour and absolute smoothness), and
+            ``"multi-region"`` (multi-region exposure 7, smoothness 200). A term of weight 0 is not computed.
+        exposure_target: target E of the exposure control loss or the global exposure loss.
 
     Raises:
-        ValueError: unknown objective or term, or a weight that is negative or not finite.
+        ValueError: the objective or a term is unknown, or a weight is negative or not finite.
     """
 
     def __init__(self, objective: str | Mapping[str, float] = "zero-dce++", exposure_target: float = 0.6) -> None:
@@ -286,7 +289,7 @@ class ZeroReferenceLoss(nn.Module):
             if term not in TERMS:
                 raise ValueError(f"unknown loss term {term!r}; choose from {', '.join(TERMS)}")
             if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"the weight of {term!r} is a number from 0 up, not {weight}")
+                raise ValueError(f"the weight of {term!r} must be a finite number of at least 0, got {weight}")
         self.weights = dict(objective)
         self.spatial = SpatialConsistencyLoss()
         self.exposure = ExposureControlLoss(exposure_target)
@@ -300,7 +303,7 @@ class ZeroReferenceLoss(nn.Module):
         self.absolute_smoothness = IlluminationSmoothnessLoss(absolute=True)
 
     def forward(self, enhanced: Tensor, curve_map: Tensor, original: Tensor) -> dict[str, Tensor]:
-        """Compute the weighted terms by name, in the order of ``weights``; their sum is the loss.
+        """Return the weighted terms by name, in the order of ``weights``; the loss is their sum.
 
         Args:
             enhanced, original: B×3×H×W in [0, 1].

@@ -1,21 +1,22 @@
-"""GlanceNet: 650 parameters take one glance at the whole photo, then set gain, gamma and smoothing.
+"""GlanceNet: a 650-parameter network that chooses gain, gamma and smoothing from a thumbnail of the photo.
 
-Three things keep the curve networks of the Zero-DCE family from scoring higher, and each is answered here:
+The design addresses three limitations of the curve networks of the Zero-DCE family:
 
-*The curve.* Losing light is nearly a multiplication before the camera's encoding, which is nearly a power itself: a
-darkened sRGB photo is undone almost exactly by a power curve with a gain, y = g·x^γ. Iterating x + r·(x² − x) gives
-another shape, whatever r is: with the truth in hand, the best such curve stays several dB behind.
+*The curve.* A loss of light is nearly a multiplication before the camera's encoding, which is itself nearly a power
+function. A power curve with a gain, y = g·x^γ, therefore restores a darkened sRGB photo almost exactly. Iterating
+x + r·(x² − x) gives a different shape for any r: even fitted to the ground truth, the best such curve scores several dB
+less.
 
-*The context.* Seven 3×3 layers over a twelfth of a 12-megapixel photo see a twentieth of its width. How much a photo
-should be lifted is a property of the whole: the network sees a thumbnail of at most 32×32 pixels, and pools it.
+*The context.* Seven 3×3 layers on a 12-megapixel photo downsampled by 12 see only a twentieth of its width, although
+the right exposure depends on the whole photo. GlanceNet pools its features over a thumbnail of at most 32×32 pixels.
 
-*The noise.* No per-pixel curve removes the noise that it lifts. Before the curve, where shot and read noise have one
-deviation in shadows and lights, an edge-avoiding à-trous filter averages what differs by less than a tolerance: the
-noise that was measured in the photo, times factors that are learned.
+*The noise.* A per-pixel curve cannot remove the noise that it amplifies. GlanceNet filters the photo before the curve,
+where shot and read noise have nearly the same standard deviation in shadows and highlights. An edge-avoiding à-trous
+filter averages neighbours that differ by less than a tolerance, the measured noise of the photo times learned factors.
 
-Everything but those two cheap passes over the photo happens on the thumbnail. Own design; its parts are known: global
-features from a thumbnail (Gharbi et al., "Deep Bilateral Learning for Real-Time Image Enhancement", SIGGRAPH 2017),
-à-trous filtering (Dammertz et al., HPG 2010), the sigma filter (Lee, 1983).
+Apart from the filter and the curve, everything is computed on the thumbnail. The combination is this project's own; its
+parts are known: global features from a thumbnail (Gharbi et al., "Deep Bilateral Learning for Real-Time Image
+Enhancement", SIGGRAPH 2017), à-trous filtering (Dammertz et al., HPG 2010) and the sigma filter (Lee, 1983).
 """
 
 from __future__ import annotations
@@ -30,38 +31,38 @@ from kdlib.models.families.glance import BLACK, GAMMA_RANGE
 from kdlib.models.network import Network, check_photos
 from kdlib.noise import measure_noise
 
-# Tolerances start from what suits photos darkened with shot and read noise (kdlib.enhance.kernels.denoise), in
-# multiples of the noise: luminance, luminance where colour is averaged, colour. Each round leaves less noise, so they
-# narrow.
+# Initial tolerances in multiples of the noise, suited to photos darkened with shot and read noise
+# (kdlib.enhance.kernels.denoise): for luminance, for luminance when averaging colour, and for colour. They decrease
+# from round to round, because each round leaves less noise.
 _TOLERANCES = ((7.0, 18.0, 30.0), (3.5, 12.0, 20.0), (1.75, 8.0, 13.3))
 _DIAGONAL = 0.5
 
 
 def apply_power_curve(image: Tensor, gain: Tensor, gamma: Tensor) -> Tensor:
-    """The power curve y = exp(gain) · ((x + b)^γ − b^γ) with b = 1/510.
+    """Apply the power curve y = exp(gain) · ((x + b)^γ − b^γ) with b = 1/510.
 
-    Black stays black; gain 0 and γ 1 change nothing.
+    Black stays black, and gain 0 with γ 1 is the identity.
 
     Args:
-        image: B×3×H×W, values from 0 up.
+        image: B×3×H×W, values ≥ 0.
         gain: logarithm of the gain, B×3×H×W.
-        gamma: the exponent, B×3×H×W, positive.
+        gamma: exponent, B×3×H×W, positive.
 
     Returns:
-        B×3×H×W, from 0 up; not cut off at 1.
+        B×3×H×W, values ≥ 0, not clipped at 1.
     """
     log_black = math.log(BLACK)
     return torch.exp(gain) * (torch.exp(gamma * torch.log(image + BLACK)) - torch.exp(gamma * log_black))
 
 
 class NoiseAwareSmoothing(nn.Module):
-    """Three rounds of a 3×3 mean, taps 1, 2 and 4 pixels apart, over neighbours that noise alone could explain.
+    """Three rounds of a 3×3 mean, with taps 1, 2 and 4 pixels apart, over neighbours whose difference may be noise.
 
-    The same filter as :mod:`kdlib.enhance.kernels.denoise`, with learned tolerances, differentiable in them.
+    This is the filter of :mod:`kdlib.enhance.kernels.denoise` with learned tolerances, in which it is differentiable.
 
     Attributes:
-        log_tolerance: 3 rounds × (luminance, luminance where colour is averaged, colour), logarithms of multiples of
-            the noise. Beyond such a difference a neighbour has no weight.
+        log_tolerance: 3 rounds × (luminance, luminance when averaging colour, colour), logarithms of multiples of the
+            noise. A neighbour that differs by more has weight 0.
     """
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class NoiseAwareSmoothing(nn.Module):
 
         Args:
             image: B×3×H×W in [0, 1].
-            noise: tolerance of noise, B×1×H×W or B×1×1×1, in 255ths; 0 smooths nothing.
+            noise: noise to be tolerated, B×1×H×W or B×1×1×1, in 255ths; 0 disables the smoothing.
         """
         red, green, blue = (image * 255).split(1, dim=1)
         luminance = (red + 2 * green + blue) / 4
@@ -89,10 +90,10 @@ class NoiseAwareSmoothing(nn.Module):
     def _round(
         luminance: Tensor, colour: Tensor, step: int, precision: Tensor, limits: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One round; ``limits`` turn squared differences into shares of the squared tolerance."""
+        """Run one round; ``limits`` scale squared differences to fractions of the squared tolerance."""
         height, width = luminance.shape[-2:]
         around, around_colour = (F.pad(plane, (step,) * 4, mode="replicate") for plane in (luminance, colour))
-        # The pixel itself counts twice, with a difference of zero.
+        # The pixel itself has weight 2 and a difference of zero.
         weights = weights_colour = torch.full_like(luminance, 2.0)
         sums, sums_colour = torch.zeros_like(luminance), torch.zeros_like(colour)
         for row in range(3):
@@ -113,12 +114,12 @@ class NoiseAwareSmoothing(nn.Module):
 
 
 class GlanceNet(Network):
-    """Thumbnail → gain, gamma and tolerance → smoothing and power curve at full size.
+    """Estimates gain, gamma and noise tolerance from a thumbnail, then smooths and brightens the photo at full size.
 
     Args:
-        width: channels of the two convolutions.
-        hidden: units of the layer that decides from the pooled thumbnail.
-        side: the thumbnail has at most this many pixels a side.
+        width: channels of the convolutions.
+        hidden: units of the hidden layer after pooling.
+        side: maximum side of the thumbnail in pixels.
     """
 
     family = "glance"
@@ -127,7 +128,7 @@ class GlanceNet(Network):
     def __init__(self, width: int = 8, hidden: int = 10, side: int = 32) -> None:
         super().__init__()
         if min(width, hidden, side) < 1:
-            raise ValueError(f"width, hidden and side are at least 1, not {width}, {hidden} and {side}")
+            raise ValueError(f"width, hidden and side must be at least 1, got {width}, {hidden} and {side}")
         self.width, self.hidden, self.side = width, hidden, side
         self.conv = nn.Conv2d(3, width, 3, padding=1)
         self.depth_conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
@@ -136,7 +137,7 @@ class GlanceNet(Network):
         self.globals = nn.Linear(hidden, 7)
         self.local = nn.Conv2d(width, 2, 1)
         self.smoothing = NoiseAwareSmoothing()
-        # Training starts from one plain curve, a gain of 1.3 and a gamma of 0.5, for every photo.
+        # Training starts from the same curve for every photo, with a gain of 1.3 and a gamma of 0.5.
         for layer in (self.globals, self.local):
             nn.init.zeros_(layer.weight)
             assert layer.bias is not None
@@ -145,20 +146,20 @@ class GlanceNet(Network):
             self.globals.bias.copy_(torch.tensor([0.3] * 3 + [-0.5] * 3 + [0.0]))
 
     def thumbnail_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the thumbnail; its shape is not the photo's, a small photo is its own thumbnail."""
+        """Return the thumbnail's height and width, which do not keep the aspect ratio and never exceed the photo's."""
         return min(height, self.side), min(width, self.side)
 
     def estimate_curve(self, thumbnail: Tensor) -> Tensor:
-        """Run the network alone.
+        """Run only the network.
 
         Args:
             thumbnail: B×3×h×w in [0, 1], area-averaged.
 
         Returns:
-            B×7×h×w: logarithm of the gain (3), gamma − 1 (3), and how many times the measured noise is to be tolerated
-            (1, from 0 up, the same all over). All zero leaves a photo as it is.
+            B×7×h×w: logarithm of the gain (3), gamma − 1 (3), and the noise tolerance as a multiple of the measured
+            noise (1, at least 0, spatially constant). Zeros leave a photo unchanged.
         """
-        # Exposure multiplies, so brightness is seen in logarithms: about −0.9 for black, 1 for white.
+        # Exposure is multiplicative, so the network sees logarithms, from about −0.9 for black to 1 for white.
         seen = torch.log(thumbnail + 1 / 255) / 3 + 1
         features = F.relu(self.conv(seen))
         features = F.relu(self.point_conv(self.depth_conv(features)))
@@ -172,18 +173,18 @@ class GlanceNet(Network):
         return torch.cat([gain, gamma, tolerance], dim=1)
 
     def curve_map(self, image: Tensor) -> Tensor:
-        """:meth:`estimate_curve` of the thumbnail, at the size of ``image`` (B×3×H×W): bilinear, aligned corners."""
+        """Upsample :meth:`estimate_curve` of the thumbnail to ``image`` (B×3×H×W), bilinearly with aligned corners."""
         size = image.shape[-2:]
         maps = self.estimate_curve(F.adaptive_avg_pool2d(image, self.thumbnail_size(*size)))
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
     def enhance(self, image: Tensor, curve_map: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Smoothing and power curve with given maps.
+        """Apply the smoothing and the power curve with given maps.
 
         Args:
             image: B×3×H×W in [0, 1].
             curve_map: B×7×H×W.
-            noise: of each photo, B×1×1×1 in 255ths; None leaves the smoothing out.
+            noise: noise of each photo, B×1×1×1 in 255ths; None skips the smoothing.
         """
         gain, gamma, tolerance = curve_map.split([3, 3, 1], dim=1)
         if noise is not None:
@@ -200,7 +201,7 @@ class GlanceNet(Network):
             The enhanced photos, B×3×H×W in [0, 1], and their maps, B×7×H×W (see :meth:`estimate_curve`).
 
         Raises:
-            ValueError: wrong rank, channel count or dtype.
+            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         curve_map = self.curve_map(image).to(image.dtype)
@@ -208,6 +209,6 @@ class GlanceNet(Network):
 
 
 def noise_of(image: Tensor) -> Tensor:
-    """The noise measured in each photo of a batch (B×3×H×W in [0, 1]): B×1×1×1, in 255ths."""
+    """Measure the noise of each photo of a batch (B×3×H×W in [0, 1]): B×1×1×1, in 255ths."""
     photos = image.detach().float().permute(0, 2, 3, 1).cpu().numpy()
     return image.new_tensor([measure_noise(photo) for photo in photos]).view(-1, 1, 1, 1)

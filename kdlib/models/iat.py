@@ -1,11 +1,11 @@
-"""Illumination Adaptive Transformer (IAT): a local branch for every pixel, a global branch for the whole photo.
+"""Illumination Adaptive Transformer (IAT), with a local branch for each pixel and a global branch for the whole photo.
 
-The local branch gives two maps, and the photo becomes multiply · photo + add. The global branch asks ten learned
-queries of the shrunken photo; one answer is a gamma, nine are the entries of a colour matrix, and both are applied to
-every pixel of what the local branch made.
+The local branch predicts two maps and computes multiply · photo + add. The global branch attends to features of the
+downsampled photo with ten learned queries, which yield a gamma and the nine entries of a colour matrix; both are then
+applied to every pixel of the local branch's result.
 
 Source: Cui et al., "You Only Need 90K Parameters to Adapt Light: a Light Weight Transformer for Image Enhancement and
-Exposure Correction", BMVC 2022. Layers are named as in the published files.
+Exposure Correction", BMVC 2022. Layers are named as in the published weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kdlib.stages import Stages, compose, guard_colour
 
 
 class StochasticDepth(nn.Module):
-    """While training, leaves a branch out for a share of the photos of a batch, and strengthens the others."""
+    """During training, zeroes a residual branch for a random ``share`` of the photos and rescales it for the others."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class StochasticDepth(nn.Module):
 
 
 class ChannelMix(nn.Module):
-    """IAT's normalisation: a learned matrix over the channels, then scale and shift; no statistics of the photo."""
+    """IAT's normalisation: a learned channel matrix, scale and shift, without statistics of the photo."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class ChannelMix(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two pointwise layers, four times as wide between them: on maps (``conv``) or on B×N×C tokens."""
+    """Two pointwise layers with four times as many hidden channels, for feature maps (``conv``) or B×N×C tokens."""
 
     def __init__(self, width: int, *, conv: bool) -> None:
         super().__init__()
@@ -62,11 +62,11 @@ class Mlp(nn.Module):
 
 
 class LocalBlock(nn.Module):
-    """A transformer block in which a 5×5 depthwise convolution stands for attention (B×C×H×W → B×C×H×W)."""
+    """A transformer block with a 5×5 depthwise convolution in place of attention (B×C×H×W → B×C×H×W)."""
 
     def __init__(self, width: int, drop_path: float) -> None:
         super().__init__()
-        # Both branches start at almost nothing.
+        # Both residual branches start close to zero.
         self.gamma_1 = nn.Parameter(torch.full((1, width, 1, 1), 1e-4))
         self.gamma_2 = nn.Parameter(torch.full((1, width, 1, 1), 1e-4))
         self.pos_embed = nn.Conv2d(width, width, 3, padding=1, groups=width)
@@ -85,7 +85,7 @@ class LocalBlock(nn.Module):
 
 
 class LocalNet(nn.Module):
-    """Photo → multiply map (from 0 up) and add map (in [-1, 1]), both B×3×H×W."""
+    """The local branch: predicts a multiply map (≥ 0) and an add map (in [-1, 1]) from a photo, all B×3×H×W."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -107,9 +107,9 @@ class LocalNet(nn.Module):
 
 
 def start_conv(conv: nn.Conv2d) -> None:
-    """Normal weights that keep the variance of gradients through a ReLU (He et al., 2015), as published; no bias."""
+    """Initialise weights to preserve the variance of gradients (He et al., 2015), as published, and biases to zero."""
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if conv.groups > 1:  # of which PyTorch does not know when it counts the outputs
+    if conv.groups > 1:  # PyTorch ignores groups when it computes the fan-out
         with torch.no_grad():
             conv.weight *= math.sqrt(conv.groups)
     if conv.bias is not None:
@@ -117,9 +117,9 @@ def start_conv(conv: nn.Conv2d) -> None:
 
 
 def start_at_identity(mul_end: nn.Sequential, add_end: nn.Sequential) -> None:
-    """Let training start from multiply ≈ 1 and add ≈ 0.
+    """Initialise the last layers so that training starts from multiply ≈ 1 and add ≈ 0.
 
-    With the published start, multiply is zero at every second pixel, where its ReLU passes no gradient on.
+    With the published initialisation, multiply is zero at every second pixel, where its ReLU passes no gradient.
     """
     for end, value in ((mul_end[0], 1.0), (add_end[0], 0.0)):
         assert isinstance(end, nn.Conv2d)
@@ -147,7 +147,7 @@ class QueryAttention(nn.Module):
 
 
 class QueryBlock(nn.Module):
-    """Transformer block that turns feature maps into the answers to ten queries (B×C×h×w → B×10×C)."""
+    """A transformer block that maps features to the results of ten queries (B×C×h×w → B×10×C)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class QueryBlock(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Photo → feature maps of a quarter of its size, rounded up."""
+    """Computes feature maps at a quarter of the photo's size, rounded up."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class Embedding(nn.Module):
 
 
 class GlobalNet(nn.Module):
-    """Photo → gamma (B×1) and colour matrix (B×3×3): learned bases, plus what the queries answer."""
+    """The global branch: gamma (B×1) and colour matrix (B×3×3), each a learned base plus the result of the queries."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class GlobalNet(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        # As published: without values the answers are zero, and training starts from the bases.
+        # As published: with zero values the queries return zero, so training starts from the bases.
         nn.init.zeros_(self.generator.attn.v.weight)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,15 +209,16 @@ class GlobalNet(nn.Module):
 class IAT(Network):
     """Illumination Adaptive Transformer, as published for low light.
 
-    No step asks for a size: convolutions pad with zeros and strides round up, so that photos of 1×1 pixels and up pass
-    as they are. Training needs more than 4 pixels on a side, or a batch: batch norm has no variance of one value.
+    Photos of any size from 1×1 pixel are processed without resizing, because convolutions pad with zeros and strides
+    round up. Training needs sides of more than 4 pixels or several photos in a batch, because batch normalisation
+    cannot compute the variance of a single value.
 
     Args:
         width: channels of the local branch.
         global_width: channels of the global branch, a multiple of 4.
-        centred: the network sees 2 · photo − 1, and multiplies that. So do the published LOL-v2 weights, not those of
-            LOL-v1; the tensors do not tell.
-        guarded: :func:`~kdlib.stages.guard_colour`; not as published.
+        centred: use 2 · photo − 1 as the input and as the factor of the multiply map. The published LOL-v2 weights need
+            this and those of LOL-v1 do not; the tensors do not show which is the case.
+        guarded: apply :func:`~kdlib.stages.guard_colour`, which the published network does not.
     """
 
     family = "iat"
@@ -229,8 +230,8 @@ class IAT(Network):
         super().__init__()
         if width < 1 or global_width < 1 or global_width % QueryAttention.heads:
             raise ValueError(
-                f"width is at least 1 and global_width a multiple of {QueryAttention.heads}, "
-                f"not {width} and {global_width}"
+                f"width must be at least 1 and global_width a multiple of {QueryAttention.heads}, "
+                f"got {width} and {global_width}"
             )
         self.width, self.global_width, self.centred, self.guarded = width, global_width, centred, guarded
         self.local_net = LocalNet(width)
@@ -243,10 +244,10 @@ class IAT(Network):
             image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
 
         Returns:
-            The enhanced photos, B×3×H×W in (0, 1], and the stages that they went through.
+            The enhanced photos, B×3×H×W in (0, 1], and their intermediate stages.
 
         Raises:
-            ValueError: wrong rank, channel count or dtype.
+            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         seen = self._seen(image)
@@ -256,19 +257,23 @@ class IAT(Network):
 
     @property
     def reach(self) -> int:
-        """How many pixels around one the local branch looks at: a part of a photo, cut out with so many more on each
-        side, gets the maps that the whole photo has there."""
+        """Receptive field of the local branch: the number of pixels on each side of a pixel that its maps depend on.
+
+        A tile that is cut out with this margin gets the same maps as the whole photo.
+        """
         return 2 + 3 * len(self.local_net.mul_blocks)
 
     def local_stage(self, image: Tensor) -> Tensor:
-        """``local`` of :class:`~kdlib.stages.Stages` alone, without the global branch."""
+        """Compute only ``local`` of :class:`~kdlib.stages.Stages`, without the global branch."""
         seen = self._seen(image)
         multiply, add = self.local_net(seen)
         return multiply * seen + add
 
     def decide(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """``colour`` and ``gamma`` of :class:`~kdlib.stages.Stages`, and ``local`` where those take it to be
-        computed anyway; here they do not, and it is None."""
+        """Compute ``colour`` and ``gamma`` of :class:`~kdlib.stages.Stages`.
+
+        The third element is ``local`` for a network that needs it to compute these two, otherwise, as here, None.
+        """
         gamma, colour = self.global_net(self._seen(image))
         return guard_colour(colour) if self.guarded else colour, gamma, None
 

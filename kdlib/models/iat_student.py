@@ -1,10 +1,10 @@
-"""Convolutional student of the Illumination Adaptive Transformer, less than half its size.
+"""Convolutional student of the Illumination Adaptive Transformer, with less than half its parameters.
 
-Both local branches start from one shared convolution; residual blocks with batch norm stand for the teacher's blocks,
-and instead of queries a head over pooled features gives gamma and colour matrix. Structure and names of the layers are
-those of the published file (github.com/gibsonlee01/IAT_Student).
+Both local branches start from a shared convolution. Residual blocks with batch normalisation replace the teacher's
+blocks, and linear heads on pooled features replace its queries for gamma and colour matrix. The structure and the layer
+names are those of the published weights (github.com/gibsonlee01/IAT_Student).
 
-Batch norm costs nothing at inference: :meth:`IATStudent.folded` moves it into the convolutions.
+Batch normalisation adds no cost at inference, because :meth:`IATStudent.folded` merges it into the convolutions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _norm(width: int, folded: bool) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, each with batch norm unless ``folded``, beside a shortcut (B×C×H×W → B×C×H×W)."""
+    """Two 3×3 convolutions, with batch normalisation unless ``folded``, and a shortcut (B×C×H×W → B×C×H×W)."""
 
     def __init__(self, width: int, folded: bool) -> None:
         super().__init__()
@@ -42,24 +42,24 @@ class ResidualBlock(nn.Module):
 
 
 class IATStudent(Network):
-    """The student: the same :class:`~kdlib.stages.Stages` as its teacher's, by convolutions alone.
+    """The student, which computes the same :class:`~kdlib.stages.Stages` as its teacher with convolutions only.
 
-    No step asks for a size: convolutions pad with zeros, and features are pooled to 64×64 whatever the photo's size.
+    Photos of any size are accepted, because convolutions pad with zeros and features are pooled to 64×64.
 
-    Training starts near the identity: multiply ≈ 1, add ≈ 0, gamma 1 (0.95 where it cannot reach 1), and the identity
-    for a colour matrix. The published code starts from PyTorch's random weights, with gamma near 0.5.
+    Training starts near the identity: multiply ≈ 1, add ≈ 0, gamma 1 (0.95 if gamma cannot reach 1), and an identity
+    colour matrix. The published code starts from PyTorch's random weights, with gamma near 0.5.
 
     Args:
         width: channels of the local branches.
         global_width: channels of the global branch.
         blocks: residual blocks in each local branch.
-        centred: the network sees 2 · photo − 1, and multiplies that, as the published weights want it; then a multiply
-            map of 1 is no identity.
-        guarded: :func:`~kdlib.stages.guard_colour`; without, as published, the colour matrix may turn a photo
+        centred: use 2 · photo − 1 as the input and as the factor of the multiply map, as the published weights require;
+            a multiply map of 1 is then not the identity.
+        guarded: apply :func:`~kdlib.stages.guard_colour`; without it, as published, the colour matrix may turn a photo
             black.
-        most_gamma: gamma is a sigmoid times this. The published 1 can brighten but not darken by gamma, and so cannot
-            repeat its teacher, which does both.
-        folded: without batch norm, see :meth:`folded`.
+        most_gamma: maximum gamma, which is a sigmoid times this. With the published value of 1, gamma can brighten but
+            not darken, so the student cannot reproduce its teacher, which does both.
+        folded: build the network without batch normalisation, see :meth:`folded`.
     """
 
     family = "iat-student"
@@ -79,10 +79,12 @@ class IATStudent(Network):
     ) -> None:
         super().__init__()
         if min(width, global_width, blocks) < 1:
-            raise ValueError(f"width, global_width and blocks are at least 1, not {width}, {global_width} and {blocks}")
+            raise ValueError(
+                f"width, global_width and blocks must be at least 1, got {width}, {global_width} and {blocks}"
+            )
         self.width, self.global_width, self.blocks = width, global_width, blocks
         if not 0 < most_gamma < math.inf:
-            raise ValueError(f"most_gamma is a positive number, not {most_gamma}")
+            raise ValueError(f"most_gamma must be a finite positive number, got {most_gamma}")
         self.centred, self.guarded, self.is_folded = centred, guarded, folded
         self.most_gamma = float(most_gamma)
         self.shared_conv1 = nn.Conv2d(3, width, 3, padding=1)
@@ -116,9 +118,10 @@ class IATStudent(Network):
         return {**super().config, "folded": self.is_folded}
 
     def folded(self) -> IATStudent:
-        """A copy for inference, in eval mode, with every batch norm folded into the convolution before it.
+        """Return a copy in evaluation mode with every batch normalisation folded into the preceding convolution.
 
-        It does what this one does in eval mode, but for rounding; further training would have no batch norm.
+        Apart from rounding, the copy computes the same as this network in evaluation mode. It is meant for inference;
+        further training would proceed without batch normalisation.
         """
         twin = copy.deepcopy(self).eval()
         if not self.is_folded:
@@ -143,10 +146,10 @@ class IATStudent(Network):
             image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
 
         Returns:
-            The enhanced photos, B×3×H×W in (0, 1], and the stages that they went through.
+            The enhanced photos, B×3×H×W in (0, 1], and their intermediate stages.
 
         Raises:
-            ValueError: wrong rank, channel count or dtype.
+            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         seen = self._seen(image)
@@ -164,8 +167,10 @@ class IATStudent(Network):
         return self.mul_end(for_multiply) * seen + self.add_end(for_add)
 
     def decide(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :meth:`kdlib.models.iat.IAT.decide`; the student's global head looks at what the local branches have
-        found, so that ``local`` comes with it."""
+        """See :meth:`kdlib.models.iat.IAT.decide`.
+
+        The student's global head reads the features of the local branches, so ``local`` is returned as well.
+        """
         seen = self._seen(image)
         multiply, add, colour, gamma = self._maps(seen)
         return colour, gamma, multiply * seen + add
@@ -178,7 +183,7 @@ class IATStudent(Network):
         return shared, self.mul_blocks(shared) + shared, self.add_blocks(shared) + shared
 
     def _maps(self, seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Multiply map, add map, colour matrix as applied, gamma."""
+        """Return the multiply map, the add map, the colour matrix as applied, and gamma."""
         shared, for_multiply, for_add = self._features(seen)
         features = self.global_refine(torch.cat([shared, for_multiply, for_add], dim=1))
         colour = self.color_head(features).view(-1, 3, 3) + self.identity

@@ -1,12 +1,12 @@
-"""MSAFN, which sharpens photos that were enlarged fourfold, and LightMSAFN, a student of a twentieth of its size.
+"""MSAFN, which sharpens photos enlarged by a factor of 4, and LightMSAFN, a student with a twentieth of its parameters.
 
-Both work at the full size of the enlarged photo: features at three scales are fused, pass residual blocks, and are then
-refined by a recurrent unit that looks at the same features several times. Structure and names of the layers are those
-of the published code, and of the published file of LightMSAFN.
+Both work at the full size of the enlarged photo. Features from three scales are fused, pass through residual blocks,
+and are refined by a recurrent unit that processes the same features several times. The structure and the layer names
+are those of the published code and of the published weights of LightMSAFN.
 
-Every block and every path ends in a gate that weighs its channels by their mean over the whole photo. The mean of a
-part is another one, so that a photo cannot simply be cut into tiles: :meth:`MSAFN.gates` gives the gates of the whole,
-and :meth:`MSAFN.forward` takes them.
+Every block and every path ends in a gate that weights its channels according to their mean over the whole photo. A tile
+has a different mean, so a photo cannot be processed in independent tiles; instead, :meth:`MSAFN.gates` computes the
+gates of the whole photo and :meth:`MSAFN.forward` accepts them.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from torch import Tensor, nn
 from kdlib.models.msafn_blocks import SLOPE, DenseBlock, Gate, GatePass, LightBlock, Refinement
 from kdlib.models.network import Network, check_photos
 
-# Sides are multiples of this: the coarsest path sees a quarter of the photo.
+# The photo is padded to multiples of this, because the coarsest path works at a quarter of its size.
 COARSEST = 4
 
 
 class MSAFN(Network):
-    """The teacher: dense blocks, and a recurrent unit with a reset gate.
+    """The teacher, with dense blocks and a recurrent unit with a reset gate.
 
     Args:
         width: channels of the three paths; the fused features have twice as many.
         blocks: residual blocks after the fusion.
-        steps: of the refinement.
-        drop: stochastic depth, the probability with which each block is left out in training.
-        recurrent: with the refinement, as published.
-        residual: the network sees 2 · photo − 1 and gives what is to be added to the photo, and training starts from
-            the photo itself. The published code gives the photo anew.
-        upscale: by which factor the photos were enlarged that it sharpens, at least 2; it is kept with the weights and
-            changes nothing here.
+        steps: steps of the refinement.
+        drop: stochastic depth, the probability of skipping a block during training.
+        recurrent: include the refinement, as published.
+        residual: use 2 · photo − 1 as the input and add the output to the photo, so that training starts from the
+            unchanged photo. The published network outputs the photo itself.
+        upscale: factor by which the input photos were enlarged, at least 2; it is stored with the weights and does not
+            affect the network.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
     """
 
     family = "msafn"
@@ -60,11 +60,11 @@ class MSAFN(Network):
     ) -> None:
         super().__init__()
         if min(width, blocks, steps) < 1:
-            raise ValueError(f"width, blocks and steps are at least 1, not {width}, {blocks} and {steps}")
+            raise ValueError(f"width, blocks and steps must be at least 1, got {width}, {blocks} and {steps}")
         if upscale < 2:
-            raise ValueError(f"upscale is at least 2, not {upscale}")
+            raise ValueError(f"upscale must be at least 2, got {upscale}")
         if not 0 <= drop < 1:
-            raise ValueError(f"drop is a probability from 0 to below 1, not {drop}")
+            raise ValueError(f"drop must be a probability from 0 to below 1, got {drop}")
         self.width, self.blocks, self.steps, self.drop = width, blocks, steps, float(drop)
         self.recurrent, self.residual, self.upscale = recurrent, residual, upscale
         self.conv_init = nn.Conv2d(3, width, 3, padding=1)
@@ -81,12 +81,13 @@ class MSAFN(Network):
             nn.init.zeros_(last.weight)
 
     def _start_awake(self) -> None:
-        """Starting weights under which what differs from pixel to pixel reaches the last layer.
+        """Initialise the weights so that differences between pixels survive to the last layer.
 
-        PyTorch's own shrink it at every convolution, and gates that start at a half shrink it again: after ten layers
-        the features are nearly the same everywhere, and two hundred steps of training changed nothing that shows. If
-        instead every block adds as much as it was given, the features are several times too large for the refinement,
-        whose tanh is then 1 or −1 and lets no gradient through. So a block starts by adding a tenth.
+        PyTorch's default initialisation attenuates these differences in every convolution, and gates that start at 0.5
+        attenuate them further. After ten layers the features are nearly constant, and two hundred training steps had no
+        visible effect. If, on the other hand, each block added as much as it receives, the features would be several
+        times too large for the refinement, whose tanh would saturate and pass no gradient. Each block therefore starts
+        with a tenth of that.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -100,7 +101,7 @@ class MSAFN(Network):
                 with torch.no_grad():
                     module.last.weight.mul_(0.1)
         if isinstance(self.refinement, Refinement):
-            # The state starts at zero: most of it is to be taken from the features.
+            # The state starts at zero, so the first update should take most of its content from the features.
             nn.init.ones_(self.refinement.conv_z.bias)  # type: ignore[arg-type]
 
     def _path(self) -> tuple[nn.Module, nn.Module]:
@@ -108,13 +109,13 @@ class MSAFN(Network):
 
     @property
     def reach(self) -> int:
-        """How many pixels around one its result depends on, when gates are given; rounded up to a multiple of 4.
+        """Receptive field for given gates: the pixels on each side that a result depends on, as a multiple of 4.
 
-        A tile that was cut out with so many more pixels on each side (or up to the photo's border) gets what the whole
-        photo has there, if its first row and column are multiples of 4, and its other sides are too or are the photo's.
+        A tile that is cut out with this margin, or up to the photo's border, gets the same result as the whole photo.
+        Its first row and column must be multiples of 4, and its last ones too unless they are those of the photo.
         """
-        # Of the coarsest path, in its own pixels: the block, and then up to 5 pixels of the photo for bilinear
-        # enlarging (3.5 from centre to centre) and for pooling (1.5).
+        # The coarsest path dominates: its block covers pixels of its own scale, and up to 5 pixels of the photo are
+        # needed for bilinear upsampling (3.5 from centre to centre) and pooling (1.5).
         radius = 1 + 5 + COARSEST * self._block.radius + self._block.radius * self.blocks
         radius += self.steps * (2 if self._resets else 1) if self.recurrent else 0
         return -(-(radius + 2) // COARSEST) * COARSEST
@@ -122,53 +123,55 @@ class MSAFN(Network):
     def forward(self, image: Tensor, gates: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Sharpen a batch of photos.
 
-        A photo whose sides are no multiples of 4 is continued at its lower and right border for the network, by
-        repeating the last pixel, and cut back.
+        If the sides are not multiples of 4, the photo is padded at its lower and right border by repeating the last
+        pixel, and the result is cropped.
 
         Args:
             image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
-            gates: what :meth:`gates` returned for a larger photo that this is a part of; by default the gates are this
-                photo's own.
+            gates: the result of :meth:`gates` for a larger photo of which ``image`` is a tile; computed from ``image``
+                by default.
 
         Returns:
-            The sharpened photos, B×3×H×W, not clamped, and the features they were made of, B×2·width×H×W.
+            The sharpened photos, B×3×H×W, not clipped, and their last features, B×2·width×H×W.
 
         Raises:
-            ValueError: wrong rank, channel count or dtype, or gates of another network or batch.
+            ValueError: the rank, channel count or dtype is wrong, or the gates do not fit the network or the batch.
         """
         check_photos(image)
         return self._sharpened(image, GatePass(None if gates is None else self._given(gates, len(image))))
 
     def with_own_gates(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What :meth:`forward` and :meth:`gates` give for photos, in one pass.
+        """Compute the results of :meth:`forward` and :meth:`gates` in a single pass.
+
+        No block is skipped, even in training mode.
 
         Args:
             image: B×3×H×W, floating point in [0, 1].
 
         Returns:
-            The sharpened photos, not clamped, and the factors of all gates; nothing is left out for it in training.
+            The sharpened photos, not clipped, and the factors of all gates.
 
         Raises:
-            ValueError: wrong rank, channel count or dtype.
+            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         run = GatePass(whole=True)
         return self._sharpened(image, run)[0], tuple(run.found)
 
     def gates(self, image: Tensor, *, together: bool = False) -> tuple[Tensor, ...]:
-        """The factors of all gates for a batch of photos, as :meth:`forward` takes them.
+        """Compute the factors of all gates for a batch of photos, as :meth:`forward` accepts them.
 
-        Nothing is left out for it in training either.
+        No block is skipped, even in training mode.
 
         Args:
             image: B×3×H×W, floating point in [0, 1].
-            together: the batch holds tiles of one photo, and each gate looks at the mean over all of them.
+            together: treat the batch as tiles of one photo and compute each gate from the mean over all of them.
 
         Returns:
-            For each gate B×C×1×1, or 1×C×1×1 of tiles together; in the order of ``modules()``.
+            B×C×1×1 for each gate, or 1×C×1×1 with ``together``, in the order of ``modules()``.
 
         Raises:
-            ValueError: wrong rank, channel count or dtype.
+            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         run = GatePass(together=together, whole=True)
@@ -176,7 +179,7 @@ class MSAFN(Network):
         return tuple(run.found)
 
     def gate_modules(self) -> list[Gate]:
-        """The gates, in the order of their factors."""
+        """Return the gates in the order of their factors."""
         return [module for module in self.modules() if isinstance(module, Gate)]
 
     def _given(self, gates: Sequence[Tensor], batch: int) -> dict[nn.Module, Tensor]:
@@ -199,7 +202,7 @@ class MSAFN(Network):
         return image + sharpened if self.residual else sharpened, features[..., :height, :width]
 
     def _fused(self, image: Tensor, run: GatePass) -> Tensor:
-        """Features before the refinement, of the photo continued to multiples of 4."""
+        """Compute the features before the refinement, with the photo padded to multiples of 4."""
         below, right = (-side % COARSEST for side in image.shape[-2:])
         seen = 2 * image - 1 if self.residual else image
         if below or right:
@@ -219,9 +222,9 @@ class MSAFN(Network):
 
 
 class LightMSAFN(MSAFN):
-    """The student: two convolutions in a block instead of three dense ones, and no reset gate in the refinement.
+    """The student, with two plain instead of three dense convolutions per block and no reset gate in the refinement.
 
-    The arguments are :class:`MSAFN`'s. As published, no block is left out in training.
+    The arguments are those of :class:`MSAFN`. As published, no block is skipped during training by default.
     """
 
     family = "light-msafn"

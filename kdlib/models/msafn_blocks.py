@@ -1,4 +1,4 @@
-"""What MSAFN and LightMSAFN are built of: gates, residual blocks, and the recurrent refinement."""
+"""Building blocks of MSAFN and LightMSAFN: gates, residual blocks, and the recurrent refinement."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Of every leaky ReLU, as published.
+# Slope of every leaky ReLU, as published.
 SLOPE = 0.2
 
 
 class GatePass:
-    """What the gates of one pass through the network are: pooled from what each sees, or given."""
+    """The gates' factors in one pass through the network, either given or computed from each gate's input."""
 
     def __init__(
         self, given: dict[nn.Module, Tensor] | None = None, *, together: bool = False, whole: bool = False
@@ -28,7 +28,7 @@ class GatePass:
 
 
 class Gate(nn.Module):
-    """Channels weighed by factors in (0, 1), which two linear layers get from their means (B×C×H×W → B×C×H×W)."""
+    """Weights channels with factors in (0, 1), which two linear layers compute from their means (B×C×H×W → same)."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
@@ -36,20 +36,20 @@ class Gate(nn.Module):
         self.fc = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.Sigmoid())
 
     def decide(self, means: Tensor) -> Tensor:
-        """Means of the channels (B×C×1×1) → factors (B×C×1×1)."""
+        """Compute factors (B×C×1×1) from the means of the channels (B×C×1×1)."""
         return self.fc(means.flatten(1))[:, :, None, None]
 
     def forward(self, x: Tensor, run: GatePass, onto: Tensor | None = None) -> Tensor:
-        """The weighed channels, added to ``onto``, if given, in the same pass over them."""
+        """Weight the channels and, in the same pass over memory, add them to ``onto`` if given."""
         values = run.values(self, x)
         return x * values if onto is None else torch.addcmul(onto, x, values)
 
 
 class DenseBlock(nn.Module):
-    """Three convolutions, each of which sees all before it, a gate, and a shortcut (B×C×H×W → B×C×H×W).
+    """Three densely connected convolutions, a gate, and a shortcut (B×C×H×W → B×C×H×W).
 
-    In training the block is left out with the probability ``drop``, for the whole batch, drawn from PyTorch's
-    generator. As in the published code, what remains is not scaled up.
+    During training the block is skipped for the whole batch with probability ``drop``, drawn from PyTorch's default
+    generator. As in the published code, the remaining blocks are not rescaled.
     """
 
     radius = 3
@@ -64,7 +64,7 @@ class DenseBlock(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """The convolution that gives what the block adds."""
+        """The convolution that produces the residual."""
         return self.conv3
 
     def forward(self, x: Tensor, run: GatePass) -> Tensor:
@@ -101,21 +101,21 @@ class LightBlock(nn.Module):
 
 
 def _leaky(x: Tensor) -> Tensor:
-    # In place, which saves memory and time: convolutions need their input for the backward pass, not what they gave.
+    # In place to save memory and time; the backward pass of a convolution needs its input but not its output.
     return F.leaky_relu(x, SLOPE, inplace=True)
 
 
 def _left_out(block: DenseBlock | LightBlock, run: GatePass) -> bool:
-    # Drawn on the CPU whatever the device, which need not wait for it, and by the generator that the loop seeds.
+    # Drawn on the CPU, so that a GPU need not synchronise and the generator is the one that the training loop seeds.
     return block.training and not run.whole and block.drop > 0 and bool(torch.rand(()) < block.drop)
 
 
 class Refinement(nn.Module):
-    """A gated recurrent unit of 3×3 convolutions that is shown the same features at every step (B×C×H×W → B×C×H×W).
+    """A gated recurrent unit of 3×3 convolutions with the same features as input in every step (B×C×H×W → B×C×H×W).
 
-    Published code convolves the features, beside the state, at every step. They are the same at every step, and the
-    first state is zero: here features are convolved once and the first state never, with half the multiply-adds and,
-    but for rounding, the same result.
+    The published code convolves both features and state in every step. Since the features do not change and the first
+    state is zero, here the features are convolved once and the first state never. This halves the multiply-adds, and
+    the result is the same up to rounding.
     """
 
     def __init__(self, width: int, steps: int, *, resets: bool) -> None:

@@ -1,4 +1,4 @@
-"""Zero-DCE and the Zero-DCE++ family: networks that brighten a photo by a per-pixel curve.
+"""Zero-DCE and the Zero-DCE++ family: networks that brighten a photo with per-pixel curves.
 
 Sources: Guo et al., "Zero-Reference Deep Curve Estimation for Low-Light Image Enhancement", CVPR 2020
 (Zero-DCE), and Li et al., "Learning to Enhance Low-Light Image via Zero-Reference Deep Curve Estimation",
@@ -21,7 +21,7 @@ CurveActivation = Literal["tanh", "sigmoid"]
 
 CURVE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
-    # 2·sigmoid(z) − 1 = tanh(z / 2): half the slope, so weights trained with tanh give a weaker curve.
+    # 2·sigmoid(z) − 1 = tanh(z / 2) has half the slope, so weights trained with tanh give a weaker curve with it.
     "sigmoid": lambda z: 2 * torch.sigmoid(z) - 1,
 }
 
@@ -29,28 +29,28 @@ CURVE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def apply_curve(image: Tensor, curve_map: Tensor, iterations: int) -> Tensor:
     """Iterate the light-enhancement curve x ← x + r·(x² − x).
 
-    A negative r brightens and a positive r darkens; 0 and 1 stay where they are, and for r in [-1, 1] the curve is
-    monotonous and never leaves [0, 1] (Zero-DCE, eq. 2 and 3, with the sign that the published code uses).
+    A negative r brightens and a positive r darkens. 0 and 1 are fixed points, and for r in [-1, 1] the curve is
+    monotonic and maps [0, 1] to [0, 1] (Zero-DCE, eq. 2 and 3, with the sign of the published code).
 
     Args:
         image: B×3×H×W, values in [0, 1].
-        curve_map: B×3×H×W, one map shared by every iteration, or B×(3·iterations)×H×W, one map for each;
-            values in [-1, 1].
-        iterations: how often the curve is applied.
+        curve_map: B×3×H×W, one map shared by all iterations, or B×(3·iterations)×H×W, one map per iteration; values in
+            [-1, 1].
+        iterations: number of times the curve is applied.
 
     Returns:
         The enhanced image, B×3×H×W.
 
     Raises:
-        ValueError: the map has neither 3 nor 3·iterations channels.
+        ValueError: the map does not have 3 or 3·iterations channels.
     """
     maps = curve_map.split(3, dim=1)
     if len(maps) == 1:
         maps = maps * iterations
     if len(maps) != iterations or curve_map.shape[1] % 3:
         raise ValueError(
-            f"a curve map for {iterations} iterations has 3 or {3 * iterations} channels, "
-            f"this one has {curve_map.shape[1]}"
+            f"a curve map for {iterations} iterations must have 3 or {3 * iterations} channels, "
+            f"got {curve_map.shape[1]}"
         )
     for r in maps:
         image = torch.addcmul(image, r, image * image - image)
@@ -58,7 +58,7 @@ def apply_curve(image: Tensor, curve_map: Tensor, iterations: int) -> Tensor:
 
 
 class SeparableConv(nn.Module):
-    """A 3×3 convolution factored into a depthwise and a pointwise one (B×Cin×H×W → B×Cout×H×W)."""
+    """A 3×3 depthwise convolution followed by a pointwise one (B×Cin×H×W → B×Cout×H×W)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -70,28 +70,28 @@ class SeparableConv(nn.Module):
 
 
 def plain_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """The 3×3 convolution of Zero-DCE."""
+    """Return the 3×3 convolution used in Zero-DCE."""
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
 class ZeroDCE(Network):
-    """Curve network: estimates a curve map from a (small copy of a) photo and applies it to the photo.
+    """Curve network: estimates a curve map, usually from a downsampled photo, and applies it to the photo.
 
-    The layers are named ``e_conv1`` … ``e_conv{depth}``, as in the published files. The first half runs straight
-    down; with ``skips`` each layer of the second half also sees the output of its mirror in the first half.
+    The layers are named ``e_conv1`` … ``e_conv{depth}``, as in the published weights. The first half is a plain
+    sequence; with ``skips`` each layer of the second half also receives the output of its counterpart in the first.
 
     Args:
         width: channels of the hidden layers (32 as published, 4 in the students).
-        depth: number of layers; odd and at least 3 when ``skips`` is on.
-        iterations: how often the curve is applied.
+        depth: number of layers; odd and at least 3 with ``skips``.
+        iterations: number of times the curve is applied.
         separable: depthwise-separable convolutions (Zero-DCE++) instead of plain ones (Zero-DCE).
-        shared_map: one 3-channel map for all iterations (Zero-DCE++) instead of one for each (Zero-DCE).
+        shared_map: one 3-channel map for all iterations (Zero-DCE++) instead of one per iteration (Zero-DCE).
         skips: symmetric concatenations, as published; the 161-parameter student has none.
-        scale_factor: the network sees the photo's 1/scale_factor copy; its cost falls with the square.
-        network_side: the copy has at most this many pixels a side, however large the photo: a network that was trained
-            on small photos then sees as much of a large one at a glance. 0 sets no limit, as published.
-        curve_activation: ``"tanh"``. ``"sigmoid"`` stands for 2·sigmoid(z) − 1 and is here only to reproduce a
-            published student that was trained with it.
+        scale_factor: factor by which the photo is downsampled for the network, whose cost falls with its square.
+        network_side: maximum side in pixels of the downsampled photo, so that a network trained on small photos has the
+            same relative field of view on large ones. 0 means no limit, as published.
+        curve_activation: ``"tanh"``, or ``"sigmoid"`` for 2·sigmoid(z) − 1, which exists only to reproduce a published
+            student that was trained with it.
     """
 
     family = "zero-dce"
@@ -115,15 +115,15 @@ class ZeroDCE(Network):
     ) -> None:
         super().__init__()
         if width < 1 or iterations < 1:
-            raise ValueError(f"width and iterations are at least 1, not {width} and {iterations}")
+            raise ValueError(f"width and iterations must be at least 1, got {width} and {iterations}")
         if depth < 2 or (skips and (depth < 3 or depth % 2 == 0)):
-            raise ValueError(
-                f"depth {depth} does not work: at least 2 without skips, an odd number from 3 up with them"
-            )
+            raise ValueError(f"depth must be at least 2 without skips, and odd and at least 3 with skips, got {depth}")
         if scale_factor < 1 or scale_factor != int(scale_factor):
-            raise ValueError(f"scale_factor is a whole number from 1 up, not {scale_factor}")
+            raise ValueError(f"scale_factor must be a whole number of at least 1, got {scale_factor}")
         if network_side < 0 or network_side != int(network_side):
-            raise ValueError(f"network_side is a whole number from 1 up, or 0 for no limit, not {network_side}")
+            raise ValueError(
+                f"network_side must be a whole number of at least 1, or 0 for no limit, got {network_side}"
+            )
         if curve_activation not in CURVE_ACTIVATIONS:
             raise ValueError(
                 f"curve_activation {curve_activation!r} is unknown; choose from {sorted(CURVE_ACTIVATIONS)}"
@@ -147,7 +147,7 @@ class ZeroDCE(Network):
         return {name: getattr(self, name) for name in self.arguments}
 
     def estimate_curve(self, x: Tensor) -> Tensor:
-        """Run the network alone, at the resolution of ``x`` (B×3×h×w in [0, 1]).
+        """Run only the network, at the resolution of ``x`` (B×3×h×w in [0, 1]).
 
         Returns:
             The curve map, B×3×h×w (B×(3·iterations)×h×w without ``shared_map``), values in (-1, 1).
@@ -165,21 +165,22 @@ class ZeroDCE(Network):
         return CURVE_ACTIVATIONS[self.curve_activation](x)
 
     def shrink(self, height: int, width: int) -> int:
-        """How many times smaller than a photo the copy is that the network sees."""
+        """Return the factor by which a photo of this size is downsampled for the network."""
         return max(self.scale_factor, math.ceil(max(height, width) / self.network_side) if self.network_side else 1)
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the small copy that the network sees of a photo."""
+        """Return the height and width to which a photo of this size is downsampled for the network."""
         factor = self.shrink(height, width)
         return math.ceil(height / factor), math.ceil(width / factor)
 
     def curve_map(self, image: Tensor) -> Tensor:
-        """The curve map at the size of ``image``: down, network, bilinear up with aligned corners.
+        """Return the curve map at the size of ``image``: downsample, run the network, upsample the map.
 
-        Down is bilinear, as published, or area-averaged where ``network_side`` may shrink the copy much further.
+        Downsampling is bilinear, as published, or area-averaged if ``network_side`` is set. The map is upsampled
+        bilinearly with aligned corners.
 
-        A photo whose sides are no multiples of the factor is continued at its lower and right border for the
-        network's sake; the map is cut back to the photo, which itself is neither cropped nor resampled.
+        If a side is not a multiple of the factor, the network's copy of the photo is padded at the lower and right
+        border and the map is cropped accordingly; the photo itself is neither cropped nor resampled.
         """
         height, width = image.shape[-2:]
         factor = self.shrink(height, width)
@@ -189,7 +190,7 @@ class ZeroDCE(Network):
         full_size = (small_size[0] * factor, small_size[1] * factor)
         padded = F.pad(image, (0, full_size[1] - width, 0, full_size[0] - height), mode="replicate")
         small = (
-            F.avg_pool2d(padded, factor)  # shrunk so far, single pixels would be mostly noise
+            F.avg_pool2d(padded, factor)  # the factor can be so large that single samples would be mostly noise
             if self.network_side
             else F.interpolate(padded, size=small_size, mode="bilinear", align_corners=False)
         )
@@ -206,10 +207,10 @@ class ZeroDCE(Network):
             The enhanced photos, B×3×H×W in [0, 1], and their curve maps at the same size.
 
         Raises:
-            ValueError: wrong rank, channel count or dtype.
+            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
-        # The map may come in lower precision (mixed precision); the curve itself always runs in the photo's.
+        # Under mixed precision the map has lower precision; the curve is always applied in the photo's precision.
         curve_map = self.curve_map(image).to(image.dtype)
         return apply_curve(image, curve_map, self.iterations), curve_map
 

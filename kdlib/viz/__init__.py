@@ -1,6 +1,6 @@
-"""Every figure of the notebooks and the README, drawn with matplotlib.
+"""All figures of the notebooks and the README, drawn with matplotlib.
 
-Figures take numbers and photos that were computed elsewhere; nothing is measured or trained here.
+Functions receive numbers and photos and return figures; nothing here may train a network or measure one.
 """
 
 from kdlib.viz.common import (

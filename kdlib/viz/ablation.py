@@ -1,4 +1,4 @@
-"""Figures of an ablation: variants with their seeds, the α × β grid, one score against another."""
+"""Figures of the ablation study: variants with their seeds, the α × β grid, and one score against another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from kdlib.experiments.ablation import ALPHAS, BETAS, VARIANTS, Compared, grid, summarise
 from kdlib.viz.sweep import heat_map
 
-# Okabe and Ito's colours, which colour-blind people tell apart; the marker says the same once more.
+# Colour-blind-safe colours (Okabe and Ito); the marker repeats the information.
 VERDICTS = {
     "–": ("black", "D", "compared with"),
     "higher": ("#0072b2", "^", "higher"),
@@ -33,20 +33,20 @@ def plot_variants(
     width: float = 9.0,
     variants: Sequence[Compared] = VARIANTS,
 ) -> Figure:
-    """Every seed as a dot, with the mean and the standard deviation over the seeds beside it.
+    """Plot each seed of each variant as a dot, with the mean and standard deviation over the seeds.
 
-    Colour and marker say whether the difference from the variant that it is compared with exceeds what seeds alone
-    would make (:func:`~kdlib.experiments.ablation.summarise`).
+    Colour and marker show whether the difference from the reference variant exceeds the variation between seeds
+    (:func:`~kdlib.experiments.ablation.summarise`).
 
     Args:
-        rows: of :func:`~kdlib.experiments.ablation.run_ablation`, or of another measurement with ``variant`` and
-            ``seed``.
-        panels: title → what to call it → variant.
+        rows: results of :func:`~kdlib.experiments.ablation.run_ablation`, or of another measurement with ``variant``
+            and ``seed``.
+        panels: panel title → displayed name → variant.
         score: ``fidelity``, ``psnr``, ``ssim`` or ``seconds``.
-        xlabel: its name and unit.
+        xlabel: name and unit of the score.
         lines: values to mark in all panels, by name.
-        width: of the figure in inches.
-        variants: which there are, and what each is compared with.
+        width: width of the figure in inches.
+        variants: the variants and the reference of each.
     """
     lines = lines or {}
     summary = {line["variant"]: line for line in summarise(rows, score, variants)}
@@ -86,12 +86,12 @@ def plot_grid(
     fmt: str = ".1f",
     outlined: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
-    """The α × β grid as a heat map: in each cell the mean over the seeds, below it the standard deviation.
+    """Plot the α × β grid as a heat map with the mean over the seeds and the standard deviation in each cell.
 
     Args:
-        rows: of :func:`~kdlib.experiments.ablation.run_ablation`.
-        score, label, fmt: which score, what to call it, and how to write it.
-        outlined: cells (α, β) to outline, by what to call them.
+        rows: results of :func:`~kdlib.experiments.ablation.run_ablation`.
+        score, label, fmt: the score, its displayed name, and its number format.
+        outlined: cells (α, β) to outline, by displayed name.
     """
     cells = grid(rows, score)
     means = np.full((len(BETAS), len(ALPHAS)), np.nan)
@@ -124,8 +124,14 @@ def plot_scores(
     ylabel: str,
     lines: Mapping[str, float] | None = None,
 ) -> Figure:
-    """One score against another: a marker for each variant's mean, its standard deviations as bars, a colour for each
-    group; ``lines`` marks values of ``y``."""
+    """Plot one score against another, with a marker and error bars (standard deviations) for each variant.
+
+    Args:
+        rows: results of :func:`~kdlib.experiments.ablation.run_ablation`.
+        x, y: the scores.
+        xlabel, ylabel: labels of the axes.
+        lines: values of ``y`` to mark, by name.
+    """
     summaries = [{line["variant"]: line for line in summarise(rows, score)} for score in (x, y)]
     groups = list(dict.fromkeys(line["group"] for line in summaries[0].values()))
     fig, ax = plt.subplots(figsize=(8.5, 4.6), layout="constrained")

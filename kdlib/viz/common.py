@@ -1,4 +1,4 @@
-"""Every figure that a notebook shows."""
+"""Figures shared by several notebooks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch import Tensor
 from kdlib.enhance.photos.rgb import to_array
 from kdlib.models import ZeroDCE, apply_curve
 
-# An 11-inch figure is then as wide as a notebook's column.
+# With this resolution an 11-inch figure is as wide as a notebook's column.
 plt.rcParams["figure.dpi"] = 80
 
-# Blue for what the data gives, orange for the student, green for the teacher: the same in every figure.
+# The same in every figure: grey for the input, orange for the student, green for the teacher, blue for the truth.
 COLOURS = {"input": "#7f8c8d", "student": "#e67e22", "teacher": "#27ae60", "truth": "#2980b9"}
 
 
@@ -27,12 +27,12 @@ def _as_shown(photo: Tensor | np.ndarray) -> np.ndarray:
 
 
 def show_photos(photos: Mapping[str, Tensor | np.ndarray], columns: int = 3, width: float = 11.0) -> Figure:
-    """Photos in a grid, each under its title.
+    """Show photos in a grid, each under its title.
 
     Args:
-        photos: by title, 3×H×W in [0, 1] or H×W×3 uint8.
-        columns: photos in a row.
-        width: of the figure in inches.
+        photos: photos by title, 3×H×W in [0, 1] or H×W×3 uint8.
+        columns: photos per row.
+        width: width of the figure in inches.
     """
     shown = {title: _as_shown(photo) for title, photo in photos.items()}
     columns = min(columns, len(shown))
@@ -49,11 +49,11 @@ def show_photos(photos: Mapping[str, Tensor | np.ndarray], columns: int = 3, wid
 
 
 def before_after(rows: Mapping[str, Mapping[str, Tensor | np.ndarray]], width: float = 11.0) -> Figure:
-    """One row for each photo, one column for each version of it.
+    """Show versions of photos side by side, with one row per photo and one column per version.
 
     Args:
         rows: photo name → version (input, teacher, student, …) → 3×H×W in [0, 1] or H×W×3 uint8.
-        width: of the figure in inches.
+        width: width of the figure in inches.
     """
     versions = list(next(iter(rows.values())))
     shapes = [_as_shown(next(iter(row.values()))).shape for row in rows.values()]
@@ -80,7 +80,7 @@ def before_after(rows: Mapping[str, Mapping[str, Tensor | np.ndarray]], width: f
 
 
 def plot_curves(strengths: Sequence[float], iterations: Sequence[int]) -> Figure:
-    """The light-enhancement curve for several r (lines) and several numbers of iterations (panels)."""
+    """Plot the light-enhancement curve for several r (lines) and several numbers of iterations (panels)."""
     x = torch.linspace(0, 1, 256).view(1, 1, 1, -1).expand(1, 3, 1, -1)
     fig, axes = plt.subplots(
         1, len(iterations), figsize=(3 * len(iterations), 3.2), sharey=True, squeeze=False, layout="constrained"
@@ -98,13 +98,13 @@ def plot_curves(strengths: Sequence[float], iterations: Sequence[int]) -> Figure
 
 
 def show_maps(maps: Mapping[str, Tensor], limit: float = 1.0, columns: int = 4, label: str = "r") -> Figure:
-    """Maps of signed values in false colour: blue brightens (negative), red darkens (positive).
+    """Show signed maps in false colour: blue (negative) brightens, red (positive) darkens.
 
     Args:
-        maps: by title, each H×W.
-        limit: the colour scale runs from -limit to limit.
-        columns: maps in a row.
-        label: of the colour bar.
+        maps: maps by title, each H×W.
+        limit: the colour scale ranges from -limit to limit.
+        columns: maps per row.
+        label: label of the colour bar.
     """
     columns = min(columns, len(maps))
     rows = -(-len(maps) // columns)
@@ -127,7 +127,7 @@ def show_maps(maps: Mapping[str, Tensor], limit: float = 1.0, columns: int = 4, 
 
 
 def error_map(photo: Tensor, reference: Tensor, limit: float = 0.1, title: str = "") -> Figure:
-    """Where two photos (3×H×W in [0, 1]) differ: mean absolute difference over channels."""
+    """Show the absolute difference of two photos (3×H×W in [0, 1]), averaged over channels."""
     fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
     image = ax.imshow((photo - reference).abs().mean(dim=0), cmap="magma", vmin=0, vmax=limit)
     ax.set_title(title or "absolute difference", fontsize=10)
@@ -137,12 +137,12 @@ def error_map(photo: Tensor, reference: Tensor, limit: float = 0.1, title: str =
 
 
 def plot_history(history: Sequence[Mapping[str, float]], score: str, terms: Sequence[str] = ()) -> Figure:
-    """Loss terms over the epochs (left, logarithmic where all are positive) and a validation score (right).
+    """Plot loss terms (left, on a logarithmic axis if all are positive) and a validation score (right) by epoch.
 
     Args:
         history: as in :class:`kdlib.training.Run`.
-        score: the validation score to show.
-        terms: the loss terms to show; all by default.
+        score: validation score to plot.
+        terms: loss terms to plot; all by default.
     """
     not_terms = {"epoch", "learning_rate", "seconds", "fidelity", "task_loss", "validation_objective"}
     terms = terms or [name for name in history[0] if name not in not_terms]
@@ -165,7 +165,7 @@ def plot_history(history: Sequence[Mapping[str, float]], score: str, terms: Sequ
 def plot_bars(
     values: Mapping[str, float], xlabel: str, title: str = "", log: bool = False, fmt: str = "{:,.0f}"
 ) -> Figure:
-    """Horizontal bars, the first on top, each with its value written beside it."""
+    """Plot horizontal bars labelled with their values, the first at the top."""
     fig, ax = plt.subplots(figsize=(8, 0.4 * len(values) + 1), layout="constrained")
     bars = ax.barh(list(values), list(values.values()), color=COLOURS["truth"])
     ax.bar_label(bars, [fmt.format(value) for value in values.values()], padding=3, fontsize=9)
@@ -185,10 +185,10 @@ def plot_lines(
     ax: Axes | None = None,
     **axis: Any,
 ) -> Figure:
-    """Lines over a common x, with a legend; ``axis`` goes to ``Axes.set`` (``yscale="log"``, say)."""
+    """Plot lines over a common x with a legend; ``axis`` is passed to ``Axes.set``, for example ``yscale="log"``."""
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
-    marker = "." if len(x) <= 30 else ""  # what was measured; along a finely drawn curve they would only thicken it
+    marker = "." if len(x) <= 30 else ""  # dots mark measurements; on densely sampled curves they would merge
     for label, values in lines.items():
         ax.plot(x, values, marker=marker, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **axis)
@@ -201,12 +201,12 @@ def plot_lines(
 
 
 def show_stages(stages: Mapping[str, Tensor], limit: float = 0.5, width: float = 11.0) -> Figure:
-    """What a photo turns into, step by step, from left to right.
+    """Show the stages of an enhancement from left to right.
 
     Args:
-        stages: by title, photos (3×H×W in [0, 1]) and curve maps (H×W, blue brightens, red darkens).
-        limit: the maps' colour scale runs from -limit to limit.
-        width: of the figure in inches.
+        stages: photos (3×H×W in [0, 1]) and curve maps (H×W, blue brightens, red darkens) by title.
+        limit: the colour scale of the maps ranges from -limit to limit.
+        width: width of the figure in inches.
     """
     aspect = max(stage.shape[-2] / stage.shape[-1] for stage in stages.values())
     size = (width, width / len(stages) * aspect + 0.6)
@@ -226,7 +226,7 @@ def show_stages(stages: Mapping[str, Tensor], limit: float = 0.5, width: float =
 
 
 def draw_network(model: ZeroDCE) -> Figure:
-    """The layers of a curve network from left to right, with channels in → out and an arc for each skip."""
+    """Draw the layers of a curve network from left to right, with channels in → out and an arc for each skip."""
     fig, ax = plt.subplots(figsize=(11, 2.7 if model.skips else 1.3), layout="constrained")
     straight = model.depth // 2 + 1 if model.skips else model.depth
     box = {"boxstyle": "round,pad=0.5", "facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
@@ -250,7 +250,7 @@ def draw_network(model: ZeroDCE) -> Figure:
 
 
 def map_over_photo(photo: Tensor, curve_map: Tensor, limit: float = 0.5) -> Figure:
-    """A photo (3×H×W), its curve map (3×H×W, channels averaged), and the map's contour lines over the photo in grey."""
+    """Show a photo (3×H×W), its curve map (3×H×W, averaged over channels), and the map's contours on the grey photo."""
     grey, mean = photo.mean(dim=0).cpu(), curve_map.mean(dim=0).detach().cpu()
     fig, axes = plt.subplots(1, 3, figsize=(11, 11 / 3.3 * photo.shape[1] / photo.shape[2] + 0.4), layout="constrained")
     axes[0].imshow(_as_shown(photo))
@@ -268,7 +268,7 @@ def map_over_photo(photo: Tensor, curve_map: Tensor, limit: float = 0.5) -> Figu
 def plot_panels(
     panels: Mapping[str, Mapping[str, float]], xlabel: str = "", fmt: str = "{:,.0f}", total: bool = True
 ) -> Figure:
-    """Horizontal bars in panels side by side, each with its own scale and, with ``total``, its sum in the title."""
+    """Plot horizontal bars in adjacent panels, each with its own scale and, with ``total``, its sum in the title."""
     rows = max(len(panel) for panel in panels.values())
     fig, axes = plt.subplots(
         1, len(panels), figsize=(11, 0.32 * rows + 1.1), sharey=True, squeeze=False, layout="constrained"
@@ -284,7 +284,7 @@ def plot_panels(
 
 
 def plot_stacked(rows: Mapping[str, Mapping[str, float]], xlabel: str, title: str = "", fmt: str = "{:,.0f}") -> Figure:
-    """Horizontal bars made of parts, the sum written beside each; a part has the same colour in every row."""
+    """Plot stacked horizontal bars labelled with their sums; a part has the same colour in every row."""
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     fig, ax = plt.subplots(figsize=(9, 0.45 * len(rows) + 1.5), layout="constrained")
     left = [0.0] * len(rows)
@@ -302,14 +302,15 @@ def plot_stacked(rows: Mapping[str, Mapping[str, float]], xlabel: str, title: st
 
 
 def show_loss(photo: Tensor, loss_map: Tensor, gradient: Tensor, title: str = "") -> Figure:
-    """A photo, where a loss finds fault with it, and which way its gradient pulls every pixel.
+    """Show a photo, the map of a loss over it, and the gradient of the loss at each pixel.
 
     Args:
-        photo: 3×H×W in [0, 1], what the loss looks at.
-        loss_map: h×w, the loss before it is averaged, for each region or pixel.
-        gradient: 3×H×W, the loss's gradient with respect to the photo. Descent goes against it: blue (negative) gets
-            brighter, red (positive) darker. The colour scale is cut at the 99th percentile.
-        title: over the first panel.
+        photo: input of the loss, 3×H×W in [0, 1].
+        loss_map: the loss before averaging, h×w, one value per region or pixel.
+        gradient: gradient of the loss with respect to the photo, 3×H×W. Gradient descent moves against it, so blue
+            (negative) pixels become brighter and red (positive) ones darker. The colour scale ends at the 99th
+            percentile.
+        title: title of the first panel.
     """
     height, width = photo.shape[-2:]
     pull = gradient.detach().cpu().sum(dim=0)
@@ -329,11 +330,11 @@ def show_loss(photo: Tensor, loss_map: Tensor, gradient: Tensor, title: str = ""
 
 
 def compare_maps(rows: Mapping[str, Mapping[str, Tensor]], width: float = 9.0) -> Figure:
-    """Maps of several networks side by side; each column has a colour scale of its own, shared by its rows.
+    """Compare maps of several networks, one network per row; the rows of a column share a colour scale.
 
     Args:
-        rows: network → title of the column → map, h×w. Titles may differ between rows, their order counts.
-        width: of the figure in inches.
+        rows: network → panel title → map, h×w. Columns are matched by order, so titles may differ between rows.
+        width: width of the figure in inches.
     """
     columns = [list(column) for column in zip(*(maps.values() for maps in rows.values()), strict=True)]
     panel = width / len(columns)

@@ -1,4 +1,4 @@
-"""Figures of the lesson on Zero-DCE: beside gamma corrections, photo by photo, and over exposure targets."""
+"""Figures of notebook 08 on Zero-DCE: comparison pages with gamma corrections, and the effect of exposure targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_SIDE = 480
 
 
 def _reduced(photo: Tensor) -> Tensor:
-    """A photo (3×H×W) at most so large that it is still sharp in a fifth of a page's width."""
+    """Downsample a photo (3×H×W) to ``LONGEST_SIDE``, which suffices for a fifth of a page's width."""
     height, width = photo.shape[-2:]
     scale = LONGEST_SIDE / max(height, width)
     if scale >= 1:
@@ -40,27 +40,27 @@ def comparison_pages(
     per_page: int = 4,
     width: float = 11.0,
 ) -> list[Figure]:
-    """Input, gamma corrections and a method for many photos, a row for each.
+    """Show the input, gamma corrections and a method for many photos, with one row per photo.
 
-    The method sees every photo at full size; what is shown is at most 480 pixels a side.
+    The method is applied at full size; the pages show photos of at most 480 pixels a side.
 
     Args:
-        photos: (name, 3×H×W in [0, 1]), for example from :func:`kdlib.data.dark_photos`; a name's folders are not
+        photos: (name, 3×H×W in [0, 1]), for example from :func:`kdlib.data.dark_photos`; folders in the names are not
             shown.
-        method: from photo to photo.
-        name: over the method's column.
-        exponents: of the gamma corrections.
-        per_page: photos on a page.
-        width: of a page in inches.
+        method: maps a photo to a photo.
+        name: title of the method's column.
+        exponents: exponents of the gamma corrections.
+        per_page: photos per page.
+        width: width of a page in inches.
 
     Returns:
-        A figure for each page, already closed for pyplot: show it with ``display``, or write it.
+        One figure per page, already closed in pyplot; show it with ``display`` or write it to a file.
 
     Raises:
-        ValueError: no photos, or less than one a page.
+        ValueError: there are no photos, or ``per_page`` is below 1.
     """
     if per_page < 1:
-        raise ValueError(f"a page shows at least one photo, not {per_page}")
+        raise ValueError(f"a page must show at least one photo, got {per_page}")
     rows = []
     for photo_name, photo in photos:
         versions = {"input": _reduced(photo)}
@@ -70,7 +70,7 @@ def comparison_pages(
         raise ValueError("no photos to compare on")
     pages = []
     for start in range(0, len(rows), per_page):
-        # A name may come twice, from two folders: zero-width spaces keep both rows.
+        # Photos from different folders may share a name; zero-width spaces keep their rows apart.
         page = {title + "\u200b" * i: versions for i, (title, versions) in enumerate(rows[start : start + per_page])}
         pages.append(before_after(page, width=width))
         plt.close(pages[-1])
@@ -78,16 +78,16 @@ def comparison_pages(
 
 
 def write_pages(path: str | Path, pages: Sequence[Figure]) -> Path:
-    """Write figures as one PDF, a page each; an existing file is replaced at once.
+    """Write figures to one PDF with a page for each; an existing file is replaced atomically.
 
-    The same figures make the same bytes: the file carries no date.
+    Equal figures produce equal bytes, because the file contains no date.
 
     Raises:
-        ValueError: no pages, or a path that does not end in ``.pdf``.
+        ValueError: there are no pages, or the path does not end in ``.pdf``.
     """
     path = Path(path)
     if path.suffix.lower() != ".pdf" or not pages:
-        raise ValueError(f"{path}: a PDF has the extension .pdf and at least one page, this one has {len(pages)}")
+        raise ValueError(f"{path}: a PDF needs the extension .pdf and at least one page, got {len(pages)}")
     with replacing(path) as partial, PdfPages(partial, metadata={"CreationDate": None, "Producer": None}) as pdf:
         for page in pages:
             pdf.savefig(page, dpi=150)
@@ -95,15 +95,15 @@ def write_pages(path: str | Path, pages: Sequence[Figure]) -> Path:
 
 
 def plot_targets(rows: Iterable[Mapping[str, Any]]) -> Figure:
-    """How bright and dark areas change with the exposure target: a dot for each seed, a line through the means.
+    """Plot the change of bright and dark areas over the exposure target, with dots for seeds and lines through means.
 
     Args:
-        rows: of :func:`~kdlib.experiments.exposure_targets.measure_targets`.
+        rows: results of :func:`~kdlib.experiments.exposure_targets.measure_targets`.
     """
     rows = list(rows)
     titles = {"bright": "bright areas of the input (above 0.7)", "dark": "dark areas (below 0.3)"}
     fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
-    # Okabe and Ito's colours, which colour-blind people tell apart; the marker says the same once more.
+    # Colour-blind-safe colours (Okabe and Ito); the marker repeats the information.
     styles = (("#0072b2", "o"), ("#d55e00", "^"), ("#009e73", "s"), ("#cc79a7", "D"))
     for ax, (name, title) in zip(axes, titles.items(), strict=True):
         for objective, (colour, marker) in zip(dict.fromkeys(row["objective"] for row in rows), styles, strict=False):

@@ -1,4 +1,4 @@
-"""Networks as boxes and arrows."""
+"""Diagrams of networks as boxes and arrows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LEARNED = {"facecolor": "#fdf2e0", "edgecolor": COLOURS["student"]}
 
 
 class Diagram:
-    """Boxes with text at given places, and arrows between them.
+    """Labelled boxes at given positions, and arrows between them.
 
     Args:
-        places: by name: x, y, text, and whether it has parameters, which makes the box orange.
-        width: of the figure in inches.
+        places: boxes by name, each (x, y, text, whether it has learned parameters); those that have are orange.
+        width: width of the figure in inches.
 
     Attributes:
-        figure, ax: for what else is to be drawn.
+        figure, ax: the figure and its axes, for further drawing.
     """
 
     def __init__(self, places: Mapping[str, tuple[float, float, str, bool]], width: float) -> None:
@@ -37,7 +37,7 @@ class Diagram:
         }  # fmt: skip
 
     def arrow(self, start: str, end: str, bend: float = 0.0, line: str = "-", colour: str = "black") -> None:
-        """From box to box, by name; ``bend`` is the height of the bow as a share of the distance."""
+        """Draw an arrow between two boxes; ``bend`` is the height of its arc as a fraction of the distance."""
         first, last = self._boxes[start], self._boxes[end]
         look = {"arrowstyle": "-|>", "color": colour, "shrinkA": 1, "shrinkB": 2, "linestyle": line}
         look |= {"patchA": first.get_bbox_patch(), "patchB": last.get_bbox_patch()}

@@ -1,4 +1,4 @@
-"""Figures about curves, their slopes, context and noise: what notebook 11 looks at."""
+"""Figures of notebook 11 on GlanceNet: curves, their slopes, context and noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from kdlib.enhance.photos.rgb import to_array
 from kdlib.viz.common import COLOURS
 
-# One colour for each family of curves, the same in every figure; a family without one takes the next of the cycle.
+# Colours of the families of curves, the same in every figure; other families use matplotlib's colour cycle.
 CURVES = {
     "light-enhancement": COLOURS["student"],
     "gamma": COLOURS["input"],
@@ -27,7 +27,7 @@ Box = tuple[int, int, int]
 
 
 def draw_glance(width: float = 11.0) -> Figure:
-    """The way of a photo through a glance network: above the thumbnail, below the photo itself."""
+    """Draw GlanceNet, with the thumbnail's path at the top and the photo's path at the bottom."""
     fig, ax = plt.subplots(figsize=(width, width * 0.22), layout="constrained")
     photo = {"boxstyle": "round,pad=0.5", "facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
     learned = {"boxstyle": "round,pad=0.5", "facecolor": "#fdf2e0", "edgecolor": COLOURS["student"]}
@@ -68,14 +68,14 @@ def draw_glance(width: float = 11.0) -> Figure:
 def plot_families(
     dark: Tensor, truth: Tensor, curves: Mapping[str, tuple[Tensor, Tensor]], title: str = "", highest: float = 8.0
 ) -> Figure:
-    """What the truth asks for and what curves can give (left), and how steep they are (right).
+    """Plot the mapping from a dark photo to its truth with fitted curves (left), and the slopes of the curves (right).
 
     Args:
         dark: 3×H×W in [0, 1].
-        truth: 3×H×W in [0, 1], the same photo with enough light.
-        curves: by family, (outputs, slopes) over inputs evenly spaced from 0 to the largest value of ``dark``.
-        title: over the left panel.
-        highest: where the axis of slopes ends.
+        truth: the same photo with enough light, 3×H×W in [0, 1].
+        curves: by family, (outputs, slopes) at inputs evenly spaced from 0 to the maximum of ``dark``.
+        title: title of the left panel.
+        highest: upper end of the slope axis.
     """
     levels = dark.mul(255).round().long().flatten()
     wanted = truth.flatten()
@@ -97,7 +97,7 @@ def plot_families(
 
 
 def plot_same_output(inputs: Sequence[float], output: float, ratios: Mapping[str, Sequence[float]]) -> Figure:
-    """How steep curves are that all lift the same input to the same output, over that input."""
+    """Plot the slopes of curves that map the same input to the same output, over that input."""
     fig, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
     for family, slopes in ratios.items():
         ax.plot(inputs, slopes, color=CURVES.get(family), label=family, linewidth=2)
@@ -107,11 +107,11 @@ def plot_same_output(inputs: Sequence[float], output: float, ratios: Mapping[str
 
 
 def plot_noise(levels: Sequence[float], noise: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
-    """Noise over the level of the dark photo: measured (dots) and expected (line).
+    """Plot noise over the level of the dark photo, measured (dots) and expected (lines).
 
     Args:
-        levels: of the dark photo, in [0, 1].
-        noise: what was measured → (measured, expected) deviations, in 255ths.
+        levels: levels of the dark photo, in [0, 1].
+        noise: name of the method → (measured, expected) standard deviations, in 255ths.
     """
     fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
     for name, (measured, expected) in noise.items():
@@ -124,13 +124,12 @@ def plot_noise(levels: Sequence[float], noise: Mapping[str, tuple[Sequence[float
 
 
 def plot_step(before: Tensor, after: Tensor, differences: Tensor, weights: Tensor) -> Figure:
-    """A tap's weight over its difference (left), and one row of a noisy step before and after smoothing (right).
+    """Plot a tap's weight over its difference (left), and a noisy step edge before and after smoothing (right).
 
     Args:
-        before: W values in 255ths.
-        after: W values in 255ths.
-        differences: in multiples of the tolerance.
-        weights: as many.
+        before, after: one row of W values, in 255ths.
+        differences: differences in multiples of the tolerance.
+        weights: weight for each difference.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), width_ratios=(1, 2), layout="constrained")
     left.plot(differences, weights, color=COLOURS["teacher"], linewidth=2)
@@ -144,11 +143,11 @@ def plot_step(before: Tensor, after: Tensor, differences: Tensor, weights: Tenso
 
 
 def show_windows(photos: Mapping[str, tuple[Tensor, Box]], width: float = 11.0) -> Figure:
-    """Photos with a square marked in each (above), and these squares alone, enlarged (below).
+    """Show photos with a marked square (top) and enlargements of these squares (bottom).
 
     Args:
         photos: title → (3×H×W in [0, 1], (top, left, side)).
-        width: of the figure in inches.
+        width: width of the figure in inches.
     """
     aspect = max(photo.shape[1] / photo.shape[2] for photo, _ in photos.values())
     size = (width, width / len(photos) * (aspect + 0.5) + 0.4)
@@ -165,7 +164,7 @@ def show_windows(photos: Mapping[str, tuple[Tensor, Box]], width: float = 11.0) 
 
 
 def show_planes(planes: Mapping[str, Tensor], columns: int = 8, width: float = 11.0) -> Figure:
-    """Small planes of numbers (each H×W) in grey, pixel by pixel, each from its least to its largest value."""
+    """Show small feature maps (each H×W) in grey, each scaled from its minimum to its maximum."""
     columns = min(columns, len(planes))
     rows = -(-len(planes) // columns)
     fig, axes = plt.subplots(
@@ -182,12 +181,12 @@ def show_planes(planes: Mapping[str, Tensor], columns: int = 8, width: float = 1
 def plot_decisions(
     stops: Sequence[float], decisions: Mapping[str, Mapping[str, Sequence[float]]], neutral: Mapping[str, float]
 ) -> Figure:
-    """What a network decides, for photos at several exposures.
+    """Plot the quantities that a network predicts for photos at several exposures.
 
     Args:
-        stops: by how much the photos were darkened.
-        decisions: quantity → photo → a value for each of ``stops``; a panel for each quantity.
-        neutral: for each quantity the value that changes nothing, drawn dotted; may lack some.
+        stops: exposure reduction of the photos, in stops.
+        decisions: quantity → photo → a value for each of ``stops``; each quantity has its own panel.
+        neutral: for some or all quantities, the value that changes nothing, drawn as a dotted line.
     """
     fig, axes = plt.subplots(1, len(decisions), figsize=(11, 3.4), squeeze=False, layout="constrained")
     for ax, (quantity, photos) in zip(axes[0], decisions.items(), strict=True):

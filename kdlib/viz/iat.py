@@ -1,4 +1,4 @@
-"""Figures about IAT, its student and losses on several levels: what notebook 09 looks at."""
+"""Figures of notebook 09 on IAT, its student and multi-level losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kdlib.viz.diagram import Diagram
 
 
 def draw_iat(width: float = 11.0) -> Figure:
-    """The way of a photo through IAT: below what is done to it, above what decides."""
+    """Draw IAT, with the operations on the photo at the bottom and the branches that control them at the top."""
     places = {
         "photo": (0.0, 0.0, "dark photo", False),
         "local": (2.4, 1.0, "local branch:\n5×5 convolutions", True),
@@ -42,14 +42,14 @@ def draw_iat(width: float = 11.0) -> Figure:
 
 
 def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: float = 11.0) -> Figure:
-    """Each stage's picture: dark photo, multiply and add maps (mean over channels), local, after colour, after gamma.
+    """Show each stage: dark photo, multiply and add maps (averaged over channels), local, after colour, after gamma.
 
-    Maps have one scale for all rows: of multiply, white is 1, of add 0, which change nothing; red raises. Pictures that
-    leave [0, 1] are shown cut off.
+    All rows share the colour scales of the maps, in which white means no change (1 for multiply, 0 for add) and red an
+    increase. Images are clipped to [0, 1].
 
     Args:
-        rows: by network, (photo 1×3×H×W as given, enhanced, stages).
-        width: of the figure in inches.
+        rows: by network, (input photo 1×3×H×W, enhanced photo, stages).
+        width: width of the figure in inches.
     """
     titles = ("dark", "multiply", "add", "local", "after colour matrix", "after gamma")
     first = next(iter(rows.values()))[0]
@@ -82,19 +82,19 @@ def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: fl
                 ax.set_title(title, fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
     for column, title, middle in ((1, "multiply", 1.0), (2, "add", 0.0)):
-        below = axes[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))  # takes no room from the pictures above it
+        below = axes[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))  # does not shrink the images above
         ticks = [round(middle + share * reach[title], 1) for share in (-0.8, 0, 0.8)]
         fig.colorbar(drawn[title], cax=below, orientation="horizontal", ticks=ticks).ax.tick_params(labelsize=8)
     return fig
 
 
 def plot_schedule(schedule: ProgressiveWeights, steps: int = 201) -> Figure:
-    """The weight of each level over the training: to the truth dashed, to the teacher solid; phases shaded."""
+    """Plot each level's weight over the training: dashed for the truth, solid for the teacher, phases shaded."""
     fig, ax = plt.subplots(figsize=(9, 3.8), layout="constrained")
     shares = torch.linspace(0, 1, steps).tolist()
     weights = [schedule(share) for share in shares]
     cycle = plt.get_cmap("tab10")
-    # Ever thinner, so that of two levels with the same weight both are seen.
+    # Later lines are thinner, so that levels with equal weights both remain visible.
     widths = torch.linspace(6.5, 1.2, len(weights[0])).tolist()
     for k, level in enumerate(weights[0]):
         style = "--" if level in TO_TRUTH else "-"
@@ -114,12 +114,12 @@ def plot_schedule(schedule: ProgressiveWeights, steps: int = 201) -> Figure:
 def plot_guard(
     sums: Sequence[float], brightness: Mapping[str, Sequence[float]], pulls: Mapping[str, Sequence[float]]
 ) -> Figure:
-    """What becomes of a photo as its colour matrix turns negative (left), and what gradient is left (right).
+    """Plot the output brightness as the colour matrix becomes negative (left), and the remaining gradient (right).
 
     Args:
-        sums: what each row of the matrix sums to.
-        brightness: by form of the network, mean of the output.
-        pulls: by form, the size of the gradient with respect to the matrix.
+        sums: sum of each row of the matrix.
+        brightness: by variant of the network, the mean of the output.
+        pulls: by variant, the magnitude of the gradient with respect to the matrix.
     """
     fig, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
     titles = ("mean brightness of the output", "gradient that reaches the matrix")

@@ -1,4 +1,4 @@
-"""Figures about speed: trips between memory and processor, time over size."""
+"""Figures about speed: memory traffic of a computation, and time over photo size."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 
 from kdlib.viz.common import COLOURS
 
-_POINTS_A_BYTE = 0.55  # width of an arrow
+_POINTS_A_BYTE = 0.55  # line width of an arrow, per byte carried
 
 
 def draw_trips(forms: Mapping[str, Sequence[tuple[str, int, int]]], width: float = 11.0) -> Figure:
-    """What each form of a computation carries from memory to the processor and back, arrow by arrow.
+    """Draw the memory traffic of several implementations of a computation, with arrows for reads and writes.
 
     Args:
-        forms: title → passes in their order, each (what is done, bytes read, bytes written), all for one sample.
-        width: of the figure in inches.
+        forms: title → passes in order, each (operation, bytes read, bytes written), per sample.
+        width: width of the figure in inches.
     """
     slots = max(len(passes) for passes in forms.values())
     fig, axes = plt.subplots(
@@ -58,11 +58,11 @@ def _arrow(ax: Axes, x: float, start: float, end: float, carried: int, colour: s
 
 
 def plot_speed(rows: Sequence[Mapping[str, Any]], width: float = 8.0) -> Figure:
-    """Time over photo size for several methods, both on logarithmic axes.
+    """Plot time over photo size for several methods, on logarithmic axes.
 
     Args:
-        rows: of :func:`kdlib.evaluation.benchmark.benchmark`.
-        width: of the figure in inches.
+        rows: ``rows`` of :func:`kdlib.evaluation.benchmark.benchmark`.
+        width: width of the figure in inches.
     """
     figure, axes = plt.subplots(figsize=(width, width * 0.62))
     sizes = {row["size"]: row["width"] * row["height"] / 1e6 for row in rows}
@@ -78,7 +78,7 @@ def plot_speed(rows: Sequence[Mapping[str, Any]], width: float = 8.0) -> Figure:
             zorder=3 if ours else 2,
         )
         ends.append((*points[-1], method))
-    # Names beside the lines' ends, pushed apart where they would overlap.
+    # The names stand at the ends of the lines and are moved apart if they would overlap.
     lowest = 0.0
     for megapixels, ms, method in sorted(ends, key=lambda end: end[1]):
         lowest = max(ms, lowest * 1.4)

@@ -1,4 +1,4 @@
-"""Figures about sharpening: what notebook 10 looks at."""
+"""Figures of notebook 10 on super-resolution."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kdlib.evaluation.super_resolution import luminance, psnr_y
 from kdlib.viz.common import COLOURS
 from kdlib.viz.diagram import Diagram
 
-# Left, top and side of what is looked at, in pixels.
+# Left, top and side of a square crop, in pixels.
 Box = tuple[int, int, int]
 
 
 def draw_msafn(width: float = 11.0) -> Figure:
-    """The way of an enlarged photo through MSAFN: three scales, fusion, residual blocks, refinement."""
+    """Draw MSAFN: three scales, fusion, residual blocks and refinement."""
     places = {
         "photo": (0.0, 1.0, "enlarged\nphoto", False),
         "init": (1.4, 1.0, "3×3\nconvolution", True),
@@ -52,15 +52,15 @@ def draw_msafn(width: float = 11.0) -> Figure:
 
 
 def cut(photo: Tensor, box: Box) -> Tensor:
-    """The part of 3×H×W that a box (left, top, side) shows.
+    """Crop the box (left, top, side) from a 3×H×W photo.
 
     Raises:
-        ValueError: the box reaches beyond the photo.
+        ValueError: the box extends beyond the photo.
     """
     left, top, side = box
     height, width = photo.shape[-2:]
     if min(left, top) < 0 or side < 1 or left + side > width or top + side > height:
-        raise ValueError(f"the box of {side} pixels at {left}, {top} does not lie within the photo of {width}×{height}")
+        raise ValueError(f"the box of {side} pixels at {left}, {top} is not inside the photo of {width}×{height}")
     return photo[..., top : top + side, left : left + side]
 
 
@@ -71,23 +71,23 @@ def show_crops(
     limit: float = 0.15,
     width: float = 11.0,
 ) -> Figure:
-    """For each photo: where the crop lies, the crop of every version, and below each how far off its luminance is.
+    """Show for each photo the position of a crop, the crop in every version, and the luminance error below each.
 
     Args:
         rows: photo → version → 3×H×W in [0, 1].
         truths: photo → 3×H×W in [0, 1], shown as the last version.
         boxes: photo → (left, top, side) of the crop, in pixels.
-        limit: the error map's scale runs from 0 to this; white is no error.
-        width: of the figure in inches.
+        limit: upper end of the error scale, which starts at 0 (white).
+        width: width of the figure in inches.
 
     Raises:
-        ValueError: no photos, or a box that reaches beyond its photo.
+        ValueError: there are no photos, or a box extends beyond its photo.
     """
     if not rows:
         raise ValueError("there are no photos to show")
     versions = list(next(iter(rows.values())))
     columns = len(versions) + 2
-    side = width / (columns + 0.7)  # some of the width is the scale's
+    side = width / (columns + 0.7)  # the rest of the width holds the colour bar
     fig, axes = plt.subplots(
         2 * len(rows), columns, figsize=(width, 2 * len(rows) * (side + 0.18) + 0.6), squeeze=False,
         layout="constrained",
@@ -119,11 +119,11 @@ def show_crops(
 
 
 def plot_psnr(points: Mapping[str, float], lowest: float = 24.0, highest: float = 62.0) -> Figure:
-    """What a PSNR means: the root mean square error in levels of 255 over it, on a logarithmic scale.
+    """Plot the root mean square error, in levels of 255 on a logarithmic scale, over the PSNR.
 
     Args:
-        points: PSNR in dB to mark, by name.
-        lowest, highest: ends of the axis in dB.
+        points: PSNR values in dB to mark, by name.
+        lowest, highest: ends of the PSNR axis in dB.
     """
     fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
     db = np.linspace(lowest, highest, 200)
@@ -142,7 +142,7 @@ def plot_psnr(points: Mapping[str, float], lowest: float = 24.0, highest: float 
 
 
 def plot_spread(values: Mapping[str, Sequence[float]], xlabel: str, bins: int = 40) -> Figure:
-    """Histograms, one below the other, each with its mean (line) and its largest value (dot)."""
+    """Plot histograms below one another, each with its mean (line) and maximum (dot)."""
     fig, axes = plt.subplots(
         len(values), 1, figsize=(9, 1.7 * len(values) + 0.6), squeeze=False, sharex=True, layout="constrained"
     )

@@ -1,4 +1,4 @@
-"""Figures of a sweep: a heat map, a line, or a panel for each parameter."""
+"""Figures of a sweep: a heat map, a scatter plot, a line, or one panel per parameter."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _BEST: dict[str, Any] = {
 def heat_map(
     ax: Axes, values: np.ndarray, columns: Sequence[Any], rows: Sequence[Any], texts: Mapping[tuple[int, int], str]
 ) -> AxesImage:
-    """Numbers as colours, with texts upon them in the colour that can be read.
+    """Draw a matrix as colours, with text in black or white, whichever has more contrast.
 
     Args:
-        values: rows × columns; NaN for cells without one.
-        columns, rows: what to write at the axes, rows from below.
-        texts: (row, column) → what to write there.
+        values: rows × columns; NaN for empty cells.
+        columns, rows: tick labels of the axes, rows from the bottom.
+        texts: (row, column) → text of the cell.
     """
     image = ax.imshow(values, cmap="cividis", origin="lower", aspect="auto")
     middle = (np.nanmin(values) + np.nanmax(values)) / 2
@@ -47,20 +47,23 @@ def heat_map(
 def plot_sweep(
     rows: Sequence[Mapping[str, Any]], space: Mapping[str, Any], metric: str, direction: str = "maximize"
 ) -> Figure:
-    """The metric over what was swept: two parameters as a heat map (with a range: as dots in colour), otherwise a panel
-    for each parameter, with a line if there is one alone. A star marks the best.
+    """Plot the metric over the swept parameters and mark the best trial.
+
+    Two parameters give a heat map, or a scatter plot with coloured dots if one of them is a range. Any other number
+    gives one panel per parameter, with a line if there is only one.
 
     Args:
-        rows: of :func:`kdlib.sweep.run_sweep`; only those that are done are drawn.
-        space: of the :class:`~kdlib.sweep.Sweep`.
-        metric, direction: what to call it, and which end of it is the better one.
+        rows: results of :func:`kdlib.sweep.run_sweep`; only finished trials are drawn.
+        space: search space of the :class:`~kdlib.sweep.Sweep`.
+        metric: displayed name of the metric.
+        direction: ``maximize`` or ``minimize``.
 
     Raises:
-        ValueError: no row is done.
+        ValueError: no trial has finished.
     """
     done = [row for row in rows if row["state"] == "done"]
     if not done:
-        raise ValueError("no trial of the sweep is done, there is nothing to draw")
+        raise ValueError("no trial of the sweep has finished, so there is nothing to draw")
     best = (max if direction == "maximize" else min)(done, key=lambda row: row["metric"])
     if len(space) == 2 and not any(isinstance(values, Range) for values in space.values()):
         return _as_grid(done, best, space, metric)
@@ -113,7 +116,7 @@ def _as_plane(
 
 
 def _place(row: Mapping[str, Any], name: str, space: Mapping[str, Any]) -> Any:
-    """Where a value stands on its axis: of a list, by its number in it."""
+    """Return a value's position on its axis: the value itself for a range, its index for a list."""
     values = space[name]
     return row[name] if isinstance(values, Range) else [*map(repr, values)].index(repr(row[name]))
 
