@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kdlib.cli import app
-from kdlib.cli._super_resolution import without_sharpening
+from kdlib.cli._super_resolution import without_super_resolution
 from kdlib.data import to_array, to_tensor, write_photo
 from kdlib.evaluation import super_resolution
 from kdlib.evaluation.report import as_method
@@ -359,13 +359,13 @@ def test_times_are_those_of_the_rows(evaluate, files, monkeypatch):
 
 def test_all_that_ship_are_those_that_brighten():
     loaded = {"a": create_model("nano-161"), "b": create_model("light-msafn", width=8)}
-    assert [*without_sharpening(loaded)] == ["a"]
+    assert [*without_super_resolution(loaded)] == ["a"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{0}", "nano-161"], "seed0 sharpen and nano-161 brighten"),
+        (["{0}", "nano-161"], "super-resolution (seed0) and brightening (nano-161) have different tests"),
         (["{0}", "{2}"], "enlarged by 2 and by 4"),
         (["{0}", "--denoise", "1"], "--denoise: for networks that brighten"),
         (["{0}", "--teacher", "nano-161"], "--teacher: for networks that brighten"),

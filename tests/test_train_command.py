@@ -21,7 +21,7 @@ from kdlib.data import load_photos
 from kdlib.models import create_model
 from kdlib.training import distill
 from kdlib.training.from_notebook import train_from_notebook, training_cells
-from kdlib.training.super_resolution import distill_sharpening
+from kdlib.training.super_resolution import distill_super_resolution
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -87,11 +87,11 @@ def test_training_from_notebook_10_is_calling_the_library(tmp_path):
     settings = {**SHARP, "ssim": 0.1, "clip_norm": 0.5, "averaged": True, "learning_rate": rate, "progress": False}
     torch.manual_seed(0)
     narrow = create_model("msafn", width=12, blocks=2, drop=0.0, residual=True)
-    teacher = distill_sharpening(narrow, None, **settings).model
+    teacher = distill_super_resolution(narrow, None, **settings).model
     assert equal(best(tmp_path / "teacher"), teacher.state_dict())
     torch.manual_seed(0)
     pupil = create_model("light-msafn", width=8, blocks=2, drop=0.0, recurrent=True, residual=True)
-    student = distill_sharpening(pupil, teacher, **settings).model
+    student = distill_super_resolution(pupil, teacher, **settings).model
     assert equal(best(tmp_path), student.state_dict())
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(arguments, message, tmp_pa
     [
         ("{{", "given.yaml is not YAML that can be used: while"),
         ("epochs: 1\nseed: 3\nepochs: 2", "given.yaml is not YAML that can be used: 'epochs' stands there twice"),
-        ("- epochs", "given.yaml holds no parameters: they are written as name: value"),
+        ("- epochs", "given.yaml holds no parameters: write them as name: value"),
         ("epochs", "given.yaml holds no parameters"),
     ],
 )

@@ -29,12 +29,14 @@ from kdlib.experiments.measurement import Measurement
 from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE, apply_curve
+from kdlib.training.augmentation import darken_once
 from kdlib.training.config import LoopConfig
-from kdlib.training.distill import darken_once, distill
+from kdlib.training.distill import distill
 from kdlib.training.pairs import targets, train_pairs
-from kdlib.training.pretrain import at_scale, digest, pretrain
+from kdlib.training.pretrain import pretrain
 from kdlib.training.processes import make_fabric
 from kdlib.training.recipes import Recipe, make_recipe
+from kdlib.training.task import at_scale, digest
 from kdlib.weights import load_model
 from kdlib.weights.catalogue import find_weights, sha256_of
 
@@ -186,7 +188,13 @@ def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[
 
 
 def train_variant(
-    variant: Variant, originals: Tensor, teacher: ZeroDCE, student: str, epochs: int, seed: int, **settings: Any
+    variant: Variant,
+    originals: Tensor,
+    teacher: ZeroDCE,
+    student: str,
+    epochs: int,
+    seed: int,
+    **settings: Any,
 ) -> tuple[ZeroDCE, float]:
     """Teach a fresh student on the photos (uint8): the student, and the seconds of processor time that it took.
 

@@ -18,7 +18,8 @@ from kdlib.enhance.photos.rgb import to_tensor
 from kdlib.experiments.measurement import Measurement
 from kdlib.models import ZeroDCE
 from kdlib.training.config import LoopConfig
-from kdlib.training.pretrain import digest, pretrain
+from kdlib.training.pretrain import pretrain
+from kdlib.training.task import digest
 
 TARGETS = (0.4, 0.5, 0.6, 0.7)
 OBJECTIVES = ("zero-dce-absolute", "zero-dce")
