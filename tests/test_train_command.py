@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from papermill.cli import papermill
 from test_distributed import together
 from typer.testing import CliRunner
 
@@ -19,6 +20,7 @@ from kdlib import load_model
 from kdlib.cli import app
 from kdlib.data import load_photos
 from kdlib.models import create_model
+from kdlib.notebook import value_of
 from kdlib.training import distill
 from kdlib.training.from_notebook import train_from_notebook, training_cells
 from kdlib.training.super_resolution import distill_super_resolution
@@ -196,6 +198,15 @@ def test_values_mean_what_they_mean_to_papermill(monkeypatch):
     given = {"alpha": "None", "resume": "True", "rate": "1e-3", "epochs": "3", "name": "a=b", "shift": "-0.5"}
     assert runner.invoke(app, ["train", str(DISTILL), *words(given)]).exit_code == 0
     assert seen == {"alpha": None, "resume": True, "rate": 1e-3, "epochs": 3, "name": "a=b", "shift": -0.5}
+
+
+def test_words_are_read_as_by_the_command_of_papermill(monkeypatch):
+    given = ["True", "false", "None", "3", "-3", " 3", "1_000", "1e-3", "inf", "0x10", "", "a", "[1]", "١"]
+    read = {}
+    monkeypatch.setattr("papermill.cli.execute_notebook", lambda **arguments: read.update(arguments["parameters"]))
+    papermill.main(["in.ipynb", "out.ipynb", *words(dict(enumerate(given)))], standalone_mode=False)
+    for word, value in zip(given, read.values(), strict=True):
+        assert (value_of(word), type(value_of(word))) == (value, type(value))
 
 
 def test_a_magic_in_a_training_is_refused(tmp_path):

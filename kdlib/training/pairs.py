@@ -188,8 +188,8 @@ def targets(photos: Tensor, judged: Tensor | None = None) -> tuple[Tensor]:
     chosen = photos[well_exposed(photos if judged is None else judged)]
     if len(chosen) < 2:
         raise ValueError(
-            f"{len(chosen)} of {len(photos)} photos are well exposed (mean brightness 0.25 to 0.65, hardly anything "
-            "blown out); as targets, at least 2 are needed"
+            "training needs at least 2 well-exposed photos as targets (mean brightness 0.25 to 0.65, hardly anything "
+            f"blown out); {len(chosen)} of {len(photos)} are"
         )
     return (chosen,)
 
