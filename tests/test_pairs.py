@@ -107,7 +107,7 @@ def test_well_exposed_is_neither_dark_nor_bright_nor_blown_out():
 def test_a_folder_without_a_well_exposed_photo_is_refused(tmp_path):
     for k in range(3):
         save(scene(k) * 0.05, tmp_path / f"{k}.png")
-    with pytest.raises(ValueError, match="at least 2 well-exposed photos as targets .*; 0 of 3 are"):
+    with pytest.raises(ValueError, match=r"at least 2 well-exposed photos as targets .*; 0 of 3 are"):
         train_pairs("glance-650", tmp_path, size=16, epochs=1, **QUICK)
 
 

@@ -111,19 +111,20 @@ def test_the_typed_settings_are_the_fields_of_the_configuration():
 
 @pytest.mark.parametrize("name", ["pretrain", "distill", "distill by losses"])
 def test_a_single_photo_is_refused(name, photos):
-    with pytest.raises(ValueError, match="training needs at least 2 (photos|items), one of them for validation; there"):
+    with pytest.raises(ValueError, match=r"training needs at least 2 (photos|items), one of them"):
         TRAININGS[name][1](photos[:1])
 
 
 @pytest.mark.parametrize("train", [train_pairs, distill_stages, distill_super_resolution])
 def test_a_folder_with_a_single_photo_is_refused(train, tmp_path):
     write_photo(tmp_path / "only.png", to_array(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))))
-    names = ("iat-student", "iat-student") if train is distill_stages else ()
+    settings = {"data_dir": tmp_path, "pairs": "self-made", **QUICK}
+    if train is distill_stages:
+        settings |= {"teacher": "iat-student", "size": 32, "side": 16}
+    elif train is distill_super_resolution:
+        settings = {"data": tmp_path, **SHARP}
     with pytest.raises(ValueError, match="training needs at least 2 "):
-        if train is distill_super_resolution:
-            train("light-msafn", None, tmp_path, **SHARP)
-        else:
-            train(*names, data_dir=tmp_path, pairs="self-made", size=32, **({"side": 16} if names else {}), **QUICK)
+        train(**settings)
 
 
 # The caller's teacher

@@ -128,7 +128,7 @@ def measure_options(
         settings: of both trainings, where they differ from :data:`TRAINING`.
 
     Returns:
-        What the file holds: ``settings``, ``yardsticks`` (of bicubic and the teacher) and ``rows``, one for each run:
+        The content of the file: ``settings``, ``yardsticks`` (of bicubic and the teacher) and ``rows``, one per run:
         ``variant``, ``seed``, ``parameters``, ``validation_psnr``, ``validation_gain`` (over bicubic on the same
         images), ``psnr_y`` and ``ssim_y`` on ``eval_dir``, ``terms``, the means of the loss's terms in the last epoch,
         and ``seconds`` of processor time.
