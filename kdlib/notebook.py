@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import platform
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from IPython.display import Markdown
+
+from kdlib.names import unknown_name
 
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
@@ -45,17 +47,6 @@ def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] 
         raise TypeError(f"parameter {name!r} takes {kind.__name__}, got {type(value).__name__} {value!r}.{hint}")
 
 
-def unknown_name(kind: str, name: object, known: Collection[str], takes: str = "there are") -> str:
-    """Return an error message about an unknown name, which suggests the nearest known name and lists all of them."""
-    return f"unknown {kind} {name!r}: {nearest(name, known)}{takes} {', '.join(known)}"
-
-
-def nearest(name: object, known: Collection[str]) -> str:
-    """Return "did you mean 'name'? " with the most similar known name, or an empty string if none is similar."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
-
-
 def parameters_of(notebook: Path) -> dict[str, Any]:
     """Return papermill's description of a notebook's parameters, by name.
 
@@ -85,9 +76,13 @@ def read_yaml(path: Path) -> Any:
         ValueError: the file is not valid YAML or has a duplicate key; the message gives the place.
     """
     import yaml  # type: ignore[import-untyped]
-    from papermill.iorw import NoDatesSafeLoader  # type: ignore[import-untyped]
 
-    class Loader(NoDatesSafeLoader):
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+            first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
         def compose_mapping_node(self, anchor: Any) -> Any:
             node = super().compose_mapping_node(anchor)
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -100,6 +95,16 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def value_of(word: str) -> Any:
+    """Return what papermill takes from a word on the command line: True, False, None, a number, or the word."""
+    if word in (named := {"True": True, "False": False, "None": None}):
+        return named[word]
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(word)
+    return word
 
 
 def project_path(path: str | Path) -> Path:

@@ -240,7 +240,7 @@ def test_a_part_whose_weights_cannot_be_had_is_left_out_and_the_rest_runs(tmp_pa
     def unavailable(*args):
         raise BackboneUnavailableError("no SqueezeNet")
 
-    monkeypatch.setattr(sys.modules["kdlib.training.distill"], "PerceptualLoss", unavailable)
+    monkeypatch.setattr(sys.modules["kdlib.training.curve_distillation"], "PerceptualLoss", unavailable)
     variants = (Variant("+ perceptual", "parts", {"perceptual": 1.0}), TWO[0])
     with pytest.warns(UserWarning, match="'\\+ perceptual' is left out: no SqueezeNet"):
         rows = run_ablation(tmp_path / "what.json", variants=variants, seeds=(0,), **QUICK)["rows"]

@@ -124,8 +124,8 @@ def a_list(path):
     [
         (flipped, r"is damaged \(its checksum is wrong\); start afresh with resume=False"),
         (truncated, r"is damaged \(\w+\); start afresh with resume=False"),
-        (of_other_weights, "is no checkpoint that a run could go on from; start afresh with resume=False"),
-        (a_list, "is no checkpoint that a run could go on from"),
+        (of_other_weights, "is not a checkpoint from which a run could continue; start afresh with resume=False"),
+        (a_list, "is not a checkpoint from which a run could continue"),
     ],
 )
 def test_a_spoilt_checkpoint_is_refused_by_name(spoil, said, tmp_path):

@@ -17,11 +17,11 @@ from torch.utils.data import Dataset, TensorDataset
 
 from kdlib.data import sample_crops
 from kdlib.models import create_model
-from kdlib.training import LoopConfig, distill, pretrain
+from kdlib.training import LoopConfig, distill, pretrain, state
 from kdlib.training import loop as loop_module
 from kdlib.training.epoch import Draws
+from kdlib.training.initialise import fresh_model
 from kdlib.training.loop import fit
-from kdlib.training.pretrain import fresh_model
 from kdlib.training.processes import GlobalBatches, average_gradients, leave, make_fabric
 
 pytestmark = pytest.mark.skipif(
@@ -225,7 +225,7 @@ def test_fewer_photos_in_a_batch_than_processes_are_refused():
 
 
 def interrupted(folder, settings, stop_at):
-    real, calls = loop_module.average_gradients, []
+    real, calls = state.average_gradients, []
 
     def stop(*arguments):
         calls.append(1)
@@ -233,7 +233,7 @@ def interrupted(folder, settings, stop_at):
             raise RuntimeError("pulled the plug")
         return real(*arguments)
 
-    loop_module.average_gradients = stop
+    state.average_gradients = stop
     return pretraining(folder, settings)
 
 

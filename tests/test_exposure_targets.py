@@ -61,7 +61,7 @@ def test_photos_without_bright_areas_are_left_out(tmp_path):
     dark, lamp = torch.full((3, 240, 240), 0.2), torch.full((3, 240, 240), 0.2)
     lamp[:, 100:140, 100:140] = 0.9
     write_photo(tmp_path / "dark.png", dark)
-    with pytest.raises(ValueError, match=r"no photo in .* is brighter than 0\.7 on 2% of its middle"):
+    with pytest.raises(ValueError, match=r"no photo in .* is brighter than 0\.7 on 2% of its centre"):
         photos_with_bright_areas(tmp_path)
     write_photo(tmp_path / "lamp.png", lamp)
     assert photos_with_bright_areas(tmp_path).shape == (1, 3, 192, 192)

@@ -19,6 +19,7 @@ from kdlib.training.pairs import (
     load_training_set,
     log_error,
 )
+from kdlib.training.task import Task
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 SMALL = {"size": 16, "limit": 48, "epochs": 2, "smoothing_epochs": 1, **QUICK}
@@ -106,7 +107,7 @@ def test_well_exposed_is_neither_dark_nor_bright_nor_blown_out():
 def test_a_folder_without_a_well_exposed_photo_is_refused(tmp_path):
     for k in range(3):
         save(scene(k) * 0.05, tmp_path / f"{k}.png")
-    with pytest.raises(ValueError, match="0 of 3 photos are well exposed"):
+    with pytest.raises(ValueError, match=r"at least 2 well-exposed photos as targets .*; 0 of 3 are"):
         train_pairs("glance-650", tmp_path, size=16, epochs=1, **QUICK)
 
 
@@ -235,13 +236,13 @@ def test_afterwards_the_curve_learns_again():
 def test_both_parts_hold_out_the_same_photos(monkeypatch, tmp_path):
     """Photos held out from the curve are held out from the smoothing, although the latter trains on larger photos."""
     seen = []
-    real = training.fit
+    real = Task.train
 
-    def recording(model, objective, data, *rest, **named):
-        seen.append(data.tensors[-1])
-        return real(model, objective, data, *rest, **named)
+    def recording(task, *rest):
+        seen.append(task.data.tensors[-1])
+        return real(task, *rest)
 
-    monkeypatch.setattr(training, "fit", recording)
+    monkeypatch.setattr(Task, "train", recording)
     generator = torch.Generator().manual_seed(0)
     for i in range(30):  # single clipped pixels vanish at half the size, where the photo counts as well exposed
         photo = 0.2 + 0.4 * torch.rand(64, 64, 3, generator=generator)
@@ -359,11 +360,11 @@ def test_a_zero_dce_network_learns_from_pairs(tmp_path):
 
 def test_the_validation_is_never_trained_on(monkeypatch):
     seen = []
-    original = training.fit
+    original = Task.train
 
-    def spy(model, objective, data, validate, *args, **kwargs):
-        seen.append({photo.numpy().tobytes() for photo in data.tensors[-1]})
-        return original(model, objective, data, validate, *args, **kwargs)
+    def spy(task, *rest):
+        seen.append({photo.numpy().tobytes() for photo in task.data.tensors[-1]})
+        return original(task, *rest)
 
     splits = []
 
@@ -372,7 +373,7 @@ def test_the_validation_is_never_trained_on(monkeypatch):
         splits.append({photo.numpy().tobytes() for photo in photos[held]})
         return train, held
 
-    monkeypatch.setattr(training, "fit", spy)
+    monkeypatch.setattr(Task, "train", spy)
     monkeypatch.setattr(training, "split_scenes", remembered)
     train_pairs("glance-650", **SMALL)
     (held,) = splits  # one for both parts

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kdlib.cli import app
-from kdlib.cli._super_resolution import without_sharpening
+from kdlib.cli._super_resolution import without_super_resolution
 from kdlib.data import to_array, to_tensor, write_photo
 from kdlib.evaluation import super_resolution
 from kdlib.evaluation.report import as_method
@@ -20,7 +20,7 @@ from kdlib.evaluation.super_resolution import (
     luminance,
     milliseconds_per_megapixel,
     psnr_y,
-    score_sharpening,
+    score_super_resolution,
     sharp_photos,
     ssim_y,
 )
@@ -188,7 +188,7 @@ def test_scores_are_averaged_over_photos():
         seen.append(photo)
         return photo + 0.3 / 255
 
-    scores = score_sharpening(method, images)
+    scores = score_super_resolution(method, images)
     for (_, sharp), photo, row in zip(images, seen, scores["each"], strict=True):
         truth = crop_to_multiple(sharp)
         assert torch.equal(photo, blur(truth[None])[0])
@@ -211,7 +211,10 @@ def test_the_border_equals_the_factor():
 
     for upscale in (2, 3):
         image = [("a", sharp)]
-        assert score_sharpening(spoilt, image, upscale)["psnr_y"] == score_sharpening(bicubic, image, upscale)["psnr_y"]
+        assert (
+            score_super_resolution(spoilt, image, upscale)["psnr_y"]
+            == score_super_resolution(bicubic, image, upscale)["psnr_y"]
+        )
 
 
 @pytest.mark.parametrize(
@@ -220,12 +223,12 @@ def test_the_border_equals_the_factor():
 )
 def test_photos_that_cannot_be_scored_are_refused(images, message):
     with pytest.raises(ValueError, match=message):
-        score_sharpening(bicubic, images)
+        score_super_resolution(bicubic, images)
 
 
 def test_uniform_photos_keep_the_mean_finite():
-    white = score_sharpening(bicubic, [("white", torch.ones(3, 40, 40))])
-    both = score_sharpening(bicubic, [("white", torch.ones(3, 40, 40)), ("a", scene(40, 40))])
+    white = score_super_resolution(bicubic, [("white", torch.ones(3, 40, 40))])
+    both = score_super_resolution(bicubic, [("white", torch.ones(3, 40, 40)), ("a", scene(40, 40))])
     assert white["psnr_y"] == white["psnr"] == 100
     assert both["psnr_y"] == pytest.approx((100 + both["each"][1]["psnr_y"]) / 2)
 
@@ -239,11 +242,11 @@ def test_uniform_photos_keep_the_mean_finite():
 )
 def test_results_that_cannot_be_scored_are_refused(method, message):
     with pytest.raises(ValueError, match=message):
-        score_sharpening(method, [("a.png", scene(40, 40))])
+        score_super_resolution(method, [("a.png", scene(40, 40))])
 
 
 def test_a_photo_of_the_stated_minimum_size_is_scored():
-    assert score_sharpening(bicubic, [("a", scene(20, 20))])["photos"] == 1
+    assert score_super_resolution(bicubic, [("a", scene(20, 20))])["photos"] == 1
 
 
 def test_time_is_given_per_megapixel_of_output(monkeypatch):
@@ -267,7 +270,7 @@ def test_time_is_given_per_megapixel_of_output(monkeypatch):
 def test_bicubic_scores_as_stated(folder, shared, monkeypatch):
     monkeypatch.setattr(super_resolution, "ssim", lambda *_: 0.0)  # most of the time
     count, wanted, _ = FOLDERS[folder]
-    scores = score_sharpening(bicubic, sharp_photos(shared / "data" / "super_resolution" / folder))
+    scores = score_super_resolution(bicubic, sharp_photos(shared / "data" / "super_resolution" / folder))
     assert scores["photos"] == count
     assert scores["psnr_y"] == pytest.approx(wanted, abs=DB)
 
@@ -276,7 +279,7 @@ def test_bicubic_scores_as_stated(folder, shared, monkeypatch):
 def test_published_network_scores_as_stated(folder, shared, monkeypatch):
     monkeypatch.setattr(super_resolution, "ssim", lambda *_: 0.0)
     model = load_model(shared / "weights" / "light_msafn_peer.pth")
-    scores = score_sharpening(as_method(model), sharp_photos(shared / "data" / "super_resolution" / folder))
+    scores = score_super_resolution(as_method(model), sharp_photos(shared / "data" / "super_resolution" / folder))
     assert scores["psnr_y"] == pytest.approx(FOLDERS[folder][2], abs=DB)
 
 
@@ -319,7 +322,7 @@ def test_the_command_scores_models_beside_bicubic(evaluate, files, folder):
     assert [*rows] == ["bicubic", "seed0", "seed1"]
     photos = list(sharp_photos(folder))
     for name, method in {"bicubic": bicubic, "seed0": as_method(load_model(files[0]))}.items():
-        wanted = score_sharpening(method, photos)
+        wanted = score_super_resolution(method, photos)
         assert {key: rows[name][key] for key in wanted} == wanted
     assert rows["bicubic"]["parameters"] == 0
     assert rows["seed0"]["parameters"] > 0
@@ -331,8 +334,8 @@ def test_the_command_scores_models_beside_bicubic(evaluate, files, folder):
 def test_rows_are_appended_and_seeds_become_one(evaluate, files, monkeypatch):
     first = evaluate(files[0])
     scored = []
-    real = super_resolution.score_sharpening
-    monkeypatch.setattr(super_resolution, "score_sharpening", lambda m, *rest: scored.append(m) or real(m, *rest))
+    real = super_resolution.score_super_resolution
+    monkeypatch.setattr(super_resolution, "score_super_resolution", lambda m, *rest: scored.append(m) or real(m, *rest))
     both = evaluate(*files, "--as", "ours", "--category", "self-made pairs", "--append")
     assert [*both] == ["bicubic", "seed0", "ours"]
     assert len(scored) == 2  # bicubic is known
@@ -359,13 +362,13 @@ def test_times_belong_to_the_rows(evaluate, files, monkeypatch):
 
 def test_all_shipped_models_means_those_that_brighten():
     loaded = {"a": create_model("nano-161"), "b": create_model("light-msafn", width=8)}
-    assert [*without_sharpening(loaded)] == ["a"]
+    assert [*without_super_resolution(loaded)] == ["a"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{0}", "nano-161"], "seed0 sharpen and nano-161 brighten"),
+        (["{0}", "nano-161"], "super-resolution (seed0) and brightening (nano-161) have different tests"),
         (["{0}", "{2}"], "enlarged by 2 and by 4"),
         (["{0}", "--denoise", "1"], "--denoise: for networks that brighten"),
         (["{0}", "--teacher", "nano-161"], "--teacher: for networks that brighten"),

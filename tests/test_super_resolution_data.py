@@ -107,7 +107,7 @@ def test_small_photos_are_reported_like_unreadable_ones(folder):
     with pytest.warns(UserWarning, match="pixels; its sides") as caught:
         assert images[0].shape == (3, 64, 64)
     assert len(caught) == len(images.unreadable) == 5
-    assert "φ0.png: 48 × 40 pixels; its sides are to have 64 or more" in str(caught[0].message)
+    assert "φ0.png: 48 × 40 pixels; its sides must have 64 or more" in str(caught[0].message)
 
 
 @pytest.mark.parametrize("bad", [20, 21])
@@ -209,7 +209,7 @@ def test_vimeo_names_a_missing_list(tmp_path):
 def test_vimeo_names_a_malformed_line(tmp_path, line):
     vimeo(tmp_path)
     (tmp_path / "sep_trainlist.txt").write_text(f"00001/0001\n{line}\n00001/0010\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"sep_trainlist\.txt, line 2: .* names no clip"):
+    with pytest.raises(ValueError, match=r"sep_trainlist\.txt, line 2: .* is not a clip"):
         Vimeo90K(tmp_path)
 
 

@@ -45,7 +45,7 @@ def test_options_have_names_of_their_own_and_differ_in_one_part():
 
 
 def test_a_measurement_goes_on_where_it_was(folders, tmp_path, monkeypatch):
-    path, real, taught = tmp_path / "options.json", super_resolution_options.distill_sharpening, []
+    path, real, taught = tmp_path / "options.json", super_resolution_options.distill_super_resolution, []
 
     def stop_at_the_third(student, teacher, *arguments, **settings):
         if len(taught) == 3:
@@ -53,14 +53,14 @@ def test_a_measurement_goes_on_where_it_was(folders, tmp_path, monkeypatch):
         taught.append(teacher is not None)
         return real(student, teacher, *arguments, **settings)
 
-    monkeypatch.setattr(super_resolution_options, "distill_sharpening", stop_at_the_third)
+    monkeypatch.setattr(super_resolution_options, "distill_super_resolution", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         measure_options(path, *folders, options=TWO, seeds=(0, 1), **QUICK)
     assert taught == [False, True, False]  # the teacher, who has none; its student; a student without
     first = json.loads(path.read_text(encoding="utf-8"))
     assert [(row["variant"], row["seed"]) for row in first["rows"]] == [(TAUGHT, 0), (ALONE, 0)]
 
-    monkeypatch.setattr(super_resolution_options, "distill_sharpening", real)
+    monkeypatch.setattr(super_resolution_options, "distill_super_resolution", real)
     content = measure_options(path, *folders, options=TWO, seeds=(0, 1), **QUICK)
     assert content["rows"][:2] == first["rows"]
     assert [(row["variant"], row["seed"]) for row in content["rows"][2:]] == [(TAUGHT, 1), (ALONE, 1)]
@@ -92,7 +92,7 @@ def test_a_gain_is_what_the_run_brought_over_bicubic(folders):
     untouched = super_resolution_options.make(
         super_resolution_options.STUDENT
     )  # residual: it starts from the photo itself
-    run = super_resolution_options.distill_sharpening(
+    run = super_resolution_options.distill_super_resolution(
         untouched, None, images, epochs=1, repeats=1, patch=32, seed=1, learning_rate=1e-12, progress=False,
         device="cpu",
     )  # fmt: skip

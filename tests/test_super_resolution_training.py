@@ -1,4 +1,4 @@
-"""Training networks that sharpen: short runs of tiny networks on small made-up photos."""
+"""Training super-resolution networks: short runs of tiny networks on small made-up photos."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kdlib.losses.super_resolution import SOFT_LOSSES, mimicry, softened_diverge
 from kdlib.models import create_model
 from kdlib.resampling import blur
 from kdlib.training.super_resolution import (
-    SharpeningObjective,
-    distill_sharpening,
+    SuperResolutionObjective,
+    distill_super_resolution,
     middle,
     open_images,
     scenes,
@@ -41,7 +41,7 @@ def answering(seed=1, **arguments):
 
 @pytest.fixture(scope="module")
 def sharp_dir(tmp_path_factory):
-    """Ten photos of bars and discs with hard edges: what sharpening is for."""
+    """Ten photos of bars and discs with hard edges: what super-resolution is for."""
     folder = tmp_path_factory.mktemp("sharp")
     rng = torch.Generator().manual_seed(0)
     y, x = torch.meshgrid(torch.arange(72.0), torch.arange(88.0), indexing="ij")
@@ -59,7 +59,7 @@ def sharp_dir(tmp_path_factory):
 
 
 def test_without_a_teacher_a_network_gets_better_than_bicubic(sharp_dir, tmp_path):
-    run = distill_sharpening(
+    run = distill_super_resolution(
         tiny(width=8), None, sharp_dir, tmp_path, epochs=16, repeats=6, ssim=0.1, optimiser="adamw", **QUICK
     )
     _, held = split_images(sharp_dir, 32, 0.1, 0)
@@ -76,7 +76,7 @@ def test_without_a_teacher_a_network_gets_better_than_bicubic(sharp_dir, tmp_pat
 def test_a_student_nears_its_teacher(sharp_dir, soft_loss):
     teacher = answering()
     before = weights_of(teacher)
-    run = distill_sharpening(
+    run = distill_super_resolution(
         tiny(), teacher, sharp_dir, alpha=0.0, soft_loss=soft_loss, brightness=0.0, epochs=6, repeats=4, **QUICK
     )
     assert run.history[0].keys() & {"truth", "teacher", "mimic"} == {"teacher"}
@@ -92,12 +92,12 @@ def test_the_terms_are_those_that_were_asked_for(sharp_dir):
         (("alpha", 1.0), ("mimic", 0.1), ("ssim", 0.1)): {"truth", "truth ssim", "mimic"},
     }
     for settings, names in wanted.items():
-        history = distill_sharpening(tiny(), answering(), sharp_dir, epochs=1, **dict(settings), **QUICK).history
+        history = distill_super_resolution(tiny(), answering(), sharp_dir, epochs=1, **dict(settings), **QUICK).history
         assert history[0].keys() & terms == names
 
 
 def test_the_teachers_share_decays_with_the_epochs():
-    objective = SharpeningObjective(answering(), **{**PLAIN, "alpha": 0.25, "teacher_decay": 0.5})
+    objective = SuperResolutionObjective(answering(), **{**PLAIN, "alpha": 0.25, "teacher_decay": 0.5})
     shares = []
     for progress in (0.0, 0.5, 1.0):
         objective.advance(progress)
@@ -117,15 +117,15 @@ def test_an_interrupted_run_continues_to_the_same_bits(sharp_dir, tmp_path, inte
         "data": sharp_dir, "epochs": 4, "repeats": 2, "noise": 0.02, "ema_decay": 0.9, "averaged": True,
         "teacher_decay": 1.0, **QUICK,
     }  # fmt: skip
-    whole = distill_sharpening(tiny(), answering(), output_dir=tmp_path / "whole", **settings)
+    whole = distill_super_resolution(tiny(), answering(), output_dir=tmp_path / "whole", **settings)
     with interrupted_in(3):
-        distill_sharpening(tiny(), answering(), output_dir=tmp_path / "parts", **settings)
-    resumed = distill_sharpening(tiny(), answering(), output_dir=tmp_path / "parts", resume=True, **settings)
+        distill_super_resolution(tiny(), answering(), output_dir=tmp_path / "parts", **settings)
+    resumed = distill_super_resolution(tiny(), answering(), output_dir=tmp_path / "parts", resume=True, **settings)
     assert torch.equal(weights_of(whole.model), weights_of(resumed.model))
 
 
 def test_the_embedded_photos_are_there_without_a_folder():
-    run = distill_sharpening(tiny(), None, epochs=1, repeats=1, **QUICK)
+    run = distill_super_resolution(tiny(), None, epochs=1, repeats=1, **QUICK)
     assert run.best_score > 20
 
 
@@ -139,15 +139,21 @@ def test_the_embedded_photos_are_there_without_a_folder():
         ({"mimic": float("inf")}, "mimic is a number from 0 up"),
         ({"soft_loss": "cosine"}, "choose from l1, mse, kl"),
         ({"patch": 30}, "patch is a multiple of 4"),
-        ({"student": "student-565"}, "the student does not sharpen: ZeroDCE; distil it with `distill`"),
-        ({"teacher": create_model("iat", width=4, global_width=8)}, "the teacher does not sharpen: IAT"),
-        ({"teacher": create_model("msafn", width=4, blocks=1, upscale=2)}, "sharpens after ×4, its teacher after ×2"),
+        (
+            {"student": "student-565"},
+            "student is not a super-resolution network: ZeroDCE; distil it with `distill`",
+        ),
+        (
+            {"teacher": create_model("iat", width=4, global_width=8)},
+            "teacher is not a super-resolution network: IAT",
+        ),
+        ({"teacher": create_model("msafn", width=4, blocks=1, upscale=2)}, "enlarged ×4, its teacher on ×2"),
         ({"data": "no/such/folder"}, "no/such/folder"),
     ],
 )
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        distill_sharpening(**{"student": tiny(), "epochs": 1, **QUICK, **arguments})
+        distill_super_resolution(**{"student": tiny(), "epochs": 1, **QUICK, **arguments})
 
 
 # Data
@@ -180,7 +186,7 @@ def test_several_folders_are_one_set_of_images(sharp_dir, tmp_path):
     with pytest.raises(ValueError, match="no data set"):
         open_images([], least_side=32)
     with pytest.warns(UserWarning, match=r"broken\.png"):
-        run = distill_sharpening(tiny(), None, [sharp_dir, more], epochs=1, repeats=1, **QUICK)
+        run = distill_super_resolution(tiny(), None, [sharp_dir, more], epochs=1, repeats=1, **QUICK)
     assert len(run.history) == 1
 
 
@@ -221,10 +227,11 @@ def test_no_clip_is_both_trained_on_and_kept_back(vimeo_dir):
 
 def test_loaders_beside_the_training_change_nothing(vimeo_dir, tmp_path):
     settings = {"alpha": 0.5, "repeats": 2, **QUICK, "batch_size": 7}
-    alone = distill_sharpening(tiny(), answering(), vimeo_dir, epochs=2, **settings).model
-    helped = distill_sharpening(tiny(), answering(), vimeo_dir, tmp_path, epochs=2, workers=2, **settings).model
+    alone = distill_super_resolution(tiny(), answering(), vimeo_dir, epochs=2, **settings).model
+    helped = distill_super_resolution(tiny(), answering(), vimeo_dir, tmp_path, epochs=2, workers=2, **settings).model
     assert torch.equal(weights_of(helped), weights_of(alone))
-    finished = distill_sharpening(tiny(), answering(), vimeo_dir, tmp_path, epochs=2, resume=True, **settings).model
+    settings |= {"epochs": 2, "resume": True}
+    finished = distill_super_resolution(tiny(), answering(), vimeo_dir, tmp_path, **settings).model
     assert torch.equal(weights_of(finished), weights_of(alone)), "their number is no other run"
 
 
@@ -236,15 +243,15 @@ def test_the_middle_of_a_photo():
 def test_photos_too_small_to_be_scored_are_refused_before_the_training(tmp_path):
     for k in range(3):
         write_photo(tmp_path / "small" / f"{k}.png", torch.rand(3, 17, 18))
-    with pytest.raises(ValueError, match="square of 16×16 pixels here, which has to have 19×19 at least"):
-        distill_sharpening(tiny(), None, tmp_path / "small", tmp_path / "run", epochs=1, **{**QUICK, "patch": 16})
+    with pytest.raises(ValueError, match="square of 16×16 pixels here, and need one of 19×19 at least"):
+        distill_super_resolution(tiny(), None, tmp_path / "small", tmp_path / "run", epochs=1, **{**QUICK, "patch": 16})
     assert not (tmp_path / "run").exists()
 
 
 def test_a_photo_that_is_met_exactly_does_not_hide_how_the_epochs_differ(tmp_path):
     for k in range(3):  # white, which answers are cut off at
         write_photo(tmp_path / f"{k}.png", torch.ones(3, 40, 40))
-    run = distill_sharpening(tiny(), None, tmp_path, epochs=1, repeats=1, **{**QUICK, "learning_rate": 1e-9})
+    run = distill_super_resolution(tiny(), None, tmp_path, epochs=1, repeats=1, **{**QUICK, "learning_rate": 1e-9})
     assert run.best_score == 100
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reliability.kills import KINDS, OFTEN, Ordeal, Stop, contents, pretraining, run_child, same, sharpening, soak
+from reliability.kills import KINDS, OFTEN, Ordeal, Stop, contents, pretraining, run_child, same, soak, super_resolution
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -45,7 +45,7 @@ def test_a_soak_counts_what_it_did(tmp_path):
 
 def test_the_same_seed_gives_the_same_run_in_another_process(tmp_path):
     for name in "ab":
-        run_child("sharpening", tmp_path / name)
+        run_child("super_resolution", tmp_path / name)
     assert same(contents(tmp_path / "a"), contents(tmp_path / "b"))
 
 
@@ -198,7 +198,7 @@ def test_bad_batches_in_a_row_are_counted_across_an_interruption(tmp_path):
 
 def test_training_draws_nothing_from_the_generators_of_python_and_numpy(tmp_path):
     # Which a checkpoint therefore does not keep.
-    for kind in (pretraining, sharpening):
+    for kind in (pretraining, super_resolution):
         kind(tmp_path / kind.__name__)
         after = random.random(), np.random.random()  # noqa: NPY002
         loop_module.seed_everything(0, verbose=False)

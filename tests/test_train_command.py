@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from papermill.cli import papermill
 from test_distributed import together
 from typer.testing import CliRunner
 
@@ -19,9 +20,10 @@ from kdlib import load_model
 from kdlib.cli import app
 from kdlib.data import load_photos
 from kdlib.models import create_model
+from kdlib.notebook import value_of
 from kdlib.training import distill
 from kdlib.training.from_notebook import train_from_notebook, training_cells
-from kdlib.training.super_resolution import distill_sharpening
+from kdlib.training.super_resolution import distill_super_resolution
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -87,11 +89,11 @@ def test_training_from_notebook_10_is_calling_the_library(tmp_path):
     settings = {**SHARP, "ssim": 0.1, "clip_norm": 0.5, "averaged": True, "learning_rate": rate, "progress": False}
     torch.manual_seed(0)
     narrow = create_model("msafn", width=12, blocks=2, drop=0.0, residual=True)
-    teacher = distill_sharpening(narrow, None, **settings).model
+    teacher = distill_super_resolution(narrow, None, **settings).model
     assert equal(best(tmp_path / "teacher"), teacher.state_dict())
     torch.manual_seed(0)
     pupil = create_model("light-msafn", width=8, blocks=2, drop=0.0, recurrent=True, residual=True)
-    student = distill_sharpening(pupil, teacher, **settings).model
+    student = distill_super_resolution(pupil, teacher, **settings).model
     assert equal(best(tmp_path), student.state_dict())
 
 
@@ -154,7 +156,7 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(arguments, message, tmp_pa
     [
         ("{{", "given.yaml is not valid YAML: while"),
         ("epochs: 1\nseed: 3\nepochs: 2", "given.yaml is not valid YAML: 'epochs' appears twice"),
-        ("- epochs", "given.yaml holds no parameters: they are written as name: value"),
+        ("- epochs", "given.yaml holds no parameters: write them as name: value"),
         ("epochs", "given.yaml holds no parameters"),
     ],
 )
@@ -196,6 +198,15 @@ def test_values_mean_what_they_mean_to_papermill(monkeypatch):
     given = {"alpha": "None", "resume": "True", "rate": "1e-3", "epochs": "3", "name": "a=b", "shift": "-0.5"}
     assert runner.invoke(app, ["train", str(DISTILL), *words(given)]).exit_code == 0
     assert seen == {"alpha": None, "resume": True, "rate": 1e-3, "epochs": 3, "name": "a=b", "shift": -0.5}
+
+
+def test_words_are_read_as_by_the_command_of_papermill(monkeypatch):
+    given = ["True", "false", "None", "3", "-3", " 3", "1_000", "1e-3", "inf", "0x10", "", "a", "[1]", "١"]
+    read = {}
+    monkeypatch.setattr("papermill.cli.execute_notebook", lambda **arguments: read.update(arguments["parameters"]))
+    papermill.main(["in.ipynb", "out.ipynb", *words(dict(enumerate(given)))], standalone_mode=False)
+    for word, value in zip(given, read.values(), strict=True):
+        assert (value_of(word), type(value_of(word))) == (value, type(value))
 
 
 def test_a_magic_in_a_training_is_refused(tmp_path):

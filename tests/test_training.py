@@ -11,13 +11,14 @@ from kdlib.data import sample_crops
 from kdlib.enhance.photos.rgb import read_photo, to_array
 from kdlib.losses import LayerFeatures
 from kdlib.models import IAT, create_model
-from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, distill, make_recipe, pretrain, train_pairs
+from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, display, distill, make_recipe, pretrain, train_pairs
 from kdlib.training import loop as loop_module
+from kdlib.training.augmentation import augment
 from kdlib.training.config import centralise_gradients, make_schedule
-from kdlib.training.distill import DistillationObjective, cache_teacher
-from kdlib.training.initialise import initialise_from_data
-from kdlib.training.pretrain import augment, fresh_model, split
+from kdlib.training.curve_distillation import DistillationObjective, cache_teacher
+from kdlib.training.initialise import fresh_model, initialise_from_data
 from kdlib.training.preview import preview_of, write_preview
+from kdlib.training.task import split
 from kdlib.weights import save_model
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
@@ -460,7 +461,7 @@ def test_the_progress_bar_keeps_the_scores_of_the_epoch_before(photos, monkeypat
 
         close = update
 
-    monkeypatch.setattr(loop_module, "tqdm", Bar)
+    monkeypatch.setattr(display, "tqdm", Bar)
 
     def objective(model, batch, average, generator):
         return {"bright": model(batch[0].float() / 255)[0].mean()}
@@ -500,7 +501,7 @@ def test_half_precision_scales_its_loss_and_lowers_the_scale_after_an_overflow(p
     fabrics, called = half_on_cpu(monkeypatch), []
 
     def objective(model, batch, average, generator):
-        called.append(fabrics[-1]._precision.scaler.get_scale())
+        called.append(fabrics[-1].strategy.precision.scaler.get_scale())
         _, curve_map = model(batch[0].float() / 255)
         # A gradient that is finite by itself, and not once it is scaled by 2¹⁶.
         return {"loss": curve_map.square().mean() * (1e34 if len(called) == 2 else 1)}
@@ -522,14 +523,14 @@ def test_the_scale_of_half_precision_goes_on_with_a_run(photos, tmp_path, monkey
     fabrics, scales, validated = half_on_cpu(monkeypatch), [], []
 
     def objective(model, batch, average, generator):
-        scales.append(fabrics[-1]._precision.scaler.get_scale())
+        scales.append(fabrics[-1].strategy.precision.scaler.get_scale())
         _, curve_map = model(batch[0].float() / 255)
         return {"loss": curve_map.square().mean()}
 
     def validate(model):
         validated.append(model)
         if len(validated) == 1:
-            fabrics[-1]._precision.scaler.update(1024.0)
+            fabrics[-1].strategy.precision.scaler.update(1024.0)
         if len(validated) == 2:
             raise KeyboardInterrupt
         return {"s": 0.0}

@@ -1,4 +1,4 @@
-"""``kdlib evaluate`` for networks that sharpen: another test, on sharp photos instead of pairs."""
+"""``kdlib evaluate`` for super-resolution networks: a test of their own, on sharp photos instead of pairs."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def without_sharpening(loaded: Mapping[str, Any]) -> dict[str, Any]:
-    """The models, by label, that brighten."""
+def without_super_resolution(loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the models, by label, that brighten."""
     from kdlib.models.registry import find_family
 
     return {label: model for label, model in loaded.items() if not find_family(model.config).upscales}
 
 
-def all_sharpen(loaded: Mapping[str, Any]) -> bool:
-    """Whether models, by label, sharpen.
+def all_super_resolution(loaded: Mapping[str, Any]) -> bool:
+    """Whether models, by label, are super-resolution networks.
 
     Raises:
-        ValueError: some brighten, or they were made for different factors.
+        ValueError: only some are, or they were made for different factors.
     """
-    others = without_sharpening(loaded)
+    others = without_super_resolution(loaded)
     found = {label: model for label, model in loaded.items() if label not in others}
     if found and others:
         raise ValueError(
-            f"{', '.join(found)} sharpen and {', '.join(others)} brighten: they have different tests, "
+            f"super-resolution ({', '.join(found)}) and brightening ({', '.join(others)}) have different tests: "
             "evaluate one kind at a time"
         )
     if len(factors := sorted({model.upscale for model in found.values()})) > 1:
-        raise ValueError(f"the models sharpen photos enlarged by {' and by '.join(map(str, factors))}: one at a time")
+        raise ValueError(f"the models are for photos enlarged by {' and by '.join(map(str, factors))}: one at a time")
     return bool(found)
 
 
 def check_options(unsuited: Mapping[str, object], data: Path | None) -> Path:
-    """``data`` itself, if there is one and no option of the other test is set, else a ValueError."""
+    """``data`` itself, if it is given and no option of the other test is set, else a ValueError."""
     if given := [name for name, value in unsuited.items() if value]:
-        raise ValueError(f"{', '.join(given)}: for networks that brighten, these models sharpen")
+        raise ValueError(f"{', '.join(given)}: for networks that brighten, not for super-resolution")
     if data is None:
-        raise ValueError("networks that sharpen are scored on a folder of sharp photos; give it with --data")
+        raise ValueError("super-resolution networks are scored on a folder of sharp photos; give it with --data")
     return data
 
 
@@ -59,14 +59,14 @@ def score_models(
     """The rows of bicubic, unless it is ``known`` already, and of each model, or of all ``together`` as one method.
 
     Raises:
-        OSError, ValueError: no photos that can be read and scored, or models that are no seeds of one method.
+        OSError, ValueError: no photos that can be read and scored, or models that are not seeds of one method.
     """
     from kdlib.evaluation.report import as_method, over_seeds
     from kdlib.evaluation.super_resolution import (
         BICUBIC,
         bicubic,
         milliseconds_per_megapixel,
-        score_sharpening,
+        score_super_resolution,
         sharp_photos,
     )
     from kdlib.models import count_parameters
@@ -75,12 +75,12 @@ def score_models(
     upscale = next(iter(models.values())).upscale
     measured = []
     for label, model in models.items():
-        scores = score_sharpening(as_method(model), sharp_photos(data), upscale)
+        scores = score_super_resolution(as_method(model), sharp_photos(data), upscale)
         row = {"method": label, "parameters": count_parameters(model), "upscale": upscale, **scores}
         measured.append({**row, "category": category} if category else row)
     rows = [over_seeds(together, measured)] if together else measured
     if BICUBIC not in known:
-        scores = score_sharpening(bicubic, sharp_photos(data), upscale)
+        scores = score_super_resolution(bicubic, sharp_photos(data), upscale)
         rows.insert(0, {"method": BICUBIC, "parameters": 0, "upscale": upscale, **scores})
     if time:
         # Seeds of one method take the same time.

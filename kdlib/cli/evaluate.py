@@ -135,9 +135,9 @@ def evaluate(
 ) -> None:
     """Score models against ground truth, beside gamma curves and CLAHE.
 
-    Networks that sharpen are scored on --data FOLDER of sharp photos, beside bicubic.
+    Super-resolution networks are scored on --data FOLDER of sharp photos, beside bicubic.
     """
-    from kdlib.cli import _super_resolution as _sharpening
+    from kdlib.cli import _super_resolution
     from kdlib.data.datasets import dark_photos, evaluation_pairs
     from kdlib.evaluation.benchmark import parse_size
     from kdlib.evaluation.classical import classical_methods
@@ -175,7 +175,7 @@ def evaluate(
         earlier = read_earlier(out, name_of_data) if append and out is not None and out.is_file() else []
         names = label_models(models or list(catalogue()), suffix)
         loaded = {label: load_model(name, **overrides) for label, name in names.items()}
-        if models and _sharpening.all_sharpen(loaded):
+        if models and _super_resolution.all_super_resolution(loaded):
             unsuited = {
                 "--teacher": teacher,
                 "--adaptivity-data": adaptivity_data,
@@ -183,9 +183,9 @@ def evaluate(
                 "--mirror": mirror,
                 "--resize": size,
             }
-            folder = _sharpening.check_options(unsuited, data)
+            folder = _super_resolution.check_options(unsuited, data)
             with console.status("scoring …"):
-                rows = _sharpening.score_models(
+                rows = _super_resolution.score_models(
                     loaded,
                     folder,
                     together=together,
@@ -193,10 +193,10 @@ def evaluate(
                     time=time,
                     known={r["method"] for r in earlier},
                 )
-            _sharpening.print_table(rows)
+            _super_resolution.print_table(rows)
             write_rows(context, rows, earlier, name_of_data, out)
             return
-        loaded = _sharpening.without_sharpening(loaded)  # all that ship
+        loaded = _super_resolution.without_super_resolution(loaded)  # all that ship
         master = load_model(teacher) if teacher else None
 
         def measure(label: str) -> dict[str, dict[str, Any]]:

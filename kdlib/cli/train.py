@@ -12,10 +12,10 @@ from kdlib.cli._output import console, fail
 
 
 class AsPapermill(TyperCommand):
-    """Takes ``-p NAME VALUE``, as papermill does: Typer has no option of two words that may come more than once."""
+    """Accepts ``-p NAME VALUE``, as papermill does. Typer has no repeatable option of two words."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join the two words."""
+        """Join the two words of each parameter."""
         joined: list[str] = []
         words = iter(args)
         for word in words:
@@ -34,16 +34,13 @@ def train(
         Path | None,
         typer.Option("-f", "--parameters-file", help="A YAML file of parameters, as in configs/."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run; the same as -p resume True.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run; the same as -p resume True.")] = False,
 ) -> None:
-    """Run the training of a notebook alone, with its parameters; also under torchrun and srun.
+    """Run only the training of a notebook, with its parameters; also under torchrun and srun.
 
-    Afterwards papermill with the same parameters and `-p resume True` evaluates what was trained.
+    Afterwards papermill with the same parameters and `-p resume True` evaluates the trained model.
     """
-    # Its own way to read a value, or 1e-3 and None would mean something else here than there.
-    from papermill.cli import _resolve_type  # type: ignore[import-untyped]
-
-    from kdlib.notebook import read_yaml
+    from kdlib.notebook import read_yaml, value_of
     from kdlib.training.from_notebook import train_from_notebook
     from kdlib.training.loop import NonFiniteLossError
     from kdlib.training.processes import rank
@@ -53,10 +50,10 @@ def train(
             raise FileNotFoundError(f"no parameters file at {parameters_file}")
         given: Any = (read_yaml(parameters_file) or {}) if parameters_file else {}
         if not isinstance(given, dict):
-            raise ValueError(f"{parameters_file} holds no parameters: they are written as name: value, one a line")
+            raise ValueError(f"{parameters_file} holds no parameters: write them as name: value, one per line")
         for parameter in parameters or []:
             name, _, value = parameter.partition("=")
-            given[name] = _resolve_type(value)
+            given[name] = value_of(value)
         if resume:
             given["resume"] = True
         train_from_notebook(notebook, given)

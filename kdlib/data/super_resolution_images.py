@@ -1,7 +1,7 @@
 """Data sets of sharp images, map-style: any folder of photos, and Vimeo-90K as it is unpacked.
 
 An image that cannot be read is reported and replaced by the next one, never by a black one: a network would learn from
-black images too, and nobody would notice.
+black images, too, without anyone noticing.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from torch.utils.data import ConcatDataset, Dataset
 from kdlib.enhance.photos.rgb import PhotoError, list_photos, read_photo
 
 MOST_IN_A_ROW = 20
-"""So many unreadable images, one after the other, are passed over; more mean that the whole folder is wrong."""
+"""So many unreadable images in a row are skipped; more mean that the whole folder is wrong."""
 
 _SEQUENCE = re.compile(r"\d{5}/\d{4}", re.ASCII)
 _LAYOUTS = {"septuplet": ("sep", 7), "triplet": ("tri", 3)}
 
 
 class SharpSet(Dataset[Tensor], ABC):
-    """Images 3×H×W uint8 of any size. What cannot be read is passed over, and known to all workers of a loader.
+    """Images 3×H×W uint8 of any size. Unreadable ones are skipped, and all workers of a loader know them.
 
     Args:
-        count: how many images there are.
+        count: the number of images.
         least_side: images with a shorter side than this count as unreadable.
 
     Attributes:
-        alike: so many images in a row show the same scene.
+        alike: the number of consecutive images that show the same scene.
     """
 
     alike = 1
@@ -45,7 +45,7 @@ class SharpSet(Dataset[Tensor], ABC):
         if least_side < 1:
             raise ValueError(f"least_side is at least 1, not {least_side}")
         self.least_side = least_side
-        # In shared memory, so that the process that owns the data set learns what its workers could not read.
+        # In shared memory, so that the process that owns the data set learns which images its workers could not read.
         self._failed = torch.zeros(count, dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class SharpSet(Dataset[Tensor], ABC):
         photo = read_photo(path)
         height, width = photo.shape[:2]
         if min(height, width) < self.least_side:
-            raise PhotoError(f"{path}: {width} × {height} pixels; its sides are to have {self.least_side} or more")
+            raise PhotoError(f"{path}: {width} × {height} pixels; its sides must have {self.least_side} or more")
         return torch.from_numpy(photo).permute(2, 0, 1).contiguous()
 
     def _report(self, index: int, error: PhotoError) -> None:
@@ -97,10 +97,10 @@ class SharpImages(SharpSet):
     """The photos of a folder and its subfolders, sorted by name.
 
     Args:
-        folder: where they are.
-        in_memory: decode all of them once and keep them, for small sets. Else each is decoded when it is asked for.
+        folder: of photos.
+        in_memory: decode all of them once and keep them, for small sets. Otherwise each is decoded on access.
         least_side: photos with a shorter side than this are reported as unreadable.
-        progress: wraps the decoding for ``in_memory``, given the iterator and the total (a tqdm, say).
+        progress: wraps the decoding for ``in_memory``, for example tqdm; takes the iterator and the total.
 
     Raises:
         FileNotFoundError, NotADirectoryError, ValueError: no such folder, no photo in it, or (``in_memory``) none that
@@ -116,8 +116,8 @@ class SharpImages(SharpSet):
         progress: Callable[[Iterator[object], int], Iterator[object]] | None = None,
     ) -> None:
         self.folder = Path(os.path.expanduser(folder))
-        # One array instead of a list of strings: reading a string counts a reference, and that copies its memory page
-        # into every worker that was forked.
+        # One array instead of a list of strings: reading a string counts a reference, which copies its memory page into
+        # every forked worker.
         self._names = np.array([os.fsencode(path.relative_to(self.folder)) for path in list_photos(self.folder)])
         super().__init__(len(self._names), least_side)
         self._pixels: Tensor | None = None
@@ -143,7 +143,7 @@ class SharpImages(SharpSet):
                 images.append(result if isinstance(result, Tensor) else torch.empty((3, 0, 0), dtype=torch.uint8))
         if self._failed.all():
             raise ValueError(f"none of the {len(self)} photos in {self.folder} can be read; the first: {self.path(0)}")
-        # One tensor of all: a loader's workers then share one file, not one for each photo.
+        # A single tensor: the workers of a loader then share one file instead of one for each photo.
         self._shapes = torch.tensor([image.shape for image in images])
         self._ends = self._shapes.prod(dim=1).cumsum(dim=0)
         self._pixels = torch.cat([image.flatten() for image in images])
@@ -158,7 +158,7 @@ class SharpImages(SharpSet):
 class JoinedImages(ConcatDataset[Tensor]):
     """Several data sets of sharp images, one after the other.
 
-    What cannot be read is replaced by the next image of its own set.
+    An unreadable image is replaced by the next one of its own set.
     """
 
     datasets: list[SharpSet]  # type: ignore[assignment]  # as they were given
@@ -175,23 +175,24 @@ class JoinedImages(ConcatDataset[Tensor]):
 
 
 class Vimeo90K(SharpSet):
-    """The frames of Vimeo-90K: short clips of 7 frames (septuplets) or 3 (triplets), 448×256, read from where they lie.
+    """The frames of Vimeo-90K: short clips of 7 frames (septuplets) or 3 (triplets), 448×256, read in place.
 
-    Image ``i`` is frame ``i % F`` of clip ``i // F``, where F frames are used of each clip. Of the list, four bytes are
-    kept for each clip.
+    Image ``i`` is frame ``i % F`` of clip ``i // F``, where F frames of each clip are used. The list takes four bytes
+    of memory per clip.
 
     Args:
-        root: what the archive unpacks to: holds ``sequences/00001/0001/im1.png`` … and the lists of clips.
+        root: the folder of the unpacked archive, with ``sequences/00001/0001/im1.png`` … and the lists of clips.
         split: ``train`` or ``test``.
         layout: ``septuplet`` (``sep_trainlist.txt``, ``sep_testlist.txt``) or ``triplet`` (``tri_…``).
         frames: the frames to use, counted from 1; all unless given. Those of one clip resemble each other.
         least_side: frames with a shorter side than this are reported as unreadable.
-        check: look for the folder of every clip at once. On a slow network disk that takes a while; without it, a
-            missing one is found when it is asked for.
+        check: look for the folder of every clip immediately. That takes a while on a slow network disk; otherwise a
+            missing one is reported on access.
 
     Raises:
-        FileNotFoundError: no such folder, no list, or a clip of the list is missing: names the list and the line.
-        ValueError: unknown split, layout or frame; or a line of the list that names no clip.
+        FileNotFoundError: no such folder, no list, or a clip of the list is missing; the message names the list and
+            the line.
+        ValueError: unknown split, layout or frame, or a line of the list that does not name a clip.
     """
 
     def __init__(
@@ -232,7 +233,7 @@ class Vimeo90K(SharpSet):
 
     def _folder(self, clip: int) -> None:
         name = _clip_name(self._clips[clip])
-        # A string, not a Path: this is done for every clip.
+        # A string is faster than a Path, and this is done for every clip.
         if not os.path.isdir(f"{self.root}/sequences/{name}"):
             raise FileNotFoundError(
                 f"{self.list_path}, line {clip + 1}: there is no folder {self.root}/sequences/{name}"
@@ -244,7 +245,7 @@ class Vimeo90K(SharpSet):
 
 
 def vimeo_layout(folder: str | Path, split: str = "train") -> str | None:
-    """The layout of the Vimeo-90K in a folder, told by its list of clips, septuplets first; None if there is none."""
+    """The layout of Vimeo-90K in a folder, from its list of clips, septuplets first; None for other folders."""
     root = Path(os.path.expanduser(folder))
     return next(
         (name for name, (prefix, _) in _LAYOUTS.items() if (root / f"{prefix}_{split}list.txt").is_file()), None
@@ -253,7 +254,7 @@ def vimeo_layout(folder: str | Path, split: str = "train") -> str | None:
 
 def _read_list(path: Path) -> np.ndarray:
     """The clips of a list: ``00012/0345`` as the number 120345."""
-    # Latin-1 decodes anything, and what is no clip is then refused with its line.
+    # Latin-1 decodes anything; a line that is not a clip is then refused with its number.
     text = path.read_text(encoding="latin-1").rstrip()
     if not text:
         raise ValueError(f"the list {path} is empty")
@@ -261,7 +262,7 @@ def _read_list(path: Path) -> np.ndarray:
     def numbers() -> Iterator[int]:
         for line, name in enumerate(map(str.strip, text.split("\n")), 1):
             if not _SEQUENCE.fullmatch(name):
-                raise ValueError(f"{path}, line {line}: {name[:40]!r} names no clip; one looks like 00001/0001")
+                raise ValueError(f"{path}, line {line}: {name[:40]!r} is not a clip; clips look like 00001/0001")
             yield int(name.replace("/", ""))
 
     return np.fromiter(numbers(), np.uint32)

@@ -1,4 +1,4 @@
-"""Training pairs for sharpening: a patch of a sharp image, and that patch shrunk to a quarter and enlarged again."""
+"""Training pairs for super-resolution: a patch of a sharp image, and the same patch downsampled and upsampled again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 from kdlib.resampling import blur, enlarge
 
 MARGIN = 4
-"""Pixels of the small image, around a patch, that its own small pixels can depend on.
+"""Pixels of the small image around a patch on which the patch can depend.
 
-At the patch's edge, enlarging reaches to the second small pixel outside, whose middle is 1.5 small pixels from the
-edge, and shrinking averages over 2 around that middle: 3.5 in all.
+At the edge of a patch, upsampling reaches to the second small pixel outside, whose centre is 1.5 small pixels from the
+edge, and downsampling averages over 2 around that centre: 3.5 in total.
 """
 
 BRIGHTNESS = 0.2
@@ -31,24 +31,24 @@ class Images(Protocol):
 
 
 class PatchPairs(Dataset[tuple[Tensor, Tensor]]):
-    """Random patches of sharp images, each with what shrinking and enlarging left of it: (blurred, sharp), 3×P×P uint8.
+    """Random patches of sharp images, before and after downsampling and upsampling: (blurred, sharp), 3×P×P uint8.
 
-    A patch is blurred together with 16 pixels around it, and begins where a small pixel begins. So it is what blurring
-    the whole image gives there, to the bit for an ``upscale`` that is a power of two, without artefacts of padding
+    A patch is blurred together with 16 pixels around it, and begins where a small pixel begins. It therefore equals the
+    same patch of the blurred whole image, to the bit if ``upscale`` is a power of two, without artefacts of padding
     along its border. Lines at the image's right and lower border that do not fill a small pixel are left out.
 
-    The k-th patch that is drawn at an index depends on the seed, the index and k alone: it is the same for any number
-    of workers, and another one in every epoch. Give :meth:`set_epoch` the epoch when a run goes on, or after an epoch
-    that was broken off.
+    The k-th patch drawn at an index depends only on the seed, the index and k: it is the same for any number of
+    workers, and differs from epoch to epoch. Give :meth:`set_epoch` the epoch when a run continues, or after an epoch
+    that was interrupted.
 
     Args:
-        dataset: sharp images, map-style. A smaller image than a patch is an error; ``least_side`` of the data sets in
-            :mod:`kdlib.data.super_resolution_images` passes over those.
+        dataset: sharp images, map-style. An image smaller than a patch is an error; ``least_side`` of the data sets in
+            :mod:`kdlib.data.super_resolution_images` skips these.
         patch: side of the patches, a multiple of ``upscale``.
-        upscale: by how much images are shrunk and enlarged.
-        repeats: patches of each image in an epoch: the length is ``repeats * len(dataset)``. Image ``i`` has the
+        upscale: the factor of downsampling and upsampling.
+        repeats: patches per image and epoch: the length is ``repeats * len(dataset)``. Image ``i`` has the
             indices ``i``, ``i + len(dataset)``, …
-        seed: of the places of the patches, from 0 up.
+        seed: of the positions of the patches, from 0 up.
     """
 
     def __init__(self, dataset: Images, patch: int = 96, *, upscale: int = 4, repeats: int = 1, seed: int = 0) -> None:
@@ -59,14 +59,14 @@ class PatchPairs(Dataset[tuple[Tensor, Tensor]]):
         if repeats < 1 or seed < 0:
             raise ValueError(f"repeats is at least 1 and seed at least 0, not {repeats} and {seed}")
         self.dataset, self.patch, self.upscale, self.seed = dataset, patch, upscale, seed
-        # In shared memory: workers live for one epoch only, and would begin with the same patches in each.
+        # In shared memory: workers live for one epoch only, and would otherwise draw the same patches in each.
         self._drawn = torch.zeros(repeats * len(dataset), dtype=torch.int32).share_memory_()
 
     def __len__(self) -> int:
         return len(self._drawn)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go on as if so many whole epochs had been drawn."""
+        """Continue as if so many whole epochs had been drawn."""
         if epoch < 0:
             raise ValueError(f"epochs are counted from 0, not {epoch}")
         self._drawn.fill_(epoch)
@@ -89,7 +89,7 @@ class PatchPairs(Dataset[tuple[Tensor, Tensor]]):
             size = f"{image.shape[-1]} × {image.shape[-2]}"
             raise ValueError(
                 f"image {number} has {size} pixels, too few for patches of {self.patch}: "
-                f"choose smaller ones, or pass over such images with least_side={self.patch}"
+                f"choose smaller ones, or skip such images with least_side={self.patch}"
             )
         # NumPy's generators take several numbers as a seed and mix them; PyTorch's takes one of 32 bits on the CPU.
         draw = np.random.default_rng((self.seed, index, int(self._drawn[index])))
@@ -121,18 +121,18 @@ def augment_pair(
 ) -> tuple[Tensor, Tensor]:
     """Vary a batch of pairs: orientation and brightness of both images alike, and noise on the input alone.
 
-    Noise is not put into the target. It cannot be foreseen from the input, so the best answer to it is its mean (for
-    absolute errors its median), which is nothing. A noisy target would thus teach the same clean image, but punish
-    every clean pixel for not being noisy: the gradient gets noisier, the squared error cannot fall below the noise's
-    variance, and PSNR against such a target is bounded, with σ = 0.02 by 34 dB.
+    The target gets no noise. Noise cannot be predicted from the input, so the best prediction is its mean (for absolute
+    errors its median), which is zero. A noisy target would thus teach the same clean image, but penalise every clean
+    pixel for not being noisy: the gradient becomes noisier, the squared error cannot fall below the variance of the
+    noise, and PSNR against such a target is bounded, by 34 dB for a standard deviation of 0.02.
 
     Args:
         blurred, sharp: B×3×P×P in [0, 1].
         generator: on the batch's device.
-        brightness: each pair is multiplied by a draw from 1 ± this share, at most by what keeps it within [0, 1]: a
-            pair that is clipped after blurring is no longer one that was blurred.
-        noise: each photo's σ is drawn from 0 to this; it is that of the small image.
-        upscale: by how much the small image was enlarged.
+        brightness: each pair is multiplied by a draw from 1 ± this share, limited so that it stays within [0, 1]:
+            clipping after blurring would break the relation of the pair.
+        noise: the largest standard deviation; each photo's is drawn from 0 to this. It is that of the small image.
+        upscale: the factor by which the small image was upsampled.
 
     Returns:
         (blurred, sharp), B×3×P×P in [0, 1].
@@ -149,7 +149,7 @@ def augment_pair(
     batch, side, device = len(sharp), sharp.shape[-1], sharp.device
     both = torch.stack([blurred, sharp])
 
-    # Two mirrorings and an exchange of the axes: their eight combinations are all flips and quarter turns.
+    # Two flips and an exchange of the axes: their eight combinations are all flips and quarter turns.
     mirror, flip, swap = torch.randint(2, (3, 1, batch, 1, 1, 1), generator=generator, device=device).bool()
     both = torch.where(mirror, both.flip(-1), both)
     both = torch.where(flip, both.flip(-2), both)
@@ -161,10 +161,10 @@ def augment_pair(
     blurred, sharp = (both * factor).clamp_max(1)
 
     if noise:
-        # Noise is the camera's that took the small image: it comes after shrinking, and is enlarged with it to soft
-        # grains of four pixels. Put on before shrinking, averaging would leave a fifth of it; put on the enlarged
-        # image, it would be finer than anything there is in one, and easily told from it. Enlarging is linear, so the
-        # noise can be enlarged by itself, with some more around it so that borders are like the inside.
+        # The noise is that of the camera that took the small image: it is added after downsampling, and upsampled with
+        # the image to soft grains of four pixels. If it were added before downsampling, averaging would leave a fifth
+        # of it; on the upsampled image, it would be finer than any detail there, and easy to recognise. Upsampling is
+        # linear, so the noise can be upsampled by itself, with a margin so that borders are like the inside.
         cells = -(-side // upscale) + 4
         grain = torch.randn((batch, 3, cells, cells), generator=generator, device=device)
         grain = enlarge(grain, (cells * upscale, cells * upscale))

@@ -80,7 +80,7 @@ def sharp_photos(folder: str | Path) -> Iterator[tuple[str, Tensor]]:
         yield path.name, to_tensor(read_photo(path))
 
 
-def score_sharpening(method: Method, images: Iterable[tuple[str, Tensor]], upscale: int = 4) -> dict[str, Any]:
+def score_super_resolution(method: Method, images: Iterable[tuple[str, Tensor]], upscale: int = 4) -> dict[str, Any]:
     """Score a method's 8-bit results on photos that were downsampled and upsampled, in float64.
 
     Photos are cropped to multiples of ``upscale``; ``upscale`` pixels along the border are ignored.
@@ -126,7 +126,7 @@ def milliseconds_per_megapixel(
     The methods are timed in alternating blocks.
 
     Args:
-        methods: by name, as in :func:`score_sharpening`.
+        methods: by name, as in :func:`score_super_resolution`.
         side: side of the square output in pixels.
         threads: number of PyTorch threads.
         repeats: timed runs of each method.

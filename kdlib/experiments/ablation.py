@@ -1,4 +1,4 @@
-"""What each part of the distillation loss is worth: the same student taught in many ways, at one budget."""
+"""The effect of each part of the distillation loss: the same student, trained in many ways at one budget."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ from kdlib.experiments.measurement import Measurement
 from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE, apply_curve
+from kdlib.training.augmentation import darken_once
 from kdlib.training.config import LoopConfig
-from kdlib.training.distill import darken_once, distill
+from kdlib.training.distill import distill
 from kdlib.training.pairs import targets, train_pairs
-from kdlib.training.pretrain import at_scale, digest, pretrain
+from kdlib.training.pretrain import pretrain
 from kdlib.training.processes import make_fabric
 from kdlib.training.recipes import Recipe, make_recipe
+from kdlib.training.task import at_scale, digest
 from kdlib.weights import load_model
 from kdlib.weights.catalogue import find_weights, sha256_of
 
-# What others are compared with: by this teacher, for longer, by one that learned from pairs, with the smaller student.
+# The baselines: with this teacher, for longer, with a teacher that was trained on pairs, with the smaller student.
 ALONE, LONG, PAIRS, NANO = "alignment alone", "4 ×: alignment alone", "pairs: alignment alone", "nano: alignment alone"
-# Without a teacher, on the very photos of the others: what the teacher itself was trained with, be it zero-reference or
-# self-made pairs; and stage 1 as published.
+# Without a teacher, on the same photos: the training of the teacher itself, zero-reference or on synthetic pairs; and
+# stage 1 as published.
 OWN, OWN_PAIRS = {"objective": "global", "augmentation": "none"}, {"pairs": "self-made"}
 PUBLISHED = {"objective": "multi-region", "augmentation": "gamma"}
 OTHER = "zero-dce++-pairs"
@@ -52,7 +54,7 @@ ALPHAS, BETAS = (0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.1, 0.2, 0.3)
 
 
 class Compared(Protocol):
-    """What a summary has to know of a variant: its name, its group, and the one to compare it with."""
+    """What a summary needs of a variant: its name, its group, and the variant to compare it with."""
 
     @property
     def name(self) -> str: ...
@@ -66,14 +68,14 @@ class Compared(Protocol):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to teach the student.
+    """One way to train the student.
 
     Attributes:
-        name, group: what figures call it, and the question that it belongs to.
-        changes: what differs from output alignment alone (α = 1, β = 0): fields of a ``Recipe``; a ``recipe`` by name.
-        stage1: settings of what comes before distillation: of ``pretrain``, or of ``train_pairs``.
+        name, group: its name in figures, and the question that it belongs to.
+        changes: differences from output alignment alone (α = 1, β = 0): fields of a ``Recipe``; a ``recipe`` by name.
+        stage1: settings of the stage before distillation: of ``pretrain``, or of ``train_pairs``.
         stage1_share: its share of the epochs. With 1 there is no distillation: the student has no teacher.
-        student, teacher, times: another student or teacher than the run's, or so many times its epochs.
+        student, teacher, times: a student or teacher other than the run's, or a multiple of its epochs.
         against: the variant to compare with, which differs in one part.
     """
 
@@ -88,12 +90,12 @@ class Variant:
     against: str = ALONE
 
     def recipe(self) -> Recipe:
-        """The recipe of the distillation; stage 1 is kept apart from it."""
+        """The recipe of the distillation, without stage 1."""
         changes = {"recipe": "one-stage", "alpha": 1.0, "beta": 0.0, **self.changes}
         return make_recipe(changes.pop("recipe"), **changes, pretrain_epochs=0)
 
     def definition(self) -> dict[str, Any]:
-        """What results depend on, as JSON has it: stored with them, and compared before they are used again."""
+        """What results depend on, as plain JSON: stored with them, and compared before they are reused."""
         teacher = [self.teacher, short_digest(self.teacher)] if self.teacher else ""
         parts = {**vars(self), "changes": asdict(self.recipe()), "teacher": teacher}
         plain: dict[str, Any] = json.loads(json.dumps({**parts, "name": None, "group": None, "against": None}))
@@ -145,9 +147,9 @@ VARIANTS = (
 def hold_out(photos: Tensor, share: float = 0.1, gap: int = 9) -> tuple[Tensor, Tensor]:
     """Split photos, in their natural order, so that the held-out ones show scenes of their own.
 
-    Exposures of one scene follow each other; a random split would test on scenes that it trained on. Held out are up to
-    ten contiguous blocks, evenly spread. In neither part are photos of a held-out scene that lie elsewhere, and ``gap``
-    neighbours on either side of all these.
+    Exposures of one scene follow each other, so a random split would test on training scenes. Up to ten contiguous
+    blocks, evenly spread, are held out. Photos of a held-out scene that lie elsewhere, and ``gap`` neighbours on either
+    side of all these, are in neither part.
 
     Returns:
         Indices of the training photos, and of the held-out ones.
@@ -167,8 +169,8 @@ def hold_out(photos: Tensor, share: float = 0.1, gap: int = 9) -> tuple[Tensor, 
 def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[Tensor, Tensor]:
     """Up to ``limit`` training photos and up to 100 held-out ones, evenly spaced (N×3×S×S, uint8).
 
-    Held-out photos are darkened as training will darken the others. Without a folder, training photos are crops of four
-    embedded photos, and held out are the two others, at four exposures each.
+    Held-out photos are darkened as the training photos will be. Without a folder, the training photos are crops of four
+    embedded photos, and the two others, at four exposures each, are held out.
     """
     if data_dir is None:
         squares = [center_crop(photo, [min(photo.shape[1:])]) for _, photo in dark_photos()]
@@ -186,12 +188,18 @@ def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[
 
 
 def train_variant(
-    variant: Variant, originals: Tensor, teacher: ZeroDCE, student: str, epochs: int, seed: int, **settings: Any
+    variant: Variant,
+    originals: Tensor,
+    teacher: ZeroDCE,
+    student: str,
+    epochs: int,
+    seed: int,
+    **settings: Any,
 ) -> tuple[ZeroDCE, float]:
-    """Teach a fresh student on the photos (uint8): the student, and the seconds of processor time that it took.
+    """Train a fresh student on photos (uint8). Returns the student, and the seconds of processor time.
 
-    Stage 1 and distillation share the epochs. From one seed, all variants start with the same weights and see the same
-    darkened photos, but for pairs: of the originals these take the well-exposed ones, as targets, for as many steps.
+    Stage 1 and distillation share the epochs. With one seed, all variants start with the same weights and see the same
+    darkened photos, except for training on pairs, which uses the well-exposed originals as targets, for as many steps.
     """
     epochs, started = epochs * variant.times, time.process_time()
     first = round(epochs * variant.stage1_share)
@@ -219,9 +227,9 @@ def score_on_pairs(model: nn.Module, pairs: Iterable[tuple[str, Tensor, Tensor]]
 
 @torch.no_grad()
 def fixed_curve_fidelity(teacher: ZeroDCE, photos: Tensor) -> float:
-    """How near one curve for all photos (N×3×S×S in [0, 1]) comes to a teacher, in dB: the mean of its maps.
+    """Fidelity of one curve for all photos (N×3×S×S in [0, 1]) to a teacher, in dB: the mean of the teacher's maps.
 
-    A student without anything better to say about a photo than about all others ends there.
+    A student that cannot tell one photo from another ends up there.
     """
     with at_scale(1, teacher):
         wanted, maps = teacher(photos)
@@ -244,9 +252,9 @@ def run_ablation(
     device: str = "auto",
     **loop: Any,
 ) -> dict[str, Any]:
-    """Teach every variant from every seed and score the students.
+    """Train every variant from every seed and score the students.
 
-    The file is written after each run, and runs that it holds are not repeated: an interrupted ablation goes on.
+    The file is written after each run, and runs that it holds are not repeated: an interrupted ablation continues.
 
     Args:
         results_path: a JSON file: new, or of an ablation with the same settings.
@@ -257,8 +265,8 @@ def run_ablation(
         epochs, device, loop: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
-        What the file holds: ``settings``, ``variants``, ``yardsticks`` (the teacher's scores, and the fidelity of one
-        fixed curve) and ``rows``, one for each run, with ``fidelity`` to the teacher (dB, mean over the held-out
+        The content of the file: ``settings``, ``variants``, ``yardsticks`` (the teacher's scores, and the fidelity of
+        one fixed curve) and ``rows``, one for each run, with ``fidelity`` to the teacher (dB, mean over the held-out
         photos), ``psnr``, ``ssim`` and ``seconds``.
 
     Raises:
@@ -281,9 +289,11 @@ def run_ablation(
     done = measurement.done("variant", "seed")
     todo = [(variant, seed) for seed in seeds for variant in variants if (variant.name, seed) not in done]
     pairs = list(evaluation_pairs(eval_dir)) if todo else []
-    masters = {name: load_model(name) for name in {variant.teacher or teacher for variant, _ in todo}}
+    masters: dict[str | Path, Any] = {
+        name: load_model(name) for name in {variant.teacher or teacher for variant, _ in todo}
+    }
     if "fixed_curve" not in content["yardsticks"]:
-        master = load_model(teacher)
+        master: Any = load_model(teacher)
         teachers = {f"teacher_{k}": v for k, v in score_on_pairs(master, evaluation_pairs(eval_dir)).items()}
         content["yardsticks"] = {**teachers, "fixed_curve": fixed_curve_fidelity(master, held.float() / 255)}
         measurement.write()
@@ -310,9 +320,9 @@ def summarise(
     """Each variant's mean and standard deviation over the seeds, and its difference from the one to compare with.
 
     The difference is taken seed by seed. Its 95% interval is mean ± margin, margin = t · standard error, n − 1 degrees
-    of freedom. ``verdict`` is ``higher`` or ``lower`` where that leaves out zero, else ``not shown``: too few seeds to
-    tell, which does not say that there is no difference. ``–``: nothing to compare with. ``ahead`` counts the seeds
-    with the higher score.
+    of freedom. ``verdict`` is ``higher`` or ``lower`` if the interval excludes zero, else ``not shown``: there may be a
+    difference that so few seeds do not show. ``–``: nothing to compare with. ``ahead`` counts the seeds with the higher
+    score.
     """
     scores: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows:
@@ -333,13 +343,13 @@ def summarise(
 
 
 def grid(rows: Sequence[Mapping[str, Any]], score: str = "fidelity") -> dict[tuple[float, float], list[float]]:
-    """The scores of each cell (α, β) of the grid that has been run, one for each seed."""
+    """The scores of each cell (α, β) of the grid that has been run, one per seed."""
     places = [(alpha, beta) for alpha in ALPHAS for beta in BETAS if alpha + beta <= 1]
     cells = {place: [row[score] for row in rows if row["variant"] == cell(*place)] for place in places}
     return {place: scores for place, scores in cells.items() if scores}
 
 
 def best_cell(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """The cell with the highest mean fidelity on held-out photos. Pairs with ground truth have no say."""
+    """The cell with the highest mean fidelity on held-out photos; pairs with ground truth are not considered."""
     means = {place: statistics.fmean(scores) for place, scores in grid(rows).items()}
     return max(means, key=means.__getitem__)

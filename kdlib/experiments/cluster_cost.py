@@ -1,5 +1,5 @@
-"""The engines of ``kdlib enhance`` side by side: how long each takes to start and how fast it then is, from when on a
-cluster pays, and what a hundred million photos would take."""
+"""A comparison of the engines of ``kdlib enhance``: their start-up time and speed, the number of photos from which a
+cluster pays, and a projection for a hundred million photos."""
 
 from __future__ import annotations
 

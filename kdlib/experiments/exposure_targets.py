@@ -1,4 +1,4 @@
-"""Does a low exposure target darken what is bright? One network trained for several targets, from several seeds."""
+"""Does a low exposure target darken bright areas? One network, trained for several targets from several seeds."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from kdlib.enhance.photos.rgb import to_tensor
 from kdlib.experiments.measurement import Measurement
 from kdlib.models import ZeroDCE
 from kdlib.training.config import LoopConfig
-from kdlib.training.pretrain import digest, pretrain
+from kdlib.training.pretrain import pretrain
+from kdlib.training.task import digest
 
 TARGETS = (0.4, 0.5, 0.6, 0.7)
 OBJECTIVES = ("zero-dce-absolute", "zero-dce")
-# Brightness (mean of RGB) of the input from which on a pixel counts as bright, and up to which as dark.
+# Brightness (mean of RGB) of the input above which a pixel counts as bright, and below which as dark.
 BRIGHT, DARK = 0.7, 0.3
-# A bright pixel has got darker when it lost more than this; less does not show.
+# A bright pixel counts as darkened if it loses more than this; less is not visible.
 VISIBLE = 0.02
-# Photos are looked at in their own pixels, as they were trained on, and only their middle: the network is slow.
+# Photos are examined at their own resolution, as in training, and only at their centre, because the network is slow.
 MIDDLE, MOST_PHOTOS, LEAST_SHARE = 192, 16, 0.02
 FULL_SIDE = 512
 
 
 def own_size_crops(data_dir: str | Path | None, count: int, size: int, seed: int = 0) -> Tensor:
-    """One random crop of each of ``count`` photos, neither enlarged nor reduced beyond 512 pixels a side.
+    """One random crop of each of ``count`` photos, which are scaled to 512 pixels a side and no further.
 
-    A patch of the exposure loss then covers as much of a photo as it does when training on whole photos.
+    A patch of the exposure loss then covers as much of a photo as in training on whole photos.
 
     Args:
         data_dir: a folder of photos, or None for crops of the embedded ones, which are zoomed.
@@ -54,10 +55,10 @@ def own_size_crops(data_dir: str | Path | None, count: int, size: int, seed: int
 
 
 def photos_with_bright_areas(folder: str | Path | None = None) -> Tensor:
-    """The middle of up to 16 photos, N×3×192×192 in [0, 1], of which 2% or more are bright.
+    """The centres of up to 16 photos, N×3×192×192 in [0, 1], of which 2% or more are bright.
 
     Args:
-        folder: of photos, or None for the held-out embedded ones as they are, in daylight.
+        folder: of photos, or None for the held-out embedded ones in daylight.
 
     Raises:
         ValueError: no such photo.
@@ -70,14 +71,14 @@ def photos_with_bright_areas(folder: str | Path | None = None) -> Tensor:
     middles = [center_crop(photo, [MIDDLE, MIDDLE]) for photo in found]
     suited = [photo for photo in middles if (photo.mean(dim=0) > BRIGHT).float().mean() >= LEAST_SHARE]
     if not suited:
-        raise ValueError(f"no photo in {folder} is brighter than {BRIGHT} on {LEAST_SHARE:.0%} of its middle or more")
+        raise ValueError(f"no photo in {folder} is brighter than {BRIGHT} on {LEAST_SHARE:.0%} of its centre or more")
     count = min(MOST_PHOTOS, len(suited))
     return torch.stack([suited[i * len(suited) // count] for i in range(count)])
 
 
 @torch.no_grad()
 def tone_change(model: ZeroDCE, photos: Tensor) -> dict[str, float]:
-    """What a model does to bright and to dark areas, averaged over photos.
+    """A model's effect on bright and on dark areas, averaged over photos.
 
     Args:
         photos: N×3×H×W in [0, 1], each with bright areas (:func:`photos_with_bright_areas`).
@@ -118,20 +119,20 @@ def measure_targets(
     learning_rate: float = 0.003,
     **loop: Any,
 ) -> dict[str, Any]:
-    """Train a network for every objective, exposure target and seed, and see what each does to bright areas.
+    """Train a network for every objective, exposure target and seed, and measure its effect on bright areas.
 
-    The file is written after each run, and runs that it holds are not repeated: an interrupted measurement goes on.
+    The file is written after each run, and runs that it holds are not repeated: an interrupted measurement continues.
 
     Args:
         results_path: a JSON file: new, or of a measurement with the same settings.
         data_dir: training photos (:func:`own_size_crops`), or None for embedded ones.
-        bright_dir: photos to look at (:func:`photos_with_bright_areas`), or None for embedded ones.
-        model: a curve network by name; it sees photos in their own pixels.
+        bright_dir: photos to examine (:func:`photos_with_bright_areas`), or None for embedded ones.
+        model: a curve network by name; it sees photos at their own resolution.
         photos, size: training crops, and their side in pixels.
         epochs, learning_rate, loop: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
-        What the file holds: ``settings`` and ``rows``, one for each run: ``objective``, ``target``, ``seed``, what
+        The content of the file: ``settings`` and ``rows``, one for each run: ``objective``, ``target``, ``seed``, what
         :func:`tone_change` returns, and ``seconds``.
 
     Raises:

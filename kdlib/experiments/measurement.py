@@ -1,4 +1,4 @@
-"""Measurements of many runs that can be stopped at any time and go on where they were: one JSON file, a row a run."""
+"""Measurements of many runs that can be stopped and continued at any time: one JSON file, one row per run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from kdlib.files import changed_settings, write_json
 
 
 class Measurement:
-    """The settings of a measurement, and the rows that it has so far.
+    """The settings of a measurement, and its rows so far.
 
-    The file is written after each row, at once, so that it never holds half of one. Rows of other settings are not
+    The file is replaced as a whole after each row, so that it never holds half of one. Rows of other settings are not
     mixed with these.
 
     Args:
         path: a JSON file: new, or of a measurement with the same settings.
-        settings: what every row depends on; plain values.
-        further: more that the file holds, as it is when the file is new.
+        settings: the values on which every row depends; plain values.
+        further: further content of a new file.
 
     Attributes:
-        content: what the file holds: ``settings``, what was given as ``further``, and ``rows``.
+        content: of the file: ``settings``, the names in ``further``, and ``rows``.
 
     Raises:
         ValueError: the file holds results with other settings; the message says which.
@@ -41,19 +41,19 @@ class Measurement:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One for each run, in the order in which they were measured."""
+        """One per run, in the order of measurement."""
         rows: list[dict[str, Any]] = self.content["rows"]
         return rows
 
     def done(self, *names: str) -> set[tuple[Any, ...]]:
-        """What has been measured: of each row, the values that tell it from the others."""
+        """The values of some columns in every row, by which a run is recognised as measured."""
         return {tuple(row[name] for name in names) for row in self.rows}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep a row, in the file too."""
+        """Add a row, and write the file."""
         self.rows.append(dict(row))
         self.write()
 
     def write(self) -> None:
-        """Write the file; only what changed ``content`` itself has to ask for it."""
+        """Write the file; needed only after a direct change of ``content``."""
         write_json(self.path, self.content)

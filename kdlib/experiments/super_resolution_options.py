@@ -1,7 +1,7 @@
-"""What each option of distilling a sharpening network is worth: one small student, taught in many ways.
+"""The effect of each option of distilling a super-resolution network: one small student, taught in many ways.
 
-``python -m kdlib.experiments.super_resolution_options --out results/super_resolution_options.json`` measures; it may be
-stopped at any time, and goes on when it is called again.
+``python -m kdlib.experiments.super_resolution_options --out results/super_resolution_options.json`` measures it. The
+command can be stopped at any time, and continues when it is called again.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import torch
 from tqdm.auto import tqdm
 
 from kdlib.evaluation.report import as_method
-from kdlib.evaluation.super_resolution import bicubic, capped_psnr_y, score_sharpening, sharp_photos
+from kdlib.evaluation.super_resolution import bicubic, capped_psnr_y, score_super_resolution, sharp_photos
 from kdlib.experiments.measurement import Measurement
 from kdlib.models import count_parameters, create_model
 from kdlib.models.msafn import MSAFN
 from kdlib.resampling import blur
-from kdlib.training.pretrain import digest
-from kdlib.training.super_resolution import Sharp, distill_sharpening, open_images, split_images
+from kdlib.training.super_resolution import Sharp, distill_super_resolution, open_images, split_images
+from kdlib.training.task import digest
 from kdlib.weights import load_model, save_model
 
 TAUGHT, ALONE, LONGER = "taught by l1", "no teacher", "no teacher, as much time"
-# Both start from the photo itself, so that minutes are enough to learn from.
+# Both start from the photo itself, so that a few minutes of training suffice.
 STUDENT = {"name": "light-msafn", "width": 8, "blocks": 2, "residual": True}
 TEACHER = {"name": "msafn", "width": 16, "blocks": 3, "residual": True, "drop": 0.0}
 TRAINING = {"patch": 48, "batch_size": 8, "learning_rate": 0.001, "clip_norm": 0.5, "ema_decay": 0.95, "averaged": True}
@@ -39,11 +39,11 @@ class Option:
     """One way to make the student.
 
     Attributes:
-        name, group: what figures call it, and the question that it belongs to.
-        changes: arguments of :func:`~kdlib.training.super_resolution.distill_sharpening` that differ from the base:
-            half the truth, half the teacher's photo, both by L1.
+        name, group: its name in figures, and the question that it belongs to.
+        changes: arguments of :func:`~kdlib.training.super_resolution.distill_super_resolution` that differ from the
+            base: half the truth, half the teacher's photo, both by L1.
         architecture: arguments of the student that differ.
-        teacher: whether it has one.
+        teacher: whether the student has one.
         against: the option to compare with, which differs in one part.
     """
 
@@ -55,7 +55,7 @@ class Option:
     against: str = TAUGHT
 
     def definition(self) -> dict[str, Any]:
-        """What results depend on, as JSON has it: stored with them, and compared before they are used again."""
+        """What results depend on, as plain JSON: stored with them, and compared before they are reused."""
         parts = {"changes": self.changes, "architecture": self.architecture, "teacher": self.teacher}
         plain: dict[str, Any] = json.loads(json.dumps(parts))
         return plain
@@ -64,12 +64,12 @@ class Option:
 OPTIONS = (
     Option(TAUGHT, "teacher"),
     Option(ALONE, "teacher", {"alpha": 1.0}, teacher=False),
-    # Asking the teacher takes more than half of the time: what would that time have brought?
+    # The teacher takes more than half of the time: what does the student gain from as much time alone?
     Option(LONGER, "teacher", {"alpha": 1.0, "epochs": 13}, teacher=False),
     Option("the teacher alone, l1", "teacher", {"alpha": 0.0}),
     Option("taught by mse", "soft loss", {"soft_loss": "mse"}),
     Option("taught by kl", "soft loss", {"soft_loss": "kl"}),
-    # Squares and divergences of such small errors are a fortieth to a seventieth of the errors: α makes up for it.
+    # Squares and divergences of errors this small are a fortieth to a seventieth of the errors: α compensates for it.
     Option("taught by mse, α 0.02", "soft loss", {"soft_loss": "mse", "alpha": 0.02}),
     Option("taught by kl, α 0.02", "soft loss", {"soft_loss": "kl", "alpha": 0.02}),
     Option("the teacher alone, kl", "soft loss", {"soft_loss": "kl", "alpha": 0.0}),
@@ -83,12 +83,13 @@ OPTIONS = (
 
 
 def train_teacher(data: Sharp, path: Path, *, epochs: int, **settings: Any) -> MSAFN:
-    """The teacher at ``path``; where there is none, one is trained from sharp images alone, and written there."""
+    """The teacher at ``path``; if there is none, one is trained from sharp images alone, and written there."""
     if not path.is_file():
         torch.manual_seed(0)
-        run = distill_sharpening(make(TEACHER), None, data, epochs=epochs, seed=0, progress=False, **settings)
+        run = distill_super_resolution(make(TEACHER), None, data, epochs=epochs, seed=0, progress=False, **settings)
         save_model(run.model, path)
-    model: MSAFN = load_model(path)
+    model = load_model(path)
+    assert isinstance(model, MSAFN)
     return model
 
 
@@ -113,22 +114,22 @@ def measure_options(
     progress: bool = True,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Teach the student by every option from every seed, and score it.
+    """Train the student with every option from every seed, and score it.
 
     The file is written after each run, and runs that it holds are not repeated. An option that was redefined under its
     old name runs again.
 
     Args:
         results_path: a JSON file: new, or of a measurement with the same settings.
-        data: a folder of sharp images to train on, a tenth of which is kept back.
+        data: a folder of sharp images to train on, a tenth of which is held out.
         eval_dir: a folder of sharp images, for reporting only, such as Set5.
-        teacher_path: where the teacher is, or is to be written.
-        seeds: of the student's weights, the patches and their order; the images kept back are those of the seed, too.
+        teacher_path: where the teacher is, or will be written.
+        seeds: of the student's weights, the patches, their order, and the selection of held-out images.
         epochs, repeats: of the student; the teacher has ``teacher_epochs``.
-        settings: of both trainings, where they are to differ from :data:`TRAINING`.
+        settings: of both trainings, where they differ from :data:`TRAINING`.
 
     Returns:
-        What the file holds: ``settings``, ``yardsticks`` (of bicubic and the teacher) and ``rows``, one for each run:
+        The content of the file: ``settings``, ``yardsticks`` (of bicubic and the teacher) and ``rows``, one per run:
         ``variant``, ``seed``, ``parameters``, ``validation_psnr``, ``validation_gain`` (over bicubic on the same
         images), ``psnr_y`` and ``ssim_y`` on ``eval_dir``, ``terms``, the means of the loss's terms in the last epoch,
         and ``seconds`` of processor time.
@@ -149,7 +150,7 @@ def measure_options(
     content = measurement.content
     if not content["yardsticks"]:
         for name, method in (("bicubic", bicubic), ("teacher", as_method(teacher))):
-            content["yardsticks"][name] = rounded(score_sharpening(method, test))
+            content["yardsticks"][name] = rounded(score_super_resolution(method, test))
         content["yardsticks"]["teacher"]["parameters"] = count_parameters(teacher)
         measurement.write()
     wanted = {option.name: option.definition() for option in options}
@@ -159,7 +160,7 @@ def measure_options(
     for option, seed in tqdm(todo, desc="options", unit="run", disable=not progress):
         torch.manual_seed(seed)
         student, started = make({**STUDENT, **option.architecture}), time.process_time()
-        run = distill_sharpening(
+        run = distill_super_resolution(
             student, teacher if option.teacher else None, images, seed=seed, progress=False,
             **{**once, "epochs": epochs, "repeats": repeats, **option.changes},
         )  # fmt: skip
@@ -167,7 +168,7 @@ def measure_options(
         row = {"variant": option.name, "seed": seed, "parameters": count_parameters(student)}
         row |= {"validation_psnr": round(run.best_score, 4)}
         row |= {"validation_gain": round(run.best_score - bicubic_score(images, once["patch"], seed), 4)}
-        row |= rounded(score_sharpening(as_method(run.model), test))
+        row |= rounded(score_super_resolution(as_method(run.model), test))
         terms = {"truth", "truth ssim", "teacher", "mimic"} & run.history[-1].keys()
         row |= {"terms": {name: round(run.history[-1][name], 8) for name in sorted(terms)}}
         measurement.add({**row, "seconds": seconds, "made_by": wanted[option.name]})
@@ -175,12 +176,12 @@ def measure_options(
 
 
 def rounded(scores: Mapping[str, Any]) -> dict[str, float]:
-    """The scores on the luminance, with as many digits as anyone reads."""
+    """The scores on the luminance, rounded for the file."""
     return {name: round(scores[name], 4) for name in ("psnr_y", "ssim_y")}
 
 
 def bicubic_score(images: Sharp, patch: int, seed: int) -> float:
-    """Mean PSNR of the enlarged images that a run of this seed keeps back, in dB: where its student starts."""
+    """Mean PSNR of the enlarged held-out images of a run of this seed, in dB: where its student starts."""
     _, held = split_images(images, patch, 0.1, seed)
     truths = [(image[None].float() / 255) for image in held]
     return sum(capped_psnr_y(blur(truth)[0], truth[0]) for truth in truths) / len(truths)

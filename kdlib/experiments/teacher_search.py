@@ -1,4 +1,4 @@
-"""What makes a teacher better: one short run for each choice, judged on photos that we darkened ourselves."""
+"""Choices in the training of a teacher: one short run for each, scored on synthetically darkened photos."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.training.pairs import VALIDATION_DARKENING, train_pairs
 from kdlib.training.pretrain import pretrain
 
-# Side of the validation photos: large enough that noise is noise when the network has averaged it away.
+# Side of the validation photos: large enough that they still have noise where the network has averaged it away.
 JUDGED_SIZE = 256
 
 
@@ -31,11 +31,11 @@ class Choice:
     """One way to train a teacher.
 
     Attributes:
-        name: what tables call it.
+        name: in tables.
         changes: settings that differ from the base, of :func:`~kdlib.training.pretrain.pretrain`, or with ``pairs`` of
             :func:`~kdlib.training.pairs.train_pairs`.
         terms: weights of the base objective that differ.
-        side: side of the training images, and the most that the network ever sees.
+        side: side of the training images, and of the largest copy that the network ever sees.
     """
 
     name: str
@@ -97,9 +97,10 @@ def run_search(
     seed: int = 0,
     **loop: Any,
 ) -> dict[str, Any]:
-    """Train a teacher by each choice, for equally many steps, and judge it. Written after each; what is there stays.
+    """Train a teacher by each choice, for equally many steps, and score it.
 
-    Validation photos are whole scenes that no run is trained on. eval15 is scored beside them and decides nothing.
+    The file is written after each run, and runs that it holds are not repeated. Validation photos are whole scenes that
+    no run is trained on. The scores on ``eval_dir`` are for reporting only.
 
     Args:
         results_path: a JSON file: new, or of a search with the same settings.
@@ -109,8 +110,8 @@ def run_search(
         loop: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
-        What the file holds: ``settings`` and ``rows`` with ``validation_psnr``, ``validation_ssim``, ``psnr``, ``ssim``
-        (of ``eval_dir``), ``daylight`` and ``seconds``.
+        The content of the file: ``settings`` and ``rows`` with ``validation_psnr``, ``validation_ssim``, ``psnr``,
+        ``ssim`` (of ``eval_dir``), ``daylight`` and ``seconds``.
 
     Raises:
         ValueError: the file holds a search with other settings.
@@ -130,7 +131,7 @@ def run_search(
         "photos": len(train),
         "batch_size": batch_size,
     }
-    settings |= {name: value for name, value in loop.items() if name != "device"}  # a search may go on elsewhere
+    settings |= {name: value for name, value in loop.items() if name != "device"}  # a search may continue elsewhere
     measurement = Measurement(results_path, {**settings, "validation": len(pairs)})
     done = measurement.done("choice")
     for choice in (choice for choice in choices if (choice.name,) not in done):

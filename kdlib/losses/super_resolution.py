@@ -1,4 +1,4 @@
-"""What a sharpening network is trained on: the sharp image, and a teacher's answer and features."""
+"""Losses of super-resolution distillation: to a teacher's photo and to its features."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlib.files import replacing, write_json
-from kdlib.notebook import nearest
+from kdlib.names import nearest
 from kdlib.sweep.queue import Claim, Queue, finished, folder_of
 from kdlib.sweep.settings import Sweep
 from kdlib.sweep.trial import FAILED, METRICS, PARAMETERS

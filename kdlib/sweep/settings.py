@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlib.notebook import parameters_of, project_path, read_yaml, unknown_name
+from kdlib.names import unknown_name
+from kdlib.notebook import parameters_of, project_path, read_yaml
 
 _TOP = ("notebook", "output_dir", "metric", "direction", "parameters", "space", "where", "trials", "jobs", "storage")
 _KEYS = (*_TOP, "sampler", "seed")

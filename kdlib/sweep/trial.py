@@ -1,6 +1,6 @@
-"""One trial, in a process of its own.
+"""One trial of a sweep, in a process of its own.
 
-The folder holds ``parameters.json``; the notebook leaves ``metrics.json`` there, or ``failed.txt`` says why not.
+The folder holds ``parameters.json``. The notebook writes ``metrics.json`` there; if it fails, ``failed.txt`` says why.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ PARAMETERS, METRICS, FAILED, NOTEBOOK = "parameters.json", "metrics.json", "fail
 
 
 def main(notebook: str, folder: str) -> int:
-    """Run the notebook: 0, or 1 if it failed."""
-    # The sweep holds the other end: if it is killed, the trial ends too, and with it the kernel. Otherwise two might
-    # soon write to one folder.
+    """Run the notebook. Returns 0, or 1 if it failed."""
+    # The sweep holds the other end of standard input: if the sweep is killed, the trial and its kernel end, too.
+    # Otherwise two trials might soon write to one folder.
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     import papermill  # type: ignore[import-untyped]
 
@@ -26,7 +26,7 @@ def main(notebook: str, folder: str) -> int:
     parameters = json.loads((place / PARAMETERS).read_text(encoding="utf-8"))
     try:
         papermill.execute_notebook(notebook, str(place / NOTEBOOK), parameters, progress_bar=False)
-    except Exception as error:  # whatever the notebook raises
+    except Exception as error:  # anything that the notebook raises
         name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)
         (place / FAILED).write_text(f"{name}: {value}", encoding="utf-8")
         return 1
@@ -34,7 +34,7 @@ def main(notebook: str, folder: str) -> int:
 
 
 def _end_with_the_sweep() -> None:
-    # Not sys.stdin, whose lock an ending interpreter would wait for.
+    # Not sys.stdin: an ending interpreter would wait for its lock.
     while os.read(0, 1):
         pass
     os._exit(1)

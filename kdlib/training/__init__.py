@@ -1,11 +1,19 @@
-"""Stage 1, stage 2, supervised training on pairs, and the loop that all use."""
+"""The five trainings, and the tasks, settings and loop that they share.
+
+Losses, data sets and networks live in packages of their own; nothing here draws figures, runs experiments, or imports
+more of :mod:`kdlib.enhance` than the writing of a photo.
+"""
 
 from kdlib.training.config import LoopConfig
 from kdlib.training.distill import distill
-from kdlib.training.loop import NonFiniteLossError, Run
+from kdlib.training.distill_stages import distill_stages
+from kdlib.training.loop import NonFiniteLossError
 from kdlib.training.pairs import train_pairs
 from kdlib.training.pretrain import pretrain
 from kdlib.training.recipes import RECIPES, Recipe, make_recipe
+from kdlib.training.state import Run
+from kdlib.training.super_resolution import distill_super_resolution
+from kdlib.training.task import Task
 
 __all__ = [
     "RECIPES",
@@ -13,7 +21,10 @@ __all__ = [
     "NonFiniteLossError",
     "Recipe",
     "Run",
+    "Task",
     "distill",
+    "distill_stages",
+    "distill_super_resolution",
     "make_recipe",
     "pretrain",
     "train_pairs",

@@ -1,4 +1,4 @@
-"""What a training run keeps on disk: its checkpoints and its history."""
+"""The files of a training run: its checkpoints and its history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from kdlib.files import changed_settings, held, left_over, replacing
 from kdlib.training.processes import rank
 
-# Of a checkpoint that a run goes on from.
+# The parts of a checkpoint from which a run can continue.
 _PARTS = {
     *("config", "model", "optimiser", "schedule", "average", "scaler"),
     *("best_model", "bad_in_a_row", "within", "run"),
@@ -32,10 +32,10 @@ Result = TypeVar("Result")
 
 
 def alone_in_its_folder(train: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Let no other process train into ``output_dir``, an argument of ``train``, until it returns.
+    """Keep other processes from training into ``output_dir``, an argument of ``train``, until it returns.
 
-    Two would mix their checkpoints. It raises OSError if another does. What ``train`` itself calls may train into the
-    same folder.
+    Two runs would mix their checkpoints. The decorated function raises OSError if another process trains there. The
+    functions that ``train`` itself calls may train into the same folder.
     """
 
     @wraps(train)
@@ -55,10 +55,10 @@ def alone_in_its_folder(train: Callable[Arguments, Result]) -> Callable[Argument
 
 
 def open_folder(folder: Path, wanted: Mapping[str, Any], *, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint that a run goes on from, if it is to and there is one, in a folder that agrees with it.
+    """The checkpoint from which a run continues, if ``resume`` is set and there is one.
 
-    A run can have been killed at any moment: what it was writing is removed, and of what follows from its checkpoint,
-    ``best.ckpt`` and ``history.csv``, what is missing or of another moment is written again.
+    A run can have been killed at any moment. Partially written files are removed, and ``best.ckpt`` and
+    ``history.csv``, which follow from the checkpoint, are written again if they are missing or of another moment.
 
     Raises:
         ValueError: the checkpoint is damaged or belongs to a run with other settings.
@@ -88,7 +88,7 @@ def _is_best(path: Path, saved: Mapping[str, Any]) -> bool:
         return there["epoch"] == saved["run"]["best_epoch"] and all(
             torch.equal(there["model"][name], value) for name, value in saved["best_model"].items()
         )
-    except Exception:  # missing or damaged, for which torch raises half a dozen types
+    except Exception:  # missing or damaged; torch raises half a dozen types
         return False
 
 
@@ -96,11 +96,11 @@ def load_checkpoint(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Read ``last.ckpt``, tensors and plain values only.
 
     Raises:
-        ValueError: it is damaged or something else, or it belongs to a run with other settings; the message names
+        ValueError: it is damaged or not a checkpoint, or it belongs to a run with other settings; the message names
             them.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # PyTorch does not look at the checksums that it writes
+        with zipfile.ZipFile(path) as archive:  # PyTorch does not verify the checksums that it writes
             damaged = archive.testzip()
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
@@ -108,7 +108,7 @@ def load_checkpoint(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     if damaged:
         raise ValueError(f"{path} is damaged (its checksum is wrong); start afresh with resume=False")
     if not isinstance(saved, dict) or not saved.keys() >= _PARTS:
-        raise ValueError(f"{path} is no checkpoint that a run could go on from; start afresh with resume=False")
+        raise ValueError(f"{path} is not a checkpoint from which a run could continue; start afresh with resume=False")
     found = {name: saved["config"].get(name) for name in wanted}
     if changes := changed_settings(found, wanted):
         raise ValueError(
@@ -120,14 +120,14 @@ def load_checkpoint(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _kept_unless_written(path: Path) -> Iterator[Path]:
-    """:func:`~kdlib.files.replacing`, with an error that says what a run can go on from."""
+    """:func:`~kdlib.files.replacing`, with an error that says how the run can continue."""
     try:
         with replacing(path) as partial:
             yield partial
-            # Or a power cut could leave the new name with nothing behind it.
+            # Otherwise a power cut could leave the new name without content.
             with open(partial, "rb+") as file:
                 os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # the latter is what PyTorch raises when the disk is full
+    except (OSError, RuntimeError) as error:  # PyTorch raises the latter when the disk is full
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
         raise OSError(
             f"{path} could not be written ({reason}). What was there before is untouched: make room on the disk, "
@@ -139,7 +139,7 @@ def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     """Write tensors and plain values; an existing file is replaced at once.
 
     Raises:
-        OSError: it cannot be written, for example because the disk is full; an existing file is as it was.
+        OSError: it cannot be written, for example because the disk is full; an existing file is unchanged.
     """
     with _kept_unless_written(path) as partial:
         torch.save(content, partial)

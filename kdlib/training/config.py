@@ -1,11 +1,11 @@
-"""How to train: the settings that every recipe shares, and the optimiser and schedule that they stand for."""
+"""The settings that all trainings share, and the optimiser and schedule that they select."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -16,36 +16,67 @@ OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SCHEDULES = ("one-cycle", "cosine", "step", "plateau", "constant")
 
 
+class SharedSettings(TypedDict, total=False):
+    """The fields of :class:`LoopConfig` that every training takes as further keyword arguments.
+
+    ``epochs`` and ``ema_decay`` are missing: every training has a parameter for these, with a default of its own.
+    """
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    optimiser: str
+    centralise: bool
+    hold_norm: float
+    clip_norm: float
+    averaged: bool
+    workers: int
+    device: str
+    precision: str
+    seed: int
+    resume: bool
+    checkpoint_minutes: float
+    progress: bool
+    report_every: int
+    preview_every: int
+
+
+class LoopSettings(SharedSettings, total=False):
+    """Likewise, for those trainings where ``schedule`` is that of the learning rate."""
+
+    schedule: str
+
+
 @dataclass(frozen=True)
 class LoopConfig:
-    """How to train. Every field can be given to ``pretrain`` and ``distill`` by name.
+    """How to train. Every training takes each field as a keyword argument.
 
     Attributes:
         epochs: passes over the training set.
-        batch_size: photos in a batch, of all processes together.
+        batch_size: photos per batch, over all processes together.
         learning_rate: the peak of the schedule.
         weight_decay: L2 penalty (decoupled with ``adamw``).
         optimiser: ``adam`` or ``adamw``.
-        schedule: ``one-cycle`` and ``cosine`` move with every batch; ``step`` divides by ten after each third of the
-            epochs; ``plateau`` halves when five epochs have brought no better score; ``constant``.
-        centralise: take the mean from every weight's gradient, see :func:`centralise_gradients`.
-        hold_norm: share of the training after which batch norm keeps its statistics, see :func:`set_batch_norm`; at 1
-            it never does.
+        schedule: ``one-cycle`` and ``cosine`` change with every batch; ``step`` divides by ten after each third of the
+            epochs; ``plateau`` halves after five epochs without a better score; ``constant``.
+        centralise: subtract the mean from every weight's gradient, see :func:`centralise_gradients`.
+        hold_norm: share of the training after which batch norm keeps its statistics, see :func:`set_batch_norm`; with
+            1 it never does.
         clip_norm: largest norm of the gradient; 0 turns clipping off.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
-        averaged: the result is that average instead of the weights themselves; it needs ``ema_decay`` above 0.
-        workers: processes that load batches while others are learned from; 0 loads them in between. The result is the
-            same. Worth it where photos are decoded in every epoch, as frames of Vimeo-90K are.
+        averaged: the result is this average instead of the weights themselves; requires ``ema_decay`` above 0.
+        workers: processes that load batches in parallel to the training; with 0, loading and training alternate. The
+            result is the same. Useful where photos are decoded in every epoch, as the frames of Vimeo-90K are.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto`` (bfloat16 mixed on a GPU that has it, else 32-bit), ``32-true``, ``bf16-mixed``, or
+        precision: ``auto`` (bfloat16 mixed on a GPU that supports it, else 32-bit), ``32-true``, ``bf16-mixed``, or
             ``16-mixed``, half precision with a scaled loss, for older GPUs.
         seed: of the weights, the order of the photos and every augmentation.
         resume: continue from ``last.ckpt`` in the output folder, if there is one; the number of processes may differ.
-        checkpoint_minutes: also write ``last.ckpt`` within an epoch, when so many minutes have passed since the last
-            time; 0 writes it after epochs only.
+        checkpoint_minutes: also write ``last.ckpt`` within an epoch, once so many minutes have passed since it was
+            last written; 0 writes it only after epochs.
         progress: show a progress bar.
-        report_every: also print a line after every so many epochs (and the last); 0 prints none.
-        preview_every: write a picture of held-out photos after every so many epochs (and the last); 0 writes none.
+        report_every: also print a line every so many epochs and after the last; 0 prints none.
+        preview_every: write a picture of held-out photos every so many epochs and after the last; 0 writes none.
     """
 
     epochs: int = 24
@@ -70,13 +101,8 @@ class LoopConfig:
     preview_every: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("workers", 0),
-            ("report_every", 0),
-            ("preview_every", 0),
-        ):
+        counts = {"epochs": 1, "batch_size": 1, "workers": 0, "report_every": 0, "preview_every": 0}
+        for name, least in counts.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} is a whole number from {least} up, not {value!r}")
@@ -100,21 +126,21 @@ class LoopConfig:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(allowed)}")
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a run to be continued."""
+        """The settings that must be equal for a run to be continued."""
         free = {"workers", "device", "resume", "checkpoint_minutes", "progress", "report_every", "preview_every"}
         return {k: v for k, v in asdict(self).items() if k not in free}
 
     def due(self, every: int, epoch: int) -> bool:
-        """Whether something done every so many epochs (0: never), and after the last, is due after this one."""
+        """Whether a thing that is done every so many epochs (0: never) and after the last is due after this one."""
         return every > 0 and (epoch % every == 0 or epoch == self.epochs)
 
 
 def make_schedule(config: LoopConfig, optimiser: Optimizer, batches: int) -> tuple[LRScheduler | None, bool]:
-    """The learning-rate schedule, and whether it moves with every batch (else with every epoch)."""
+    """The learning-rate schedule, and whether it changes with every batch (else with every epoch)."""
     steps = config.epochs * batches
     match config.schedule:
         case "one-cycle":
-            # With fewer than six steps its rising phase would have no length, and PyTorch would divide by it.
+            # With fewer than six steps the rising phase would have length zero, by which PyTorch would divide.
             return OneCycleLR(optimiser, config.learning_rate, total_steps=max(10, steps), pct_start=0.2), True
         case "cosine":
             return CosineAnnealingLR(optimiser, steps), True
@@ -126,15 +152,15 @@ def make_schedule(config: LoopConfig, optimiser: Optimizer, batches: int) -> tup
 
 
 def set_batch_norm(model: nn.Module, epoch: int, config: LoopConfig) -> None:
-    """Let the batch norm layers of a model in training mode keep their statistics, once ``hold_norm`` of the training
-    is done; those that they keep are means over the whole epoch before.
+    """Let the batch norm layers of a model in training mode keep their statistics once ``hold_norm`` of the training
+    is over. The statistics that they keep are means over the whole preceding epoch.
 
-    Batch norm shows a network each photo relative to the others of its batch. What depends on how bright a photo is, it
-    can then not learn; and in evaluation mode, with statistics of the last few batches, it is another network than the
+    Batch norm shows a network each photo relative to the others of its batch, so it cannot learn what depends on how
+    bright a photo is; and in evaluation mode, with statistics of the last few batches, the network differs from the
     one that was trained.
 
     Args:
-        epoch: the one that begins, from 0.
+        epoch: the epoch that begins, counted from 0.
     """
     if config.hold_norm == 1:
         return
@@ -149,8 +175,8 @@ def set_batch_norm(model: nn.Module, epoch: int, config: LoopConfig) -> None:
 
 
 def centralise_gradients(parameters: Iterable[Tensor]) -> None:
-    """Take from every weight's gradient its mean over the inputs of each output (gradient centralisation, Yong et al.
-    2020), in place; biases and other vectors stay as they are."""
+    """Subtract from every weight's gradient, in place, its mean over the inputs of each output (gradient
+    centralisation, Yong et al. 2020); biases and other vectors stay as they are."""
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.ndim > 1:
             parameter.grad -= parameter.grad.mean(dim=tuple(range(1, parameter.grad.ndim)), keepdim=True)

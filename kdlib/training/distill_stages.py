@@ -1,15 +1,14 @@
-"""Stage 2 for networks that reach a photo in stages: teach a student each of its teacher's stages, beside the truth."""
+"""Stage 2 for networks that enhance a photo in stages: a student learns each of its teacher's stages, and the truth."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from kdlib.data.datasets import load_photos
 from kdlib.data.degrade import darken
@@ -20,23 +19,21 @@ from kdlib.models import IAT, IATStudent, create_model
 from kdlib.noise import measure_noise
 from kdlib.resampling import resize
 from kdlib.stages import Stages, compose
-from kdlib.training.config import LoopConfig
-from kdlib.training.loop import Run, fit
+from kdlib.training.config import LoopConfig, SharedSettings
 from kdlib.training.pairs import VALIDATION_DARKENING, load_training_set
-from kdlib.training.pretrain import digest
 from kdlib.training.preview import preview_of
-from kdlib.training.processes import make_fabric
-from kdlib.weights import resolve_model
+from kdlib.training.state import Run
+from kdlib.training.task import Task, device_of, digest, frozen, training
 
 
 def random_window(columns: Tensor, side: int, whole: float, generator: torch.Generator) -> Tensor:
-    """The same random window, flip and quarter turn of everything that belongs to a photo.
+    """The same random window, flip and quarter turn for everything that belongs to a photo.
 
     Args:
-        columns: B×C×S×S, all that is to stay aligned.
+        columns: B×C×S×S, everything that has to stay aligned.
         side: of the result.
-        whole: for this share of the calls the window is the whole photo, shrunk; else its side is drawn from ``side``
-            to S.
+        whole: in this share of the calls the window is the whole photo, downsampled; else its side is drawn from
+            ``side`` to S.
 
     Returns:
         B×C×side×side.
@@ -54,11 +51,11 @@ def random_window(columns: Tensor, side: int, whole: float, generator: torch.Gen
 
 
 class StagesObjective:
-    """The terms of a batch: dark photo, truth, and what the teacher made of the dark one.
+    """The terms of a batch of dark photos, truth, and the teacher's answers to the dark photos.
 
     Attributes:
-        weights: by level, as they are now; the schedule moves them on.
-        centred: whether the teacher is, see :class:`~kdlib.models.iat.IAT`.
+        weights: the current ones, by level; the schedule changes them.
+        centred: whether the teacher sees centred photos, see :class:`~kdlib.models.iat.IAT`.
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class StagesObjective:
         self.weights = schedule(0.0)
 
     def advance(self, progress: float) -> None:
-        """Take the weights that belong to this share of the training."""
+        """Set the weights for this share of the training."""
         self.weights = self.schedule(progress)
 
     def __call__(
@@ -85,10 +82,10 @@ class StagesObjective:
         dark, truth, multiply, add, colour, gamma, noise = batch
         columns = torch.cat([dark.float() / 255, truth.float() / 255, multiply.float(), add.float()], dim=1)
         seen, truth, multiply, add = random_window(columns, self.side, self.whole, generator).split(3, dim=1)
-        with torch.autocast(seen.device.type, enabled=False):  # or the targets would be rounded to half precision
+        with torch.autocast(seen.device.type, enabled=False):  # else the targets would be rounded to half precision
             taught = recompose(self.centred, seen, multiply, add, colour, gamma)
         if self.noise_gain > 1:
-            # Averaging pixels took noise away that photos at full size have; deviations add in squares.
+            # Averaging pixels removed noise that photos at full size have; standard deviations add in squares.
             gain = 1 + (self.noise_gain - 1) * torch.rand(len(seen), generator=generator, device=seen.device)
             deviation = (noise * (gain.square() - 1).sqrt()).view(-1, 1, 1, 1)
             draw = torch.randn(seen.shape, generator=generator, device=seen.device)
@@ -98,7 +95,7 @@ class StagesObjective:
 
 
 def recompose(centred: bool, photos: Tensor, *answers: Tensor) -> tuple[Tensor, Stages]:
-    """What a teacher's answers (of :func:`ask_in_stages`, or windows of them) make of the photos they belong to."""
+    """The enhanced photos and stages for a teacher's answers (of :func:`ask_in_stages`, or windows of them)."""
     return compose(2 * photos - 1 if centred else photos, *answers)
 
 
@@ -106,10 +103,10 @@ def recompose(centred: bool, photos: Tensor, *answers: Tensor) -> tuple[Tensor, 
 def ask_in_stages(
     teacher: nn.Module, dark: Tensor, device: torch.device, asked_at: tuple[int, int] | None = None
 ) -> tuple[Tensor, ...]:
-    """What a teacher makes of photos N×3×S×S uint8: multiply and add maps in half precision, colour, gamma.
+    """A teacher's answers to photos N×3×S×S uint8: multiply and add maps in half precision, colour, gamma.
 
     Args:
-        asked_at: width and height at which it sees the photos; its maps are brought back to S×S. None: as they are.
+        asked_at: width and height at which it sees the photos; its maps are resized to S×S. None: as they are.
     """
     answers: list[Stages] = []
     for batch in dark.split(4):
@@ -130,7 +127,7 @@ def ask_in_stages(
 def load_fixed_pairs(
     source: str, data_dir: str | Path | None, size: int, limit: int | None, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Dark photos and truth, N×3×S×S uint8. The teacher answers once for each, so self-made pairs are darkened once."""
+    """Dark photos and truth, N×3×S×S uint8. The teacher answers once for each, so synthetic pairs are darkened once."""
     *dark, truth = load_training_set(source, data_dir, size, limit, seed)
     if dark:
         return dark[0], truth
@@ -149,8 +146,7 @@ def with_further(
     count: int,
     device: torch.device,
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """Pairs and the teacher's answers to them, followed by further photos whose truth is what the teacher makes of
-    them."""
+    """Pairs and the teacher's answers to them, followed by further photos, with the teacher's output as their truth."""
     photos = load_photos(folder, size=size, limit=count).photos
     more = ask_in_stages(teacher, photos, device)
     made = [
@@ -163,16 +159,16 @@ def with_further(
 
 
 def noise_levels(photos: Tensor) -> Tensor:
-    """The noise that was measured in each of the photos (N×3×S×S uint8): N standard deviations of a channel, in [0, 1].
+    """The noise measured in each of the photos (N×3×S×S uint8): N standard deviations of a channel, in [0, 1].
 
-    What is measured is luminance, (R + 2G + B) / 4, where noise that is independent in the channels averages out.
+    It is measured in the luminance, (R + 2G + B) / 4, where noise that is independent between channels averages out.
     """
     luminance = [measure_noise(photo.permute(1, 2, 0).contiguous().numpy()) / 255 for photo in photos]
     return torch.tensor(luminance) * (4 / 6**0.5)
 
 
 def recipe(*, with_teacher: bool = True) -> ProgressiveWeights:
-    """The weights that :func:`distill_stages` uses unless told otherwise."""
+    """The default weights of :func:`distill_stages`."""
     ends = [
         {level: weight for level, weight in end.items() if with_teacher or level in TO_TRUTH}
         for end in (EARLY_WEIGHTS, LATE_WEIGHTS)
@@ -180,6 +176,7 @@ def recipe(*, with_teacher: bool = True) -> ProgressiveWeights:
     return ProgressiveWeights(*ends)
 
 
+@training
 def distill_stages(
     student: str | IATStudent = "iat-student",
     teacher: str | Path | IAT | IATStudent | None = "iat",
@@ -200,45 +197,50 @@ def distill_stages(
     validation_fraction: float = 0.1,
     epochs: int = 60,
     ema_decay: float = 0.99,
-    **settings: Any,
+    **settings: Unpack[SharedSettings],
 ) -> Run:
     """Teach a student the stages of its teacher and the truth.
 
-    The teacher answers once for each photo, and its answers take part in every augmentation.
+    The teacher answers once for each photo; its answers are augmented together with the photo.
 
     Args:
         student: a name, or a model, which is trained in place.
-        teacher: a shipped name, the path of a weights file, or a model. None for none: the truth alone teaches, as it
-            would a teacher.
-        data_dir: a folder of pairs; None for the embedded photos, darkened by ourselves.
+        teacher: a shipped name, the path of a weights file, or a model, of which a copy is frozen. None: the student
+            learns from the truth alone, as a teacher would.
+        data_dir: a folder of pairs; None for the embedded photos, darkened synthetically.
         output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
-        pairs: ``real``, or ``self-made`` of well-exposed photos that are darkened once.
-        further_dir: a folder of photos of any kind, of which nobody knows the truth: the teacher's answer stands for
-            it. Pairs are all dark; what a student has to do with photos that are not, it learns here or not at all.
+        pairs: ``real``, or ``self-made``: synthetic pairs of well-exposed photos, each darkened once.
+        further_dir: a folder of photos of any kind, without ground truth: the teacher's output stands in for it. Pairs
+            are all dark, so only here does a student learn what to do with bright photos.
         further: use at most so many of these, evenly spaced over the folder.
-        schedule: weights of the levels while training goes on; None for the recipe's, without a teacher those of it
-            that compare with the truth.
+        schedule: weights of the levels in the course of the training; None for the recipe's, and without a teacher for
+            those of them that compare with the truth.
         distance: ``l1``, ``smooth-l1`` or ``mse``; see :class:`~kdlib.losses.levels.LevelLosses`.
         size: side of the photos in memory.
-        side: of the windows that are trained on, at most ``size``.
-        whole: share of the batches that show whole photos, because colour and gamma belong to those.
-        asked_at: width and height at which the teacher sees the pairs' photos, for example those it was trained at;
-            its maps are brought back to ``size``. None: as the student's. Further photos it sees at ``size``: they may
-            have any shape.
-        noise_gain: the student's input gets noise until it has up to so many times what was measured in the photo; the
-            targets do not. Where photos were shrunk, n pixels averaged into one, √n is what the full size would have.
+        side: side of the training windows, at most ``size``.
+        whole: share of the batches that show whole photos, because colour and gamma belong to whole photos.
+        asked_at: width and height at which the teacher sees the pairs' photos, for example those of its own training;
+            its maps are resized to ``size``. None: as the student does. It sees further photos at ``size``, because
+            these may have any shape.
+        noise_gain: noise is added to the student's input, not to the targets, up to so many times the standard
+            deviation measured in the photo. Where downsampling averaged n pixels into one, √n restores the noise of
+            the full size.
         limit: use at most so many pairs.
-        validation_fraction: share of the pairs, whole scenes, kept back; the epoch with the highest PSNR on them wins.
-        epochs, ema_decay, settings: see :class:`~kdlib.training.config.LoopConfig`; the average of the weights is kept.
+        validation_fraction: share of the pairs, in whole scenes, that is held out; the epoch with the highest PSNR on
+            them wins.
+        epochs, ema_decay, settings: see :class:`~kdlib.training.config.LoopConfig`; the result is the moving average of
+            the weights, unless ``averaged=False``.
 
     Returns:
         The run; its history has ``validation_psnr`` (to the truth) and, with a teacher, ``fidelity`` to it, in dB.
 
     Raises:
         ValueError: unknown names, values out of range, or networks without stages; the message says which.
+        TypeError: an unknown setting; the message suggests the nearest one.
         NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
-    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, averaged=True, **settings)
+    settings.setdefault("averaged", True)
+    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
     if not 16 <= side <= size:
         raise ValueError(f"side is from 16 up to size, {size}, not {side}")
     if not 0 <= whole <= 1:
@@ -247,17 +249,15 @@ def distill_stages(
         raise ValueError(f"asked_at is a width and a height from 16 up, not {asked_at[0]}x{asked_at[1]}")
     if not 1 <= noise_gain <= 10:
         raise ValueError(f"noise_gain is from 1 (no noise is added) to 10, not {noise_gain}")
-    torch.manual_seed(config.seed)
     pupil = create_model(student) if isinstance(student, str) else student
-    # Without a teacher nobody asks for its answers; the student's own fill their place.
-    master = copy.deepcopy(pupil if teacher is None else resolve_model(teacher)).eval().requires_grad_(False)
+    # Without a teacher, the untrained student's answers fill the place of the teacher's, and no term uses them.
+    master = frozen(pupil if teacher is None else teacher, config)
     for role, network in (("student", pupil), ("teacher", master)):
         if not isinstance(network, IAT | IATStudent):
             raise ValueError(f"the {role} has no stages: {type(network).__name__}; distil it with `distill`")
-    assert isinstance(master, IAT | IATStudent)
     weights = schedule or recipe(with_teacher=teacher is not None)
     if further_dir is not None and teacher is None:
-        raise ValueError("further photos have no truth but the teacher's answer: without a teacher leave them out")
+        raise ValueError("the truth of further photos is the teacher's output: without a teacher leave them out")
     levels = {level for side_of in (weights.early, weights.late) for level, weight in side_of.items() if weight}
     if teacher is None and not levels <= set(TO_TRUTH):
         raise ValueError(f"without a teacher there is no {min(levels - set(TO_TRUTH))!r}; use {', '.join(TO_TRUTH)}")
@@ -267,8 +267,7 @@ def distill_stages(
             "maps mean different things. Make a student that sees photos as its teacher does, or leave these levels out"
         )
     dark, truth = load_fixed_pairs(pairs, data_dir, size, limit, config.seed)
-    device = make_fabric(config.device, config.precision).device
-    master.to(device)
+    device = device_of(config)
     answers = ask_in_stages(master, dark, device, asked_at)
     train, held = split_scenes(truth, validation_fraction, config.seed)
     if further_dir is not None:
@@ -292,19 +291,16 @@ def distill_stages(
         fidelity = {} if teacher is None else {"fidelity": sum(near) / len(near)}
         return {"validation_psnr": sum(scores) / len(scores), **fidelity}
 
-    data: Dataset[Any] = TensorDataset(*(column[train] for column in columns))
-    return fit(
-        pupil,
-        objective,
-        data,
-        validate,
-        "validation_psnr",
-        config,
-        output_dir,
+    return Task(
+        student=pupil,
+        teacher=None if teacher is None else master,
+        objective=objective,
+        data=TensorDataset(*(column[train] for column in columns)),
+        validation=validate,
+        monitored="validation_psnr",
         description="distilling in stages",
         identity={
             "student": repr(pupil.config),
-            "teacher": None if teacher is None else digest(*master.state_dict().values()),
             "schedule": repr(weights),
             "distance": distance,
             "side": side,
@@ -316,4 +312,4 @@ def distill_stages(
         },
         preview=preview_of(dark[held], truth[held]),
         advance=objective.advance,
-    )
+    ).train(config, output_dir)

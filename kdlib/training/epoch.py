@@ -1,4 +1,4 @@
-"""An epoch while it lasts: its random draws, and what it has come to, so that a run can go on in the middle of it."""
+"""An epoch under way: its random draws and its sums, from which an interrupted run can continue."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kdlib.training.processes import gather
 
 
 class Draws:
-    """All that is random in an epoch, decided by the seed, the epoch and the process.
+    """All random draws of an epoch, which follow from the seed, the epoch and the process.
 
-    Python's and NumPy's global generators take no part in training.
+    Training does not use the global generators of Python and NumPy.
 
     Attributes:
         order: of the photos, the same on every process.
-        noise: of augmentations, on the device. The first process draws what one alone would.
+        noise: for augmentations, on the device. The first process draws what a single process would.
     """
 
     def __init__(self, seed: int, device: torch.device, rank: int) -> None:
@@ -28,15 +28,15 @@ class Draws:
         self.order, self.noise = torch.Generator(), torch.Generator(device=device)
 
     def begin(self, epoch: int) -> None:
-        """Seeding by epoch makes a resumed run repeat the draws of one that was never interrupted."""
+        """Seed by epoch, so that a resumed run repeats the draws of one that was never interrupted."""
         seed = self.seed * 100_003 + epoch
         self.order.manual_seed(seed)
         own = seed + self.rank * 1_000_000_007
-        torch.manual_seed(own)  # of what a network draws itself: stochastic depth
+        torch.manual_seed(own)  # for draws of the network itself, such as stochastic depth
         self.noise.manual_seed(own)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the draws are within the epoch. The order is drawn at its beginning, and drawn again to go on."""
+        """The state of the draws within the epoch, without the order, which is drawn again when a run continues."""
         state = {"device": self.device.type, "noise": self.noise.get_state(), "torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["network"] = torch.cuda.get_rng_state(self.device)
@@ -45,7 +45,7 @@ class Draws:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; of a run that was on another kind of device, whose draws are others, as far as it fits."""
+        """Continue the draws; those on the device only if it is of the same kind as before."""
         torch.set_rng_state(state["torch"])
         if state["device"] != self.device.type:
             return
@@ -57,12 +57,12 @@ class Draws:
 
 
 class Epoch:
-    """What a process has of an epoch so far.
+    """The part of an epoch that a process has done so far.
 
     Attributes:
-        batches: that are done.
-        counted: of these, whose loss and gradient were finite.
-        sums: of each loss term over those, weighted by the share of the batch's photos that this process had.
+        batches: the number of batches done.
+        counted: the number of those whose loss and gradient were finite.
+        sums: of each loss term over the latter, weighted by the share of the batch's photos that this process had.
     """
 
     def __init__(self) -> None:
@@ -72,22 +72,22 @@ class Epoch:
 
     @property
     def seconds(self) -> float:
-        """Since the epoch began, the time before an interruption included."""
+        """Since the epoch began, including the time before an interruption."""
         return time.perf_counter() - self.began
 
     def count(self, terms: Mapping[str, Tensor], share: float) -> None:
-        """Add the loss terms of a batch that went well."""
+        """Add the loss terms of a batch with a finite loss and gradient."""
         self.counted += 1
         for name, term in terms.items() if share else ():
             self.sums[name] = self.sums.get(name, 0.0) + share * float(term.detach())
 
     def means(self, fabric: Fabric) -> dict[str, float]:
-        """Each loss term's mean over the batches, of all processes together."""
+        """The mean of each loss term over the batches of all processes."""
         sums = _added(gather(fabric, self.sums))
         return {name: value / max(1, self.counted) for name, value in sums.items()}
 
     def snapshot(self, fabric: Fabric, draws: Draws, model: nn.Module) -> dict[str, Any]:
-        """All that is needed, beside weights and optimiser, to go on here: plain values and tensors."""
+        """Everything that is needed, besides weights and optimiser, to continue here: plain values and tensors."""
         buffers = {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers()}
         own = {"sums": dict(self.sums), "draws": draws.state_dict(), "buffers": buffers}
         done = {"batches": self.batches, "counted": self.counted, "seconds": self.seconds}
@@ -95,11 +95,11 @@ class Epoch:
 
     @torch.no_grad()
     def restore(self, snapshot: Mapping[str, Any], fabric: Fabric, draws: Draws, model: nn.Module) -> None:
-        """Go on from a snapshot, after the epoch has begun anew; also with another number of processes."""
+        """Continue from a snapshot, after the epoch has begun again; the number of processes may differ."""
         self.batches, self.counted = snapshot["batches"], snapshot["counted"]
         self.began -= snapshot["seconds"]
         processes = snapshot["processes"]
-        # As many processes as before take up what each had; fewer share it out; of more, some begin with nothing.
+        # Each process takes over the sums of one; fewer processes take over several each, and of more, some have none.
         self.sums = _added([had["sums"] for had in processes[fabric.global_rank :: fabric.world_size]])
         own = processes[min(fabric.global_rank, len(processes) - 1)]
         if fabric.global_rank < len(processes):

@@ -1,4 +1,4 @@
-"""The training of a notebook, by itself: in this process, without a kernel, figures or evaluation."""
+"""The training of a notebook alone: in this process, without a kernel, figures or evaluation."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdlib.notebook import parameters_of, unknown_name
+from kdlib.names import unknown_name
+from kdlib.notebook import parameters_of
 from kdlib.training.processes import leave, rank
 
 RUN = {"parameters", "injected-parameters", "train"}
 
 
 def train_from_notebook(path: str | Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a notebook's cells that are tagged ``train``, after its parameters.
+    """Run the cells of a notebook that are tagged ``train``, after its parameters.
 
-    Started by torchrun or Slurm, every process runs them. The first one alone prints and writes: the others get an
+    Under torchrun or Slurm every process runs them. Only the first one prints and writes: the others get an
     ``output_dir`` that is thrown away.
 
     Args:
-        path: of a notebook in which all that its training needs, up to its call, is tagged.
-        parameters: by name, as papermill takes them; the others keep the values that the notebook gives them.
+        path: a notebook in which everything that its training needs, up to its call, is tagged.
+        parameters: by name, as papermill takes them; all others keep the notebook's values.
 
     Returns:
-        What the cells have defined.
+        The names that the cells have defined.
 
     Raises:
-        FileNotFoundError, ValueError: no notebook with a training, or a parameter that it does not know. What a cell
-            raises carries a note that names the cell.
+        FileNotFoundError, ValueError: no notebook with a training, or a parameter that it does not have. An exception
+            from a cell carries a note that names the cell.
     """
     path = Path(path)
     away = tempfile.TemporaryDirectory() if rank() else None
@@ -57,22 +58,21 @@ def train_from_notebook(path: str | Path, parameters: Mapping[str, Any]) -> dict
 def training_cells(
     path: Path, parameters: Mapping[str, Any], instead: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """The code of a notebook's parameters, those given and its training, each with the name of its cell.
+    """The code of a notebook's own parameters, of the given ones, and of its training, each with the name of its cell.
 
     Args:
-        instead: parameters that go before those given, if the notebook has them.
+        instead: parameters that override those given, if the notebook has them.
     """
+    import papermill  # type: ignore[import-untyped]
     from IPython.core.inputtransformer2 import TransformerManager
-    from papermill.iorw import load_notebook_node  # type: ignore[import-untyped]
-    from papermill.parameterize import parameterize_notebook  # type: ignore[import-untyped]
 
     known = parameters_of(path)
     for name in parameters:
         if name not in known:
             raise ValueError(unknown_name("parameter", name, known, f"{path.name} takes"))
     given = {**parameters, **{name: value for name, value in (instead or {}).items() if name in known}}
-    notebook = parameterize_notebook(load_notebook_node(str(path.absolute())), given)
-    # Without the cell that has been put in, numbers are those of the file.
+    notebook = papermill.execute_notebook(str(path.absolute()), None, given, prepare_only=True)
+    # The injected cell is not counted, so that numbers are those of the file.
     number, found = 0, False
     for cell in notebook.cells:
         tags = set(cell.metadata.get("tags", []))
@@ -90,7 +90,7 @@ def training_cells(
 
 @contextlib.contextmanager
 def _alone_or_silent() -> Iterator[None]:
-    """Of several processes only the first prints."""
+    """Silence all processes but the first."""
     if rank() == 0:
         yield
         return
@@ -100,7 +100,7 @@ def _alone_or_silent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_figures() -> Iterator[None]:
-    """Cells that also draw do so on nothing."""
+    """Let cells draw their figures without showing them."""
     import matplotlib.pyplot as plt
 
     before = plt.get_backend()

@@ -1,4 +1,4 @@
-"""Starting values for networks of a few channels."""
+"""Fresh curve networks, and starting values for networks of a few channels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.losses.distillation import LayerFeatures
-from kdlib.models import ZeroDCE
+from kdlib.models import ZeroDCE, create_model
+
+
+def fresh_model(model: str | nn.Module, photos: Tensor, network_side: int = 0) -> ZeroDCE:
+    """A curve network as it is, or one by name, initialised for the photos (N×3×S×S uint8) that it will learn from.
+
+    Raises:
+        ValueError: unknown name or argument, or a model that is not a curve network.
+    """
+    limit = {"network_side": network_side} if network_side else {}  # which other families do not know
+    network: nn.Module = create_model(model, **limit) if isinstance(model, str) else model
+    if not isinstance(network, ZeroDCE):
+        raise ValueError(
+            f"{model!r} is not a curve network of the Zero-DCE family: train it on pairs, or distil it with losses of "
+            "your own"
+        )
+    if network is not model:
+        sample = photos[:: max(1, len(photos) // 64)][:64]
+        initialise_from_data(network, sample.float() / 255)
+    return network
 
 
 @torch.no_grad()

@@ -1,11 +1,12 @@
-"""Supervised training on pairs of a dark photo and its target: photos darkened by ourselves, or real pairs."""
+"""Supervised training on pairs of a dark photo and its target: synthetic pairs, or real ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -19,26 +20,28 @@ from kdlib.losses import IlluminationSmoothnessLoss, SSIMLoss
 from kdlib.models import GlanceNet, ZeroDCE, create_model
 from kdlib.models.glance import noise_of
 from kdlib.training.checkpoint import alone_in_its_folder
-from kdlib.training.config import LoopConfig
-from kdlib.training.loop import Run, fit
-from kdlib.training.pretrain import at_scale, digest, fresh_model
+from kdlib.training.config import LoopConfig, LoopSettings
+from kdlib.training.initialise import fresh_model
+from kdlib.training.loop import Objective
 from kdlib.training.preview import preview_of
+from kdlib.training.state import Run
+from kdlib.training.task import Task, at_scale, digest, training
 
 SOURCES = ("self-made", "real")
-# From daylight to a hundredth of the light; one photo in four stays as it is, so that daylight is left alone.
+# From daylight to a hundredth of the light; one photo in four stays as it is, so that daylight photos are preserved.
 PAIR_DARKENING = Darkening(stops=(0.0, 7.0))
 KEPT_BRIGHT = 0.25
-# The validation photos of a self-made set, each darkened once; their exposures are spread evenly.
+# For the validation photos of self-made pairs, each darkened once; their exposures are spread evenly.
 VALIDATION_DARKENING = Darkening(stops=(3.0, 7.0))
 CROP = 96
 SSIM_WEIGHT = 0.1
 
 
 def log_error(enhanced: Tensor, truth: Tensor) -> Tensor:
-    """Mean logarithm of each photo's squared error, a tenth of it: PSNR, turned into a loss.
+    """A tenth of the mean logarithm of each photo's squared error: PSNR, turned into a loss.
 
     Averaging squared errors instead would let the few photos whose exposure cannot be told from their content outweigh
-    all others. The summand of 10⁻³ (30 dB) takes the interest out of photos that are right already.
+    all others. Adding 10⁻³ (30 dB) inside the logarithm reduces the gradient of photos that are right already.
 
     Args:
         enhanced, truth: B×3×H×W in [0, 1].
@@ -47,7 +50,7 @@ def log_error(enhanced: Tensor, truth: Tensor) -> Tensor:
 
 
 def check_source(source: str) -> str:
-    """The source of pairs itself, if it is one of ``SOURCES``; else a ValueError."""
+    """``source`` itself, if it is one of ``SOURCES``; else a ValueError."""
     if source not in SOURCES:
         raise ValueError(f"pairs {source!r} is unknown; choose from {', '.join(SOURCES)}")
     return source
@@ -73,7 +76,7 @@ class PairSource:
 
 
 def zoom(dark: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """For every other batch a random window of 5/8 to all of the photos' side: other compositions of the same scene."""
+    """For every other batch, crop to a random window of 5/8 to all of the photos' side: new compositions of a scene."""
     side = truth.shape[-1]
     draws = torch.rand(4, generator=generator, device=truth.device).tolist()
     if draws[0] < 0.5:
@@ -85,7 +88,7 @@ def zoom(dark: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tenso
 
 
 class CurveObjective:
-    """First part: the curve alone. A Zero-DCE network's map is also to be smooth."""
+    """First part: the curve alone. The map of a Zero-DCE network is also smoothed."""
 
     def __init__(self, source: PairSource, smoothness: float) -> None:
         self.source, self.smoothness = source, smoothness
@@ -106,14 +109,15 @@ class CurveObjective:
 
 
 class SmoothingObjective:
-    """Second part, for :class:`GlanceNet`: how much noise to tolerate, judged on crops, with the curve as it is."""
+    """Second part, for :class:`GlanceNet`: how much noise to tolerate, judged on crops, with a fixed curve."""
 
     def __init__(self, source: PairSource) -> None:
         self.source, self.ssim = source, SSIMLoss()
 
     def __call__(
-        self, model: GlanceNet, batch: tuple[Tensor, ...], average: nn.Module | None, generator: torch.Generator
+        self, model: nn.Module, batch: tuple[Tensor, ...], average: nn.Module | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        assert isinstance(model, GlanceNet)
         dark, truth = self.source(batch, generator)
         noise, curve_map = noise_of(dark), model.curve_map(dark)
         room = max(0, dark.shape[-1] - CROP)
@@ -128,8 +132,8 @@ class SmoothingObjective:
 
 @contextmanager
 def fixed_curve(model: GlanceNet) -> Iterator[None]:
-    """Within the block only the smoothing is trainable: the filter's tolerances, and the output that scales them photo
-    by photo."""
+    """Within the block only the smoothing is trainable: the filter's tolerances, and the output that scales them for
+    each photo."""
     model.requires_grad_(False)
     model.smoothing.requires_grad_(True)
     model.globals.requires_grad_(True)
@@ -151,8 +155,8 @@ def load_training_set(
     """(truth,) of self-made or (dark, truth) of real pairs, each N×3×S×S uint8.
 
     Args:
-        judged_at: side in pixels at which photos are judged to be well exposed, ``size`` unless given. Sets of several
-            sizes hold the same photos only if they were judged at one.
+        judged_at: side in pixels at which photos are judged to be well exposed, ``size`` unless given. Sets of
+            different sizes hold the same photos only if they were judged at the same side.
 
     Raises:
         ValueError: unknown source, no well-exposed photo in the folder, or no real pairs.
@@ -176,20 +180,21 @@ def targets(photos: Tensor, judged: Tensor | None = None) -> tuple[Tensor]:
     """The well-exposed of N×3×S×S uint8 photos, as the one column of a set of self-made pairs.
 
     Args:
-        judged: the same photos at the size at which they are judged, if that is another.
+        judged: the same photos at the size at which they are judged, if that differs.
 
     Raises:
-        ValueError: fewer than two are.
+        ValueError: fewer than two are well exposed.
     """
     chosen = photos[well_exposed(photos if judged is None else judged)]
     if len(chosen) < 2:
         raise ValueError(
-            f"{len(chosen)} of {len(photos)} photos are well exposed (mean brightness 0.25 to 0.65, hardly anything "
-            "blown out); as targets, at least 2 are needed"
+            "training needs at least 2 well-exposed photos as targets (mean brightness 0.25 to 0.65, hardly anything "
+            f"blown out); {len(chosen)} of {len(photos)} are"
         )
     return (chosen,)
 
 
+@training
 @alone_in_its_folder
 def train_pairs(
     model: str | ZeroDCE | GlanceNet = "glance-650",
@@ -206,9 +211,9 @@ def train_pairs(
     epochs: int = 60,
     smoothing_epochs: int = 6,
     ema_decay: float = 0.99,
-    **settings: Any,
+    **settings: Unpack[LoopSettings],
 ) -> Run:
-    """Train on pairs of a dark photo and what it should become.
+    """Train on pairs of a dark photo and its target.
 
     Args:
         model: a name, or a model, which is trained in place.
@@ -216,50 +221,44 @@ def train_pairs(
         output_dir: gets ``history.csv`` and checkpoints (of the second part in ``smoothing/``); None writes nothing.
         photos: N×3×S×S uint8 instead of ``data_dir``, for self-made pairs and a Zero-DCE network; the well-exposed ones
             are used.
-        pairs: ``self-made``: well-exposed photos, darkened physically by up to seven stops, are their own targets;
-            ``real``: photos that were taken twice.
-        size: side of the training images; the second part, which is about noise, takes twice as much.
-        network_side: of a Zero-DCE network given by name, see :func:`~kdlib.training.pretrain.pretrain`.
+        pairs: ``self-made``: synthetic pairs, well-exposed photos darkened physically by up to seven stops, which are
+            their own targets; ``real``: photos that were taken twice.
+        size: side of the training images; the second part, which learns about noise, takes twice as much.
+        network_side: for a Zero-DCE network given by name, see :func:`~kdlib.training.pretrain.pretrain`.
         limit: use at most so many photos.
-        validation_fraction: share of the photos, whole scenes, kept back to choose the best epoch.
+        validation_fraction: share of the photos, in whole scenes, that is held out to select the best epoch.
         smoothness: weight of a Zero-DCE network's illumination smoothness.
         epochs: of the first part, which trains the curve.
         smoothing_epochs: of the second part, which trains a ``GlanceNet``'s smoothing alone.
-        ema_decay: the result is the moving average of the weights with this decay.
+        ema_decay: the result is the moving average of the weights with this decay, unless ``averaged=False``.
         settings: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
-        The last part's run; its history has ``validation_psnr`` on the photos kept back, in dB.
+        The last part's run; its history has ``validation_psnr`` on the held-out photos, in dB.
 
     Raises:
         ValueError: unknown names, or values out of range; the message says which.
+        TypeError: an unknown setting; the message suggests the nearest one.
         NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
-    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, averaged=True, **settings)
-    torch.manual_seed(config.seed)
+    settings.setdefault("averaged", True)
+    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
     source = PairSource(pairs)
     data = load_training_set(pairs, data_dir, size, limit, config.seed) if photos is None else targets(photos)
-    if isinstance(model, str) and isinstance(network := create_model(model), GlanceNet):
-        model = network
-    if isinstance(model, str | ZeroDCE):
+    network: Any = model
+    if isinstance(model, str) and isinstance(created := create_model(model), GlanceNet):
+        network = created
+    if not isinstance(network, GlanceNet):
         dark = source((data[-1][:: max(1, len(data[-1]) // 64)],), torch.Generator().manual_seed(config.seed))[0]
-        model = fresh_model(model, dark.mul(255).byte(), network_side)
-
+        network = fresh_model(network, dark.mul(255).byte(), network_side)
     train, held = split_scenes(data[-1], validation_fraction, config.seed)  # for both parts, whatever their size
 
-    def part(objective: Any, data: tuple[Tensor, ...], config: LoopConfig, folder: Path | None, name: str) -> Run:
+    def part(objective: Objective, data: tuple[Tensor, ...], description: str) -> Task:
         generator = torch.Generator().manual_seed(config.seed)
         truth = data[-1][held].float() / 255
         dark = (
             data[0][held].float() / 255 if pairs == "real" else darken(truth, VALIDATION_DARKENING, generator=generator)
         )
-        identity = {
-            "model": repr(model.config),
-            "pairs": pairs,
-            "smoothness": smoothness,
-            "photos": digest(*data),
-            "validation_fraction": validation_fraction,
-        }
 
         def validate(candidate: nn.Module) -> dict[str, float]:
             device = next(candidate.parameters()).device
@@ -269,23 +268,32 @@ def train_pairs(
                 errors.append((enhanced - wanted).square().mean(dim=(1, 2, 3)))
             return {"validation_psnr": float(-10 * torch.cat(errors).clamp_min(1e-10).log10().mean())}
 
-        columns = TensorDataset(*(column[train] for column in data))
-        return fit(
-            model, objective, columns, validate, "validation_psnr", config, folder, description=name, identity=identity,
+        return Task(
+            student=network,
+            objective=objective,
+            data=TensorDataset(*(column[train] for column in data)),
+            validation=validate,
+            monitored="validation_psnr",
+            description=description,
+            identity={
+                "model": repr(network.config),
+                "pairs": pairs,
+                "smoothness": smoothness,
+                "photos": digest(*data),
+                "validation_fraction": validation_fraction,
+            },
             preview=preview_of(dark, truth),
-        )  # fmt: skip
+        )
 
-    folder = Path(output_dir) if output_dir is not None else None
-    with at_scale(1, *([] if isinstance(model, GlanceNet) else [model])):
-        run = part(CurveObjective(source, smoothness), data, config, folder, "curve")
-    if not isinstance(model, GlanceNet) or smoothing_epochs == 0:
+    with at_scale(1, network):
+        run = part(CurveObjective(source, smoothness), data, "curve").train(config, output_dir)
+    if not isinstance(network, GlanceNet) or smoothing_epochs == 0:
         return run
     larger = load_training_set(pairs, data_dir, 2 * size, limit, config.seed, judged_at=size)
-    second = LoopConfig(
-        epochs=smoothing_epochs, ema_decay=ema_decay, averaged=True, **{**settings, "weight_decay": 0.0}
-    )
-    folder = folder / "smoothing" if folder else None
-    with fixed_curve(model):
-        smoothed = part(SmoothingObjective(source), larger, second, folder, "smoothing")
+    config = replace(config, epochs=smoothing_epochs, weight_decay=0.0)
+    with fixed_curve(network):
+        smoothed = part(SmoothingObjective(source), larger, "smoothing").train(
+            config, None if output_dir is None else Path(output_dir) / "smoothing"
+        )
     smoothed.seconds += run.seconds
     return smoothed

@@ -2,97 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from kdlib.data.datasets import load_photos
-from kdlib.data.degrade import Darkening, darken
 from kdlib.losses.zero_reference import ZeroReferenceLoss
-from kdlib.models import ZeroDCE, create_model
-from kdlib.training.config import LoopConfig
-from kdlib.training.initialise import initialise_from_data
-from kdlib.training.loop import Run, fit
+from kdlib.models import ZeroDCE
+from kdlib.training.augmentation import augment, check_augmentation
+from kdlib.training.config import LoopConfig, LoopSettings
+from kdlib.training.initialise import fresh_model
 from kdlib.training.preview import preview_of
-
-GAMMA_RANGE = (0.5, 1.5)
-AUGMENTATIONS = ("none", "gamma", "darken")
-# Half of the photos of a batch stay as they are, the others lose up to 5.3 stops (a factor of 10^1.6) of light.
-TRAINING_DARKENING = Darkening(stops=(0.0, 5.3))
-
-
-def augment(photos: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Vary the exposure of a batch and flip it at random.
-
-    Args:
-        photos: B×3×H×W in [0, 1].
-        kind: ``none`` (photos as they are), ``gamma`` (each photo to the power of a uniform draw from [0.5, 1.5]) or
-            ``darken``
-            (every other photo physically, up to 5.3 stops).
-        generator: on the photos' device.
-    """
-    if kind == "none":
-        return photos
-    if torch.rand((), generator=generator, device=photos.device) < 0.5:
-        photos = photos.flip(-1)
-    if kind == "gamma":
-        low, high = GAMMA_RANGE
-        draw = torch.rand((len(photos), 1, 1, 1), generator=generator, device=photos.device)
-        return photos ** (low + (high - low) * draw)
-    if kind != "darken":
-        raise ValueError(f"augmentation {kind!r} is unknown; choose from {', '.join(AUGMENTATIONS)}")
-    photos = photos.clone()
-    photos[::2] = darken(photos[::2], TRAINING_DARKENING, generator=generator)
-    return photos
-
-
-def digest(*tensors: Tensor) -> str:
-    """A short fingerprint of some tensors, to tell whether a run goes on with the same ones."""
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(tensor.detach().cpu().contiguous().numpy().data)
-    return total.hexdigest()[:16]
-
-
-def split(count: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Shuffle ``count`` indices and cut them into training and validation; the latter has at least one."""
-    if count < 2:
-        raise ValueError(f"training needs at least 2 photos, one of them for validation; there is {count}")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    held = min(count - 1, max(1, round(count * fraction)))
-    return order[held:], order[:held]
-
-
-def fresh_model(model: str | ZeroDCE, photos: Tensor, network_side: int = 0) -> ZeroDCE:
-    """A model as it is, or one by name, initialised for the photos (N×3×S×S uint8) that it will learn from.
-
-    Raises:
-        ValueError: unknown name or argument, or a model that is no curve network.
-    """
-    limit = {"network_side": network_side} if network_side else {}  # which other families do not know
-    network: ZeroDCE = create_model(model, **limit) if isinstance(model, str) else model
-    if not isinstance(network, ZeroDCE):
-        raise ValueError(f"{model!r} is no curve network of the Zero-DCE family; train it on pairs")
-    if network is model:
-        return network
-    sample = photos[:: max(1, len(photos) // 64)][:64]
-    initialise_from_data(network, sample.float() / 255)
-    return network
+from kdlib.training.state import Run
+from kdlib.training.task import Task, at_scale, digest, split, training, validate_objective
 
 
 class PretrainObjective:
     """The zero-reference loss of a batch of photos (a 1-tuple of B×3×H×W, uint8)."""
 
     def __init__(self, loss: ZeroReferenceLoss, augmentation: str) -> None:
-        if augmentation not in AUGMENTATIONS:
-            raise ValueError(f"augmentation {augmentation!r} is unknown; choose from {', '.join(AUGMENTATIONS)}")
-        self.loss, self.augmentation = loss, augmentation
+        self.loss, self.augmentation = loss, check_augmentation(augmentation)
 
     def __call__(
         self, model: nn.Module, batch: tuple[Tensor], average: nn.Module | None, generator: torch.Generator
@@ -103,6 +36,7 @@ class PretrainObjective:
         return self.loss(enhanced, curve_map, photos)
 
 
+@training
 def pretrain(
     model: str | ZeroDCE = "student-565",
     data_dir: str | Path | None = None,
@@ -117,7 +51,8 @@ def pretrain(
     limit: int | None = None,
     validation_fraction: float = 0.1,
     epochs: int = 40,
-    **settings: Any,
+    ema_decay: float = 0.0,
+    **settings: Unpack[LoopSettings],
 ) -> Run:
     """Stage 1: train on dark photos alone, with losses that need no ground truth.
 
@@ -128,49 +63,37 @@ def pretrain(
         photos: N×3×S×S uint8 instead of ``data_dir``.
         objective: ``multi-region`` (default), ``zero-dce++``, ``zero-dce``, ``zero-dce-absolute``,
             ``zero-dce-official``, ``global``, or loss weights by term.
-        exposure_target: the target E of the exposure control loss (patch by patch or global), where the objective has
-            one.
-        augmentation: ``gamma``, ``darken`` or ``none``; see :func:`augment`.
+        exposure_target: the target E of the exposure control loss (by patches or global), where the objective has one.
+        augmentation: ``gamma``, ``darken`` or ``none``; see :func:`~kdlib.training.augmentation.augment`.
         size: side of the training images, which the network sees at full resolution.
-        network_side: of a model given by name: it sees a copy of at most this many pixels a side, in training and
+        network_side: for a model given by name: it sees a copy of at most this many pixels a side, in training and
             ever after; 0 sets no limit.
         limit: use at most so many photos.
-        validation_fraction: share of the photos kept back to choose the best epoch by the objective.
-        epochs, settings: see :class:`~kdlib.training.config.LoopConfig`.
+        validation_fraction: share of the photos that is held out; the objective on them selects the best epoch.
+        epochs, ema_decay, settings: see :class:`~kdlib.training.config.LoopConfig`.
+
+    Returns:
+        The run; its history has ``validation_objective``, minus the objective on the held-out photos.
 
     Raises:
         ValueError: unknown names, or values out of range; the message says which.
+        TypeError: an unknown setting; the message suggests the nearest one.
         NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
-    config = LoopConfig(epochs=epochs, **settings)
-    torch.manual_seed(config.seed)
+    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
     loss = ZeroReferenceLoss(objective, exposure_target)
     step = PretrainObjective(loss, augmentation)
     if photos is None:
         photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
     network = fresh_model(model, photos, network_side)
     train, held = split(len(photos), validation_fraction, config.seed)
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        # The same augmented photos after every epoch, so that epochs compare.
-        device = next(model.parameters()).device
-        generator = torch.Generator(device=device).manual_seed(config.seed)
-        sums: dict[str, float] = {}
-        for batch in photos[held].split(64):
-            terms = step(model, (batch.to(device),), None, generator)
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(term) * len(batch) / len(held)
-        return {"validation_objective": -sum(sums.values())}
-
     with at_scale(1, network):
-        return fit(
-            network,
-            step,
-            TensorDataset(photos[train]),
-            validate,
-            "validation_objective",
-            config,
-            output_dir,
+        return Task(
+            student=network,
+            objective=step,
+            data=TensorDataset(photos[train]),
+            validation=validate_objective(step, TensorDataset(photos), held, config.seed),
+            monitored="validation_objective",
             description="stage 1",
             identity={
                 "model": repr(network.config),
@@ -181,17 +104,4 @@ def pretrain(
                 "validation_fraction": validation_fraction,
             },
             preview=preview_of(photos[held]),
-        )
-
-
-@contextmanager
-def at_scale(scale: int, *models: ZeroDCE) -> Iterator[None]:
-    """Within the block the models see photos at 1/scale; afterwards their own ``scale_factor`` returns."""
-    saved = [model.scale_factor for model in models]
-    for model in models:
-        model.scale_factor = scale
-    try:
-        yield
-    finally:
-        for model, own in zip(models, saved, strict=True):
-            model.scale_factor = own
+        ).train(config, output_dir)

@@ -1,4 +1,4 @@
-"""Evaluation pictures of a run: what a model makes of a few held-out photos, epoch after epoch."""
+"""Evaluation pictures of a run: a model's output for a few held-out photos, epoch after epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdlib.enhance.photos.rgb import to_array, write_photo
 Preview = Callable[[nn.Module], np.ndarray]
 
 MOST_PHOTOS = 8
-# Training photos may be stamps; each is shown at least this large, pixels repeated.
+# Training photos may be tiny; each is shown at least this large, by repeating pixels.
 LEAST_SIDE = 96
 GAP = 4
 
@@ -43,7 +43,7 @@ def preview_of(photos: Tensor, wanted: Tensor | None = None) -> Preview:
 
     Args:
         photos: N×3×S×S, uint8 or in [0, 1].
-        wanted: their targets, or a teacher's answers, alike.
+        wanted: their targets, or a teacher's outputs, in the same form.
     """
     every = max(1, len(photos) // MOST_PHOTOS)
     given, *target = (

@@ -1,4 +1,4 @@
-"""One process or many: which there are, what each has of a batch, and how they stay together."""
+"""One process or many: how they are found, how they share batches, and how they stay in step."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import Sampler, default_collate
 
-# The others wait while the first process validates and writes; a dead process is noticed by the launcher, not by this.
+# The others wait while the first process validates and writes; the launcher, not this timeout, notices a dead process.
 PATIENCE = timedelta(hours=12)
 
 Result = TypeVar("Result")
 
 
 def launcher() -> ClusterEnvironment | None:
-    """What started this process beside others: torchrun, or srun of Slurm; None if nothing did.
+    """The launcher that started this process among others: torchrun, or srun of Slurm; None for a single process.
 
     Raises:
-        ValueError: Slurm was asked for tasks, but not for how many on each node.
+        ValueError: Slurm was asked for tasks, but not for their number on each node.
     """
     environment: ClusterEnvironment | None = None
     if TorchElasticEnvironment.detect():
@@ -43,17 +43,17 @@ def launcher() -> ClusterEnvironment | None:
 
 
 def rank() -> int:
-    """The number of this process among all of them; 0 is the first one, which writes and prints."""
+    """The number of this process among all; 0 is the first one, which writes and prints."""
     environment = launcher()
     return environment.global_rank() if environment else 0
 
 
 def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
-    """One device for each process that torchrun or Slurm has started (else there is one), and a precision that it can
-    do.
+    """One device for each process that torchrun or Slurm has started (otherwise there is one process), in a precision
+    that it supports.
 
     Raises:
-        ValueError: the device is not there, not often enough, or cannot do the precision.
+        ValueError: the device is not available, or not for every process, or does not support the precision.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -62,13 +62,13 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
         there = ", ".join(name for name in available if available[name])
         raise ValueError(f"device {device!r} is not available here; choose auto or one of {there}")
     if precision == "auto":
-        # On CPUs 32 bits are the reference: bfloat16 is faster on some, and gives other numbers.
+        # On CPUs 32 bits are the reference: bfloat16 is faster on some of them, but gives other numbers.
         precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
     if precision == "16-mixed" and device != "cuda":
         raise ValueError(f"precision '16-mixed' needs a CUDA device, this is {device!r}; choose bf16-mixed or 32-true")
     environment = launcher()
     if environment is None:
-        alone = LightningEnvironment()  # or Fabric would look for Slurm's other tasks within any allocation
+        alone = LightningEnvironment()  # else Fabric would look for Slurm's other tasks within any allocation
         return Fabric(accelerator=device, devices=1, precision=precision, plugins=[alone])  # type: ignore[arg-type]
     world = environment.world_size()
     elastic = isinstance(environment, TorchElasticEnvironment)
@@ -89,17 +89,17 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
 
 
 def leave() -> None:
-    """Part from the other processes, at the end of a program."""
+    """Leave the group of processes, at the end of a program."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 class GlobalBatches(Sampler[list[int]]):
-    """The part of each batch that one process has.
+    """One process's part of each batch.
 
-    All processes draw one and the same order of the photos. Batch k is the k-th ``batch_size`` of them; the process of
-    rank r takes every ``world``-th from the r-th on. Nothing is padded: no photo is lost or comes twice, and of a last
-    batch with fewer photos than processes some get an empty list.
+    All processes draw the same order of the photos. Batch k is the k-th ``batch_size`` of them; the process of rank r
+    takes every ``world``-th photo, starting with the r-th. Nothing is padded: no photo is lost or used twice, and if
+    the last batch has fewer photos than there are processes, some get an empty list.
 
     Args:
         count: photos.
@@ -107,10 +107,10 @@ class GlobalBatches(Sampler[list[int]]):
         order: the source of the order, in the same state on every process.
 
     Attributes:
-        first: the batch that the next iteration begins with; those before are passed over without loading a photo.
+        first: the batch with which the next iteration begins; those before it are skipped without loading a photo.
 
     Raises:
-        ValueError: so small batches that some process would never have a photo.
+        ValueError: the batches are so small that some process would never have a photo.
     """
 
     def __init__(self, count: int, batch_size: int, order: torch.Generator, rank: int = 0, world: int = 1) -> None:
@@ -132,35 +132,35 @@ class GlobalBatches(Sampler[list[int]]):
             yield order[start : start + self.batch_size][self.rank :: self.world]
 
     def share(self, index: int) -> float:
-        """How much of a batch's photos this process has, from 0 to 1."""
+        """This process's share of a batch's photos, from 0 to 1."""
         size = min(self.batch_size, self.count - index * self.batch_size)
         return len(range(self.rank, size, self.world)) / size
 
 
 def collate(items: list[Any]) -> Any:
-    """PyTorch's batch of some items, or None of none."""
+    """PyTorch's batch of some items, or None if there are none."""
     return default_collate(items) if items else None
 
 
 def nothing(model: nn.Module) -> dict[str, Tensor]:
-    """The loss of a process that has no photo: zero, with a gradient of zero, so that it goes along with the others."""
+    """The loss of a process without photos: zero, with a gradient of zero, so that it stays in step with the others."""
     return {"nothing": torch.stack([p.sum() for p in model.parameters() if p.requires_grad]).sum() * 0}
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[Tensor], weight: float, wish: bool = False) -> bool:
     """Replace the gradients by those of the global batch, the same on every process.
 
-    One sum of everything after the backward pass, instead of DistributedDataParallel's wrapper: losses here call the
-    network itself, its layers and sometimes its average, which that wrapper does not see; and what it gains, to send
-    gradients while others are still computed, is nothing for networks of a few kilobytes.
+    This takes one sum of everything after the backward pass, instead of DistributedDataParallel's wrapper. Losses here
+    call the network itself, its layers and sometimes its average, which the wrapper does not see; and its advantage, to
+    send gradients while others are still computed, is nil for networks of a few kilobytes.
 
     Args:
-        weight: this process's share of the batch; 0 where it has no photo. NaN if its loss is not finite: the NaN
-            reaches the gradients of all, who then skip the batch together.
-        wish: of the first process, which its others learn.
+        weight: this process's share of the batch; 0 if it has no photo. NaN if its loss is not finite: the NaN reaches
+            the gradients on all processes, which then skip the batch together.
+        wish: a flag, of which the first process's value counts.
 
     Returns:
-        The first process's wish.
+        The first process's flag.
     """
     if fabric.world_size == 1:
         return wish
@@ -176,7 +176,7 @@ def average_gradients(fabric: Fabric, parameters: Iterable[Tensor], weight: floa
     *parts, notes = total.split([part.numel() for part in (*parts, notes)])
     *in_use, wished = (notes > 0).tolist()
     for parameter, part, anywhere in zip(trained, parts, in_use, strict=True):
-        # What no process used stays without a gradient, as in one process: the optimiser passes it over.
+        # A parameter that no process used stays without a gradient, as in one process: the optimiser skips it.
         parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape)) if anywhere else None
     return bool(wished)
 
@@ -193,10 +193,10 @@ def average_buffers(fabric: Fabric, *models: nn.Module | None) -> None:
 
 
 def first(fabric: Fabric, do: Callable[[], Result]) -> Result:
-    """Let the first process do something, and give every process its result.
+    """Call a function on the first process, and return its result on every process.
 
     Raises:
-        RuntimeError: on the other processes, where it failed on the first, which raises its own error.
+        RuntimeError: on the other processes, if it failed on the first, which raises its own error.
     """
     if fabric.world_size == 1:
         return do()
@@ -204,7 +204,7 @@ def first(fabric: Fabric, do: Callable[[], Result]) -> Result:
     if fabric.is_global_zero:
         try:
             result = do()
-        except BaseException as error:  # also Ctrl-C: the others would wait for hours
+        except BaseException as error:  # Ctrl-C, too: otherwise the others would wait for hours
             fabric.broadcast((None, f"{type(error).__name__}: {error}"))
             raise
     result, failure = fabric.broadcast((result, None))

@@ -1,29 +1,30 @@
-"""How the terms of the distillation loss are weighed, and the two published ways to do it."""
+"""Weights of the terms of the distillation loss, and the two published recipes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from kdlib.losses.zero_reference import MULTI_REGION_WEIGHTS, ZERO_DCE_PP_WEIGHTS
+from kdlib.names import unknown_name
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the terms of the distillation loss are weighed.
+    """The weights of the terms of the distillation loss.
 
     total = α · distillation + β · features + (1 − α − β) · task + contrastive, where
     distillation = alignment + ssim · SSIM loss + perceptual · perceptual loss.
 
     Attributes:
         alpha, beta: α and β, each in [0, 1] and together at most 1.
-        alignment: factor on the output alignment loss, which is of the order of 10⁻³ where the task loss is of order 1.
-        map_weight: of the curve map's error within output alignment.
+        alignment: factor on the output alignment loss, which is about 10⁻³ where the task loss is about 1.
+        map_weight: weight of the curve map's error within output alignment.
         ssim, perceptual: weights of these terms within the distillation term; 0 leaves them out.
         contrastive: weight of the contrastive term; 0 leaves it out.
         task: weights of the zero-reference losses that make up the task term.
-        pretrain_epochs: epochs of stage 1 before the teacher comes in.
+        pretrain_epochs: epochs of stage 1, before distillation.
     """
 
     alpha: float = 0.7
@@ -67,7 +68,7 @@ RECIPES = {
 
 
 def make_recipe(recipe: str | Recipe = "one-stage", **overrides: Any) -> Recipe:
-    """A recipe by name, with single fields replaced (None keeps the recipe's own).
+    """A recipe, by name or as it is, with single fields replaced (None keeps the recipe's own).
 
     Raises:
         ValueError: unknown name or field, or a value out of range.
@@ -76,7 +77,8 @@ def make_recipe(recipe: str | Recipe = "one-stage", **overrides: Any) -> Recipe:
         if recipe not in RECIPES:
             raise ValueError(f"unknown recipe {recipe!r}; choose from {', '.join(RECIPES)}")
         recipe = RECIPES[recipe]
-    try:
-        return replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
-    except TypeError as error:
-        raise ValueError(f"recipe: {error}") from None
+    known = [f.name for f in fields(Recipe)]
+    for name in overrides:
+        if name not in known:
+            raise ValueError(unknown_name("field", name, known, "a recipe has"))
+    return replace(recipe, **{name: value for name, value in overrides.items() if value is not None})

@@ -1,10 +1,11 @@
-"""Training networks that sharpen: a teacher from sharp images alone, its student from these and the teacher."""
+"""Training of super-resolution networks: a teacher from sharp images alone, its student from these and the teacher."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +21,12 @@ from kdlib.losses.super_resolution import SOFT_LOSSES, mimicry
 from kdlib.models import create_model
 from kdlib.models.msafn import MSAFN
 from kdlib.resampling import blur, crop_to_multiple
-from kdlib.training.config import LoopConfig
-from kdlib.training.loop import Run, fit
-from kdlib.training.pretrain import digest
+from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.preview import preview_of
-from kdlib.training.processes import make_fabric
-from kdlib.weights import resolve_model
+from kdlib.training.state import Run
+from kdlib.training.task import Task, digest, frozen, split, training
 
-# Side of the middle of a photo kept back that is scored after every epoch: whole photos take longer than the training.
+# Side of the centre of each held-out photo, which is scored after every epoch: whole photos take longer than training.
 JUDGED = 192
 MOST_JUDGED = 12
 
@@ -36,7 +35,7 @@ Sharp = str | Path | Sequence[str | Path] | SharpSet | JoinedImages
 
 
 def embedded_images(*, held_out: bool = False) -> list[Tensor]:
-    """The embedded photos that training may see, or those that it may not, each 3×H×W uint8."""
+    """The embedded photos for training, or those that are held out, each 3×H×W uint8."""
     chosen = (photo for name, photo in sample_photos().items() if (name in HELD_OUT) == held_out)
     return [torch.from_numpy(photo).permute(2, 0, 1).contiguous() for photo in chosen]
 
@@ -44,8 +43,8 @@ def embedded_images(*, held_out: bool = False) -> list[Tensor]:
 def open_images(data: Sharp, least_side: int) -> SharpSet | JoinedImages:
     """The images of a folder, or of several one after the other; a data set is taken as it is.
 
-    Photos are decoded once and kept. Of a folder that holds Vimeo-90K, the clips of its list for training are read,
-    each frame when it is asked for.
+    Photos are decoded once and kept in memory. If a folder holds Vimeo-90K, the clips of its training list are used,
+    and each frame is decoded when it is needed.
 
     Raises:
         FileNotFoundError, ValueError: no such folder, no photo in one of them, or no folder at all.
@@ -64,7 +63,7 @@ def _open_folder(folder: str | Path, least_side: int) -> SharpSet:
 
 
 def scenes(images: SharpSet | JoinedImages) -> list[range]:
-    """The indices of images, those of one scene together: each by itself, or the frames of a clip."""
+    """The indices of images, grouped by scene: each image by itself, or the frames of a clip."""
     if isinstance(images, JoinedImages):
         starts = [0, *images.cumulative_sizes]
         parts = zip(starts, map(scenes, images.datasets), strict=False)
@@ -73,12 +72,12 @@ def scenes(images: SharpSet | JoinedImages) -> list[range]:
 
 
 def split_images(data: Sharp | None, patch: int, fraction: float, seed: int) -> tuple[Images, list[Tensor]]:
-    """Images to train on, and the middles of some that are kept back, each 3×S×S uint8 with S ≤ ``JUDGED``.
+    """Images to train on, and the centres of some held-out ones, each 3×S×S uint8 with S ≤ ``JUDGED``.
 
-    A clip is kept back as a whole, and judged by the frame in its middle.
+    A clip is held out as a whole, and scored by its middle frame.
 
     Raises:
-        FileNotFoundError, ValueError: no images, or too few to keep any back.
+        FileNotFoundError, ValueError: no images, or too few to hold any out.
     """
     images: Images
     if data is None:
@@ -86,28 +85,28 @@ def split_images(data: Sharp | None, patch: int, fraction: float, seed: int) -> 
     else:
         images = open_images(data, patch)
         shown = scenes(images)
-        order = torch.randperm(len(shown), generator=torch.Generator().manual_seed(seed)).tolist()
-        kept = max(1, round(fraction * len(order)))
-        if kept >= len(order):
-            what = "images" if len(shown) == len(images) else "clips"
-            raise ValueError(f"{len(order)} {what} are too few to train on and to keep some back: give at least 2")
-        held = [images[shown[k][len(shown[k]) // 2]] for k in order[: min(kept, MOST_JUDGED)]]
-        images = Subset(images, [index for k in order[kept:] for index in shown[k]])
+        what = "images" if len(shown) == len(images) else "clips"
+        if len(shown) > 1 and round(fraction * len(shown)) >= len(shown):
+            raise ValueError(f"{len(shown)} {what} are too few to train on if a share of {fraction} is held out")
+        train, judged = (part.tolist() for part in split(len(shown), fraction, seed, what))
+        held = [images[shown[k][len(shown[k]) // 2]] for k in judged[:MOST_JUDGED]]
+        images = Subset(images, [index for k in train for index in shown[k]])
     side = min(JUDGED, *(min(photo.shape[1:]) for photo in held)) // 4 * 4
     return images, [middle(photo, side) for photo in held]
 
 
 def middle(photo: Tensor, side: int) -> Tensor:
-    """The middle of C×H×W, C×side×side."""
+    """The centre of C×H×W, C×side×side."""
     top, left = ((length - side) // 2 for length in photo.shape[1:])
     return photo[:, top : top + side, left : left + side]
 
 
-class SharpeningObjective:
-    """The terms of a batch: what the student makes of blurred patches, against sharp ones and the teacher's answer.
+class SuperResolutionObjective:
+    """The terms of a batch: the student's output for blurred patches, against sharp ones and the teacher's output.
 
     Attributes:
-        share: of the teacher's soft loss now, 1 − alpha at the start; ``teacher_decay`` takes it down with the epochs.
+        share: the current weight of the teacher's soft loss: 1 − alpha at the start, reduced by ``teacher_decay`` in
+            the course of the training.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class SharpeningObjective:
         self.share = self.first_share
 
     def advance(self, progress: float) -> None:
-        """Take the share that the teacher has when so much of the training, in [0, 1], is done."""
+        """Set the teacher's share for this share of the training, in [0, 1]."""
         self.share = self.first_share * (1 - self.teacher_decay * progress)
 
     def __call__(
@@ -137,7 +136,7 @@ class SharpeningObjective:
         if self.share < 1:
             terms["truth"] = (1 - self.share) * F.l1_loss(answer, sharp)
         if self.ssim:
-            # Its quotients of variances need 32 bits: half precision would make them noise.
+            # Its quotients of variances need 32 bits: in half precision they would be noise.
             with torch.autocast(answer.device.type, enabled=False):
                 terms["truth ssim"] = self.ssim * self.structure(answer.float(), sharp)
         if self.teacher is not None and (self.share or self.mimic):
@@ -150,7 +149,8 @@ class SharpeningObjective:
         return terms
 
 
-def distill_sharpening(
+@training
+def distill_super_resolution(
     student: str | MSAFN = "light-msafn",
     teacher: str | Path | MSAFN | None = None,
     data: Sharp | None = None,
@@ -167,41 +167,44 @@ def distill_sharpening(
     noise: float = 0.0,
     validation_fraction: float = 0.1,
     epochs: int = 60,
-    **settings: Any,
+    ema_decay: float = 0.0,
+    **settings: Unpack[LoopSettings],
 ) -> Run:
-    """Train a network that sharpens enlarged photos, with a teacher or from sharp images alone.
+    """Train a network that restores the detail of enlarged photos, with a teacher or from sharp images alone.
 
     Args:
-        student: a name, or a model, which is trained in place; also the name of a teacher, who has none himself.
-        teacher: a shipped name, the path of a weights file, or a model; None: the sharp images alone teach.
-        data: a folder of sharp images or several, or a data set of them; a folder may be that of Vimeo-90K. None for
-            the embedded photos.
+        student: a name, or a model, which is trained in place. A teacher is trained in the same way, without a teacher
+            of its own.
+        teacher: a shipped name, the path of a weights file, or a model, of which a copy is frozen; None: the student
+            learns from the sharp images alone.
+        data: a folder of sharp images or several, or a data set of them; a folder may hold Vimeo-90K. None for the
+            embedded photos.
         output_dir: gets ``history.csv`` and checkpoints; None writes nothing.
-        alpha: share of the sharp image's L1 loss; the teacher's soft loss has the rest. Without a teacher it is 1.
-        soft_loss: between student's and teacher's photo: ``l1``, ``mse``, or ``kl``, see
+        alpha: share of the L1 loss to the sharp image; the teacher's soft loss has the rest. Without a teacher it is 1.
+        soft_loss: between the photos of student and teacher: ``l1``, ``mse``, or ``kl``, see
             :func:`~kdlib.losses.super_resolution.softened_divergence`.
-        teacher_decay: how much of the teacher's share is taken away, evenly, until the end: 0 nothing, 1 all of it.
+        teacher_decay: the part of the teacher's share that is removed, linearly, by the end: from 0, none, to 1, all.
         ssim: weight of 1 − SSIM to the sharp image.
         mimic: weight of :func:`~kdlib.losses.super_resolution.mimicry` of the teacher's features.
         patch: side of the patches, a multiple of 4.
-        repeats: patches of each image in an epoch.
+        repeats: patches per image and epoch.
         brightness, noise: see :func:`~kdlib.data.super_resolution_pairs.augment_pair`.
-        validation_fraction: share of the images that is kept back; the epoch with the highest PSNR (of the luminance,
-            of their middles) wins.
-        epochs, settings: see :class:`~kdlib.training.config.LoopConfig`.
+        validation_fraction: share of the images that is held out; the epoch with the highest PSNR (of the luminance of
+            their centres) wins.
+        epochs, ema_decay, settings: see :class:`~kdlib.training.config.LoopConfig`.
 
     Returns:
         The run; its history has ``validation_psnr`` in dB and ``validation_ssim``.
 
     Raises:
-        ValueError: unknown names, values out of range, networks that do not sharpen, or photos too small to be scored;
-            the message says which.
+        ValueError: unknown names, values out of range, networks of another kind, or photos too small to be scored; the
+            message says which.
+        TypeError: an unknown setting; the message suggests the nearest one.
         NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
     """
-    config = LoopConfig(epochs=epochs, **settings)
-    shares = {"alpha": alpha, "teacher_decay": teacher_decay, "validation_fraction": validation_fraction}
-    shares |= {"brightness": brightness}
-    for name, value in shares.items():
+    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
+    shares = {"alpha": alpha, "teacher_decay": teacher_decay, "brightness": brightness}
+    for name, value in {**shares, "validation_fraction": validation_fraction}.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is a share from 0 to 1, not {value}")
     for name, value in {"ssim": ssim, "mimic": mimic, "noise": noise}.items():
@@ -209,27 +212,24 @@ def distill_sharpening(
             raise ValueError(f"{name} is a number from 0 up, not {value}")
     if soft_loss not in SOFT_LOSSES:
         raise ValueError(f"soft_loss {soft_loss!r} is unknown; choose from {', '.join(SOFT_LOSSES)}")
-    torch.manual_seed(config.seed)
-    pupil = create_model(student) if isinstance(student, str) else student
-    master = None if teacher is None else resolve_model(teacher)
+    pupil: Any = create_model(student) if isinstance(student, str) else student
+    master = None if teacher is None else frozen(teacher, config)
     for role, network in (("student", pupil), ("teacher", master)):
         if network is not None and not isinstance(network, MSAFN):
-            raise ValueError(f"the {role} does not sharpen: {type(network).__name__}; distil it with `distill`")
+            kind = type(network).__name__
+            raise ValueError(f"the {role} is not a super-resolution network: {kind}; distil it with `distill`")
     if master is not None and master.upscale != pupil.upscale:
-        raise ValueError(f"the student sharpens after ×{pupil.upscale}, its teacher after ×{master.upscale}")
-    if master is not None:
-        device = make_fabric(config.device, config.precision).device
-        master = master.to(device).eval().requires_grad_(False)
+        raise ValueError(f"the student works on photos enlarged ×{pupil.upscale}, its teacher on ×{master.upscale}")
     images, held = split_images(data, patch, validation_fraction, config.seed)
     pairs = PatchPairs(images, patch, upscale=pupil.upscale, repeats=repeats, seed=config.seed)
     wanted = crop_to_multiple(torch.stack(held).float() / 255, pupil.upscale)
     if (side := wanted.shape[-1]) < (least := least_side()):
         raise ValueError(
-            f"photos that are kept back are scored by a square of {side}×{side} pixels here, which has to have "
-            f"{least}×{least} at least: give larger ones, or a larger patch, which leaves small ones out"
+            f"held-out photos are scored by a square of {side}×{side} pixels here, and need one of {least}×{least} at "
+            "least: give larger photos, or a larger patch, which leaves small ones out"
         )
     given = blur(wanted, pupil.upscale)
-    objective = SharpeningObjective(
+    objective = SuperResolutionObjective(
         master, alpha=alpha, soft_loss=soft_loss, teacher_decay=teacher_decay, ssim=ssim, mimic=mimic,
         brightness=brightness, noise=noise, upscale=pupil.upscale,
     )  # fmt: skip
@@ -244,22 +244,26 @@ def distill_sharpening(
         objective.advance(progress)
         pairs.set_epoch(round(progress * config.epochs))
 
-    return fit(
-        pupil,
-        objective,
-        pairs,
-        validate,
-        "validation_psnr",
-        config,
-        output_dir,
-        description="sharpening",
+    return Task(
+        student=pupil,
+        teacher=master,
+        objective=objective,
+        data=pairs,
+        validation=validate,
+        monitored="validation_psnr",
+        description="super-resolution",
         identity={
             "student": repr(pupil.config),
-            "teacher": None if master is None else digest(*master.state_dict().values()),
             "losses": f"alpha {alpha}, {soft_loss}, decay {teacher_decay}, ssim {ssim}, mimic {mimic}",
             "patches": f"{len(pairs)} of {patch}, brightness {brightness}, noise {noise}",
             "judged": digest(wanted),
         },
         preview=preview_of(given, wanted),
         advance=advance,
-    )
+    ).train(config, output_dir)
+
+
+def distill_sharpening(*args: Any, **kwargs: Any) -> Run:
+    """The former name of :func:`distill_super_resolution`, to be removed in the next release."""
+    warnings.warn("distill_sharpening is now called distill_super_resolution", DeprecationWarning, stacklevel=2)
+    return distill_super_resolution(*args, **kwargs)

@@ -21,9 +21,8 @@ import torch
 from kdlib.data import sample_crops
 from kdlib.files import replacing
 from kdlib.models import create_model
-from kdlib.training import Run, distill, pretrain, train_pairs
-from kdlib.training.pretrain import fresh_model
-from kdlib.training.super_resolution import distill_sharpening
+from kdlib.training import Run, distill, distill_super_resolution, pretrain, train_pairs
+from kdlib.training.initialise import fresh_model
 
 # Each child is forked from a process that has imported PyTorch and done nothing with it: no threads, no time lost.
 CONTEXT = get_context("forkserver" if os.name == "posix" else "spawn")
@@ -54,11 +53,11 @@ def distilling(folder: Path, **more: Any) -> Run:
     )  # fmt: skip
 
 
-def sharpening(folder: Path, **more: Any) -> Run:
+def super_resolution(folder: Path, **more: Any) -> Run:
     """Stochastic depth, new patches in every epoch, a cosine; checkpoints within the epochs."""
     torch.manual_seed(3)
     student = create_model("msafn", width=4, blocks=2, drop=0.5, residual=True)
-    return distill_sharpening(
+    return distill_super_resolution(
         student, None, output_dir=folder, patch=24, repeats=3, noise=0.02, epochs=2, schedule="cosine",
         checkpoint_minutes=OFTEN, **{**QUICK, **more},
     )  # fmt: skip
@@ -72,7 +71,9 @@ def pairs(folder: Path, **more: Any) -> Run:
     )  # fmt: skip
 
 
-KINDS: dict[str, Callable[..., Run]] = {kind.__name__: kind for kind in (pretraining, distilling, sharpening, pairs)}
+KINDS: dict[str, Callable[..., Run]] = {
+    kind.__name__: kind for kind in (pretraining, distilling, super_resolution, pairs)
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""Random exposures and flips of training photos."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kdlib.data.degrade import Darkening, darken
+
+GAMMA_RANGE = (0.5, 1.5)
+AUGMENTATIONS = ("none", "gamma", "darken")
+# Half of the photos of a batch stay as they are, the others lose up to 5.3 stops (a factor of 10^1.6) of light.
+TRAINING_DARKENING = Darkening(stops=(0.0, 5.3))
+
+
+def check_augmentation(kind: str, *further: str) -> str:
+    """``kind`` itself, if it is one of ``AUGMENTATIONS`` or ``further``; else a ValueError."""
+    if kind not in (allowed := (*AUGMENTATIONS, *further)):
+        raise ValueError(f"augmentation {kind!r} is unknown; choose from {', '.join(allowed)}")
+    return kind
+
+
+def augment(photos: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+    """Vary the exposure of a batch and flip it at random.
+
+    Args:
+        photos: B×3×H×W in [0, 1].
+        kind: ``none`` (photos as they are), ``gamma`` (each photo to the power of a uniform draw from [0.5, 1.5]) or
+            ``darken`` (every other photo physically, by up to 5.3 stops).
+        generator: on the photos' device.
+    """
+    if check_augmentation(kind) == "none":
+        return photos
+    if torch.rand((), generator=generator, device=photos.device) < 0.5:
+        photos = photos.flip(-1)
+    if kind == "gamma":
+        low, high = GAMMA_RANGE
+        draw = torch.rand((len(photos), 1, 1, 1), generator=generator, device=photos.device)
+        return photos ** (low + (high - low) * draw)
+    photos = photos.clone()
+    photos[::2] = darken(photos[::2], TRAINING_DARKENING, generator=generator)
+    return photos
+
+
+def darken_once(photos: Tensor, seed: int) -> Tensor:
+    """Augment photos (N×3×S×S uint8) as :func:`augment` does with ``darken``, but once and for all.
+
+    A teacher's answers can then be cached although it sees every other photo darkened.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts = [augment(batch.float() / 255, "darken", generator) for batch in photos.split(64)]
+    return torch.cat([part.mul(255).round().byte() for part in parts])
