@@ -154,9 +154,9 @@ def test_the_plan_is_the_local_engines(inputs, output, suffix, recursive, album,
         ("album/00000.jpg -o x.jpg", "x.jpg names a file; --engine ray writes into a folder"),
         ("album -o out --strength 3", "strength is a number from 0 to 2, not 3"),
         ("album -o out --model none.safetensors", "no weights file at none.safetensors"),
-        ("album -o out --device cuda", "--engine ray works on CPUs"),
+        ("album -o out --device cuda", "--engine ray runs on CPUs"),
         ("album", "needs an --output folder"),
-        ("album -o out --engine local --address auto", "--address names a cluster"),
+        ("album -o out --engine local --address auto", "--address names a Ray cluster"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_ray_starts(arguments, message, album, tmp_path, monkeypatch):

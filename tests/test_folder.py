@@ -173,7 +173,7 @@ def test_a_store_without_ray_is_refused_instead_of_a_folder_of_its_name(place, a
     monkeypatch.chdir(tmp_path)
     result = kdlib(*(["s3://bucket/a", "-o", "out"] if place == "input" else [album, "-o", "s3://bucket/out"]))
     assert result.exit_code == 1
-    assert "is in a store, which takes --engine ray" in " ".join(result.output.split())
+    assert "is in a remote store; add --engine ray" in " ".join(result.output.split())
     assert os.listdir(tmp_path) == ["album"]
 
 

@@ -355,7 +355,7 @@ def test_a_report_that_cannot_be_written_costs_neither_results_nor_reasons(tmp_p
     command = ("enhance", tmp_path / "album", "-o", tmp_path / "out", "--report")
     refused = kdlib(*command, tmp_path / "album")
     assert refused.exit_code == 1
-    assert "album is a folder; --report takes the name of a file" in said(refused)
+    assert "album is a folder; give --report the name of a file" in said(refused)
     assert not (tmp_path / "out").exists()
     result = kdlib(*command, tmp_path / "album" / "a.png" / "report.jsonl")
     assert result.exit_code == 1

@@ -1,6 +1,6 @@
-"""The command line: one module for each command.
+"""The command line, with one module per command; a command parses options, calls the library and prints.
 
-Heavy imports happen inside the commands, so that ``kdlib --help`` answers at once.
+Heavy modules are imported inside the commands, so that ``kdlib --help`` answers at once.
 """
 
 import typer
@@ -15,7 +15,7 @@ from kdlib.cli.sweep import sweep
 from kdlib.cli.train import AsPapermill, train
 from kdlib.cli.video import camera, video
 
-app = typer.Typer(no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos.")
+app = typer.Typer(no_args_is_help=True, help="Enhance dark photos and videos, and distil the networks that do it.")
 app.command()(enhance)
 app.command()(video)
 app.command()(camera)
