@@ -116,7 +116,7 @@ def test_results_of_a_run_with_suffix_are_no_input_of_the_next(album):
         (["album"], "album", "would be overwritten by its result"),
         (["album/a.png"], "album/a.png", "would be overwritten by its result"),
         (["album/a.png", "twin/a.png"], "out", "would both be written to out/a.png"),
-        (["empty"], "out", "no photos there; subfolders are searched with --recursive"),
+        (["empty"], "out", "no photos found; --recursive also searches subfolders"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_done(inputs, output, message, album, tmp_path, monkeypatch):

@@ -169,7 +169,7 @@ def test_targets_that_are_links(tmp_path):
     assert not (out / "a.png").is_symlink()
     assert precious.read_text() == "mine"
     (tmp_path / "round").symlink_to("round")
-    assert "round is no folder" in said(kdlib("enhance", source, "-o", tmp_path / "round"))
+    assert "round is not a folder" in said(kdlib("enhance", source, "-o", tmp_path / "round"))
 
 
 @posix
@@ -256,7 +256,7 @@ def test_output_that_is_a_file(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     result = kdlib("enhance", photo(tmp_path / "a.png"), "-o", tmp_path / "notes.txt")
     assert result.exit_code == 1
-    assert "is no folder; give one, or a name that is free" in said(result)
+    assert "is not a folder; give a folder or an unused name" in said(result)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
