@@ -261,7 +261,7 @@ def test_names_of_models_are_plain(name, tmp_path):
         ('{"a": 1}', "no table"),
         ('{"a": {"file": 1}}', "no text"),
         ('{"a": {"file": "a.pth", "sha256": "abc"}}', "64 hexadecimal digits"),
-        ('{"a": {}, "a": {}}', "stands there twice"),
+        ('{"a": {}, "a": {}}', "occurs twice"),
         (json.dumps({n: {"file": f"{n}.pth", "sha256": "0" * 64} for n in "Aa"}), "two models have one file"),
     ],
 )

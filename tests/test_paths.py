@@ -331,7 +331,7 @@ def test_result_that_another_run_has_made_meanwhile(option, code, tmp_path, monk
         assert decode(target).pixels.shape == (12, 16, 3)
     else:
         assert target.read_text() == "of the other run"
-        assert ("0 enhanced, 1 kept" if option else "has been written by another run meanwhile") in said(result)
+        assert ("0 enhanced, 1 kept" if option else "another run has written it in the meantime") in said(result)
 
 
 def test_without_links_nothing_is_replaced_either(tmp_path, monkeypatch):
