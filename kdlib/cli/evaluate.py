@@ -112,7 +112,7 @@ def evaluate(
     ] = None,
     together: Annotated[
         str,
-        typer.Option("--as", help="Treat the models as seeds of one method of this name, and average them in one row."),
+        typer.Option("--as", help="Treat the models as seeds of one method of this name; report mean and deviation."),
     ] = "",
     teacher: Annotated[str, typer.Option(help="Also measure the fidelity of each model to this teacher.")] = "",
     adaptivity_data: Annotated[

@@ -14,7 +14,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     The machine code is cached beside the source file, or in the user's cache folder if the installation is read-only.
     If neither can be written, the function is compiled again in each process.
 
-    Multiplications and additions may be fused, which rounds once instead of twice; otherwise floating point is exact.
+    Multiplications and additions may be fused, which rounds once, not twice; no other optimisation affects results.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:

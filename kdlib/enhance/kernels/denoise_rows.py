@@ -109,7 +109,7 @@ def _tolerance_row(rows: Any, weight: Any, lifted: bool, out: Any) -> None:
 
 @compiled
 def _follow_slope(tile: Any) -> None:
-    """Turn a tile's gains into 1 / slope², where slope is that of a logistic curve with this gain at black."""
+    """Turn a tile's gains at black into 1 / slope², with the slope of a logistic curve at each pixel's luminance."""
     for x in range(_TILE):
         gain, level = tile[at(x) + at(9 * _ROW)], tile[at(x) + at(3 * _ROW + _PAD)] * f32(1 / 255)
         unlifted = level + (f32(1) - level) * gain

@@ -1,4 +1,4 @@
-"""Editing EXIF blocks in place: removing the thumbnail and updating the size."""
+"""Editing EXIF blocks without moving their content: removing the thumbnail and updating the size."""
 
 from __future__ import annotations
 
