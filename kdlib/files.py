@@ -1,4 +1,4 @@
-"""Writing files so that none is ever half-written."""
+"""Writing files so that none is ever left incomplete, and locking folders against concurrent runs."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-# Seconds for which what a killed process had forked may outlive it, and hold what it held: PyTorch's loaders look every
-# five whether they are orphans.
+# Seconds for which child processes may outlive a killed process and keep its locks; PyTorch's data loaders check every
+# five seconds whether their parent is alive.
 ORPHANS_LIFE = 10.0
 
 
 class MadeMeanwhileError(FileExistsError):
-    """While a file was being made, another run has put one in its place."""
+    """Another run has written a file while this run was preparing it."""
 
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, which takes its place at once when the block succeeds.
+    """Yield a temporary path beside ``path``; if the block succeeds, that file replaces ``path`` atomically.
 
-    If the block fails, an existing file stays as it was and nothing is left behind. What a killed process has left is
-    used again.
+    If the block fails, an existing file stays as it was and nothing is left behind. A temporary file that a killed
+    process has left is reused.
 
     Args:
-        path: the file; its folder is made.
-        overwrite: whether to replace a file that is there when the block has succeeded.
+        path: file to write; its folder is created.
+        overwrite: whether to replace a file that exists when the block has succeeded.
 
     Raises:
-        MadeMeanwhileError: it is there, and is not to be replaced.
-        OSError: another process is writing it, or it cannot be written.
+        MadeMeanwhileError: the file exists and must not be replaced.
+        OSError: another process is writing the file, or it cannot be written.
     """
     partial = path.with_name(partial_name(path.name))
     try:
@@ -68,16 +68,16 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def held(folder: Path, patience: float = ORPHANS_LIFE) -> Iterator[None]:
-    """Keep others from working in a folder, which is made, until the block ends, or this process does.
+    """Lock a folder against other runs until the block or this process ends.
 
-    It is a lock on the folder itself, which leaves no file; there is none on Windows, and on disks without locks.
+    The lock is on the folder itself and leaves no file. On Windows, and on disks without locks, there is no locking.
 
     Args:
-        folder: is made.
+        folder: folder to lock, which is created.
         patience: seconds to wait for another run to end.
 
     Raises:
-        OSError: another run works in it still, or it cannot be made.
+        OSError: another run still uses the folder, or it cannot be created.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
@@ -88,7 +88,7 @@ def held(folder: Path, patience: float = ORPHANS_LIFE) -> Iterator[None]:
     try:
         while not _locked(claim):
             if time.monotonic() > end:
-                raise OSError(f"another run works in {folder}; wait for it, or choose another folder")
+                raise OSError(f"another run is using {folder}; wait for it, or choose another folder")
             time.sleep(0.1)
         yield
     finally:
@@ -106,31 +106,31 @@ def _locked(claim: int) -> bool:
 
 
 def partial_name(name: str) -> str:
-    """The name under which a file stands, in its folder, until it is whole."""
-    # A name of 255 bytes, the most that there is, leaves no room for more.
+    """Return the name of a file, in its folder, until it is complete."""
+    # A name of 255 bytes, the usual maximum, leaves no room for additions.
     short = name if len(os.fsencode(name)) < 240 else hashlib.sha256(os.fsencode(name)).hexdigest()
     return f".{short}.part" if fcntl else f".{short[:200]}.{os.getpid()}.part"
 
 
 def left_over(path: Path) -> Iterator[Path]:
-    """What killed processes have left of a file that was not whole yet; the name may be a pattern."""
+    """Yield the incomplete files that killed processes have left for ``path``, whose name may be a pattern."""
     return path.parent.glob(f".{path.name}*.part")
 
 
 def _claimed(partial: Path, path: Path) -> int | None:
-    """Make an empty file and keep others from it, until the descriptor is closed; None where files have no locks."""
+    """Create an empty file, locked until the returned descriptor is closed; return None on systems without locks."""
     if fcntl is None:
         return None
     while True:
         try:
-            # Never through a link: in a stranger's folder, it may lead to any file.
+            # Never follow a link: in an untrusted folder, it may point to any file.
             claim = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
             partial.unlink()
             continue
-        if not stat.S_ISREG(os.fstat(claim).st_mode):  # nor through a pipe
+        if not stat.S_ISREG(os.fstat(claim).st_mode):  # nor write to a pipe
             os.close(claim)
             partial.unlink()
             continue
@@ -139,21 +139,25 @@ def _claimed(partial: Path, path: Path) -> int | None:
             if os.path.samestat(os.fstat(claim), os.stat(partial, follow_symlinks=False)):
                 if os.fstat(claim).st_nlink == 1:
                     return claim
-                # A second name of another file: of a result, if a run was killed between the two steps of _put.
+                # It is a hard link to another file, such as a result if a run was killed between the steps of _put.
                 partial.unlink()
         except FileNotFoundError:
-            pass  # the other process has just finished
+            pass  # another process has just finished
         except BlockingIOError:
             os.close(claim)
-            raise OSError(f"{path} is being written by another run; wait for it, or write elsewhere") from None
+            raise OSError(f"{path} is being written by another run; wait for it, or choose another file") from None
         except OSError:
             return claim  # a disk without locks
         os.close(claim)
 
 
 def _put(partial: Path, path: Path) -> None:
-    """Move a file to where none is."""
-    taken = MadeMeanwhileError(f"{path} has been written by another run meanwhile, and was kept")
+    """Move a file to ``path``, which must not exist.
+
+    Raises:
+        MadeMeanwhileError: it exists.
+    """
+    taken = MadeMeanwhileError(f"{path} was kept, because another run has written it in the meantime")
     try:
         os.link(partial, path, follow_symlinks=False)
     except FileExistsError:
@@ -167,30 +171,29 @@ def _put(partial: Path, path: Path) -> None:
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Read JSON as the standard has it: no NaN, and no name twice, of which readers would take one or the other.
+    """Parse JSON strictly, without NaN and without duplicate names, which readers treat differently.
 
     Raises:
-        ValueError: it is no such JSON.
-        RecursionError: nested deeper than anyone needs.
+        ValueError: the text is not valid JSON in this sense.
+        RecursionError: the text is nested too deeply.
     """
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table: dict[str, Any] = {}
         for name, value in pairs:
             if name in table:
-                raise ValueError(f"{name!r} stands there twice")
+                raise ValueError(f"the name {name!r} occurs twice")
             table[name] = value
         return table
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
+        raise ValueError(f"{constant} is not a valid JSON number")
 
-    return json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
-    """Write a result with what is needed to trust it (versions, date, machine); an existing file is replaced at
-    once."""
+    """Write a result with its provenance (versions, date and machine), replacing an existing file atomically."""
     path = Path(path)
     stamp = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -205,6 +208,6 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
 
 
 def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What differs between the settings of results and those that are wanted now, in words; empty if nothing does."""
+    """Describe the differences between the settings of existing results and the wanted ones; empty if none."""
     both = {name: (found.get(name), wanted.get(name)) for name in {**found, **wanted}}
     return ", ".join(f"{name} {old!r} → {new!r}" for name, (old, new) in both.items() if old != new)

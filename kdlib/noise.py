@@ -1,48 +1,55 @@
-"""How noisy a photo is, measured in its flattest blocks.
+"""Measuring the noise of a photo in its flattest blocks.
 
-*Noise model.* What a camera's shot noise leaves after sRGB encoding, and rounding to 8 bits, hardly depend on the
-brightness: in the dark photo, noise has one standard deviation σ everywhere. A curve multiplies it by its own slope.
+*Noise model.* A camera's shot noise after sRGB encoding, and rounding to 8 bits, hardly depend on the brightness.
+Therefore noise has the same standard deviation σ everywhere in the dark photo, and a curve multiplies it by its slope.
 
-NumPy alone, so that models, training and the kernels for the CPU measure alike.
+The module uses only NumPy, so that models, training and the CPU kernels measure in the same way.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# σ, in 255ths. Rounding to 8 bits alone leaves the lower limit; in a photo of grass all over, where no block is flat,
-# the upper one saves what can be saved.
+# Limits of σ, in 255ths. The lower one is the noise of rounding to 8 bits. The upper one limits the damage in photos
+# without flat blocks, such as one filled with grass.
 _LEAST, _MOST = 0.18, 1.5
-_BLOCK, _BORDER, _BLOCKS = 8, 2, 48  # at most _BLOCKS × _BLOCKS blocks are looked at
+_BLOCK, _BORDER, _BLOCKS = 8, 2, 48  # at most _BLOCKS × _BLOCKS blocks are measured
 TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
 
 
 def black_gain(curve_map: np.ndarray | None, iterations: int, colours: int) -> np.ndarray:
-    """The curve's slope at black, h×w float32, mean of the colours; 1 without a curve."""
+    """Return the curve's slope at black, h×w float32, as the mean over the colours; 1 without a curve.
+
+    Raises:
+        ValueError: the curve map is for another number of colours or iterations.
+    """
     if curve_map is None:
         return np.ones((1, 1), np.float32)
     depth = curve_map.shape[2]
     if depth not in {colours, colours * iterations}:
-        raise ValueError(f"a curve map for {colours} colours and {iterations} iterations has no {depth} channels")
+        raise ValueError(f"a curve map for {colours} colours and {iterations} iterations cannot have {depth} channels")
     r = curve_map.reshape(*curve_map.shape[:2], -1, colours).astype(np.float32).mean(3)
     gain = np.prod(1 - r, axis=2) ** (iterations if depth == colours else 1)
-    return np.clip(gain, 1 / 8, None)  # the logistic form overrates how darkening lifts noise in highlights
+    return np.clip(gain, 1 / 8, None)  # the logistic form overestimates the noise of darkened highlights
 
 
 def measure_noise(image: np.ndarray, *, curve_map: np.ndarray | None = None, iterations: int = 8) -> float:
-    """Measure how noisy a photo was before the curve: the σ of the noise model.
+    """Measure the noise that a photo had before the curve, the σ of the noise model.
 
-    The deviation of pixels from their 5×5 mean, relative to the curve's slope, in 8×8 blocks; of the blocks, the
-    20th part that has least.
+    In 8×8 blocks, the deviation of the pixels from their 5×5 mean is divided by the curve's slope. The result is the
+    5 % quantile over the blocks.
 
     Args:
-        image: H×W or H×W×C, uint8, uint16 or float32 in [0, 1]: the *enhanced* photo, or a dark one without
-            ``curve_map``.
-        curve_map: h×w×K in [-1, 1], with which the photo was enhanced.
-        iterations: how often the curve was applied.
+        image: the *enhanced* photo, or a dark one without ``curve_map``; H×W or H×W×C, uint8, uint16 or float32 in
+            [0, 1].
+        curve_map: h×w×K in [-1, 1], the map with which the photo was enhanced.
+        iterations: number of applications of the curve.
 
     Returns:
-        Standard deviation of luminance in the dark photo, in 255ths of the range, from 0.18 to 1.5.
+        Standard deviation of the luminance in the dark photo, in 255ths of the range, from 0.18 to 1.5.
+
+    Raises:
+        ValueError: the curve map is for another number of colours or iterations.
     """
     height, width = image.shape[:2]
     photo = image.reshape(height, width, -1)
@@ -68,6 +75,6 @@ def measure_noise(image: np.ndarray, *, curve_map: np.ndarray | None = None, ite
     gain = gains[rows.astype(int)[:, None], columns.astype(int)]
     slope = (level + (1 - level) * gain) ** 2 / gain
     deviation = np.sqrt(((inner - mean) ** 2).mean((2, 3))) / slope
-    # Black and white hide the noise: values end there.
+    # Near black and white, clipping hides the noise.
     deviation = deviation[(level > 0.025) & (level < 0.94)]
     return min(max(float(np.quantile(deviation, 0.05)), _LEAST), _MOST) if deviation.size else _LEAST

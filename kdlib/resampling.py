@@ -1,9 +1,9 @@
-"""Shrinking and enlarging by bicubic, which makes the photos that networks learn to sharpen, and test photos.
+"""Bicubic downsampling and upsampling, which make the training and test photos for super-resolution.
 
-Scores in super-resolution depend on the kernel: the tests' figures are those of MATLAB's ``imresize``, and Pillow's,
-with a = −0.5, and with a kernel that widens as a photo shrinks. PyTorch has that kernel under ``antialias=True`` only,
-and so enlarging asks for it too, where there is nothing to widen: without, a is −0.75, and bicubic scores 0.2 dB
-higher on Set5 (28.63 dB, not 28.43), against which no published figure can be held.
+Scores in super-resolution depend on the kernel. Published figures use that of MATLAB's ``imresize``, which is also
+Pillow's: a = −0.5, widened when a photo is downsampled. PyTorch has this kernel only with ``antialias=True``, so
+upsampling uses that option too, although it widens nothing there. Without it, a is −0.75 and bicubic scores 0.2 dB
+higher on Set5 (28.63 dB instead of 28.43 dB), which cannot be compared with published figures.
 """
 
 from __future__ import annotations
@@ -16,49 +16,49 @@ from torch import Tensor
 
 
 def crop_to_multiple(images: Tensor, factor: int = 4) -> Tensor:
-    """The largest part of ``…×H×W`` at the upper left whose sides are multiples of ``factor``; a view.
+    """Return a view of the largest upper left part of ``…×H×W`` whose sides are multiples of ``factor``.
 
     Raises:
-        ValueError: a side is smaller than ``factor``, or it is below 1.
+        ValueError: a side is smaller than ``factor``, or ``factor`` is below 1.
     """
     _check_factor(factor)
     height, width = images.shape[-2:]
     if min(height, width) < factor:
-        raise ValueError(f"a photo of {width}×{height} pixels is too small to be shrunk to 1/{factor}")
+        raise ValueError(f"a photo of {width}×{height} pixels is too small to be downsampled to 1/{factor}")
     return images[..., : height // factor * factor, : width // factor * factor]
 
 
 def shrink(images: Tensor, factor: int = 4) -> Tensor:
-    """Shrink by bicubic with anti-aliasing.
+    """Downsample by bicubic interpolation with anti-aliasing.
 
     Args:
-        images: B×3×H×W floating point, H and W multiples of ``factor``.
+        images: B×3×H×W floating point, with H and W multiples of ``factor``.
 
     Returns:
-        B×3×H/factor×W/factor; bicubic overshoots beside edges, beyond [0, 1] too: see :func:`as_stored`.
+        B×3×H/factor×W/factor. Bicubic overshoots beside edges, possibly beyond [0, 1]; see :func:`as_stored`.
 
     Raises:
-        ValueError: wrong rank or dtype, a side that is no multiple of ``factor``, or a factor below 1.
+        ValueError: the rank or dtype is wrong, a side is not a multiple of ``factor``, or ``factor`` is below 1.
     """
     _check_factor(factor)
     height, width = images.shape[-2:]
     if height % factor or width % factor:
-        raise ValueError(f"a side of {width}×{height} pixels is no multiple of {factor}; see crop_to_multiple")
+        raise ValueError(f"a side of {width}×{height} pixels is not a multiple of {factor}; use crop_to_multiple first")
     return resize(images, (height // factor, width // factor))
 
 
 def enlarge(images: Tensor, to: int | Sequence[int] = 4) -> Tensor:
-    """Enlarge by bicubic.
+    """Upsample by bicubic interpolation.
 
     Args:
         images: B×3×H×W floating point.
-        to: by this factor, or to this height and width.
+        to: the factor, or the new height and width.
 
     Returns:
-        B×3 and the new size; not clamped, as in :func:`shrink`.
+        B×3 and the new height and width; not clamped, as in :func:`shrink`.
 
     Raises:
-        ValueError: wrong rank or dtype, or a size that is smaller.
+        ValueError: the rank or dtype is wrong, or the new size is smaller.
     """
     height, width = images.shape[-2:]
     rows, columns = (height * to, width * to) if isinstance(to, int) else to
@@ -69,22 +69,23 @@ def enlarge(images: Tensor, to: int | Sequence[int] = 4) -> Tensor:
 
 def _check_factor(factor: int) -> None:
     if factor < 1:
-        raise ValueError(f"photos are shrunk by a whole number from 1 up, not {factor}")
+        raise ValueError(f"the factor must be an integer of at least 1, not {factor}")
 
 
 def as_stored(images: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round to 8 bits, as a file would hold it; any shape, in the same floating-point type."""
+    """Clamp to [0, 1] and round to 8 bits, as in a file, for any shape; the floating-point type stays the same."""
     return images.clamp(0, 1).mul(255).round().div(255)
 
 
 def blur(images: Tensor, factor: int = 4) -> Tensor:
-    """What is left of sharp photos when they were shrunk, stored in 8 bits, and enlarged to their size again.
+    """Downsample sharp photos, store them in 8 bits, and upsample them to their original size.
 
-    The enlarged photo is in 8 bits too: that is what a sharpening network gets from the program that enlarged. Whether
-    the small, the large or both are rounded moves bicubic's PSNR on Set5 and Set14 by 0.012 dB at most.
+    The upsampled photo is rounded to 8 bits too, because that is what a super-resolution network gets from a program
+    that enlarges photos. Rounding the small photo, the large one or both changes bicubic's PSNR on Set5 and Set14 by
+    0.012 dB at most.
 
     Args:
-        images: B×3×H×W floating point in [0, 1], H and W multiples of ``factor``.
+        images: B×3×H×W floating point in [0, 1], with H and W multiples of ``factor``.
 
     Raises:
         ValueError: as :func:`shrink`.
@@ -93,18 +94,19 @@ def blur(images: Tensor, factor: int = 4) -> Tensor:
 
 
 def resize(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Bicubic at another height and width, averaging where it shrinks; the images themselves if that is their size.
+    """Resize by bicubic interpolation with anti-aliasing; images that have the size already are returned themselves.
 
     Args:
         images: B×C×H×W floating point; the result is not clamped.
+        size: new height and width.
 
     Raises:
-        ValueError: wrong rank or dtype.
+        ValueError: the rank or dtype is wrong.
     """
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"expected B×3×H×W floating point, got {'×'.join(map(str, images.shape))} {images.dtype}")
     if tuple(images.shape[-2:]) == tuple(size):
         return images
-    # In half precision the sixteen taps would cost more than the 8 bits that are kept.
+    # In half precision, the error of summing sixteen taps would exceed that of rounding to 8 bits.
     wide = images if images.dtype == torch.float64 else images.float()
     return F.interpolate(wide, size=tuple(size), mode="bicubic", align_corners=False, antialias=True).to(images.dtype)

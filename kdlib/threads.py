@@ -1,4 +1,4 @@
-"""Splitting work over the CPU's cores."""
+"""Splitting work among the cores of the CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 
 
 def available_threads() -> int:
-    """Cores that this process may use; the environment variable ``OMP_NUM_THREADS`` lowers it."""
+    """Return the number of cores that this process may use, at most the environment variable ``OMP_NUM_THREADS``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores, int(wanted))) if wanted.isdigit() else cores
@@ -21,14 +21,14 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    # A forked child inherits the pool but not its threads, and would wait for them for ever.
+    # A forked child inherits the pool but not its threads, and would wait for them forever.
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def over_rows(work: Callable[[int, int], object], rows: int, threads: int) -> None:
-    """Run ``work(first, last)`` for consecutive parts of ``range(rows)``, one a thread, and wait for all.
+    """Run ``work(first, last)`` for consecutive parts of ``range(rows)``, one per thread, and wait for all.
 
-    Threads rather than processes: the compiled kernels, Pillow, OpenCV and PyAV all let go of the interpreter's lock.
+    Threads are enough, because the compiled kernels, Pillow, OpenCV and PyAV all release the interpreter lock.
     """
     parts = max(1, min(threads, rows))
     bounds = [rows * part // parts for part in range(parts + 1)]
@@ -36,7 +36,7 @@ def over_rows(work: Callable[[int, int], object], rows: int, threads: int) -> No
     try:
         work(*bounds[:2])
     finally:
-        # Also after a failure: nobody may still be writing into the caller's array when this returns.
+        # Wait even after a failure, so that no thread writes to the caller's array after the return.
         failures = [error for error in (other.exception() for other in others) if error is not None]
     if failures:
         raise failures[0]

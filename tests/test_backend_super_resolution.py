@@ -218,7 +218,7 @@ def test_an_out_that_will_not_do_is_refused(kind, enhancer):
     memory = np.zeros((24, 28, 3), np.uint8)
     image, out, message = {
         "size": (photo((6, 7)), np.zeros((6, 7, 3), np.uint8), "result of enlarging by 4 is 24×28×3"),
-        "dtype": (photo((6, 7)), np.zeros((24, 28, 3), np.uint16), "both must agree"),
+        "dtype": (photo((6, 7)), np.zeros((24, 28, 3), np.uint16), "shape and dtype must be the same"),
         "overlap": (memory[:6, :7], memory, "out overlaps the photo"),
         "overlapping tensors": (torch.from_numpy(memory)[:6, :7], torch.from_numpy(memory), "out overlaps the photo"),
     }[kind]
@@ -497,7 +497,7 @@ def test_a_result_that_the_format_cannot_hold_is_refused_at_once(weights, tmp_pa
     Image.fromarray(photo((1, 4096))).save(tmp_path / "a.webp")
     result = kdlib(tmp_path / "a.webp", "-o", tmp_path / "b.webp", "--model", weights)
     assert result.exit_code == 1
-    assert "too many for WEBP, which has at most 16,383 a side" in " ".join(result.output.split())
+    assert "too many for WEBP, which allows 16,383 on a side" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(("model", "asked"), [("glance-650", 4), (None, 3)])

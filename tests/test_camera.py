@@ -181,7 +181,7 @@ def test_failure_in_the_camera_comes_out():
     ("source", "capture", "reason"),
     [
         ("7", Capture(5, opened=False), "camera 7 cannot be opened"),
-        ("3", Capture(0), "camera 3 gives no pictures"),
+        ("3", Capture(0), "camera 3 provides no pictures"),
         ("rtsp://somewhere/1", Capture(5, opened=False), "rtsp://somewhere/1 cannot be opened"),
         ("missing.mp4", Capture(5), "missing.mp4: no such file; give the number of a camera"),
     ],

@@ -155,7 +155,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path, monkeypatch):
             lambda: distill("nano-161", "student-565", recipe="two-stage", pretrain_epochs=1, **settings),
             lambda: train_pairs("glance-650", None, limit=8, size=32, **{**settings, "photos": None}),
         ):
-            with pytest.raises(OSError, match=r"another run works in .*run; wait for it, or choose another folder"):
+            with pytest.raises(OSError, match=r"another run is using .*run; wait for it, or choose another folder"):
                 train()
             assert not list(folder.iterdir())
     finally:
@@ -178,7 +178,7 @@ def test_a_folder_is_free_when_what_a_killed_run_forked_has_ended(tmp_path):
     assert killed.stdout.readline() == b"held\n"
     killed.kill()
     killed.wait()
-    with pytest.raises(OSError, match="another run works"), held(tmp_path, patience=0):
+    with pytest.raises(OSError, match="another run is using"), held(tmp_path, patience=0):
         pass
     killed.stdin.close()
     with held(tmp_path):

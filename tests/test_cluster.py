@@ -67,7 +67,7 @@ def test_stores_and_a_photo_that_kills_every_worker(cluster, tmp_path, guarded):
     assert files_in(tmp_path / "store" / "out") == expected
     [(killer, died), (lost, why)] = summary.failed
     assert (killer, lost) == ("guarded://in/killer.png", "guarded://in/lost.png")
-    assert f"{DEATHS} workers died over it" in died
+    assert f"{DEATHS} workers died on it" in died
     assert "cannot be fetched (RuntimeError: the shelf is empty)" in why
     assert summary.done == 20
 
@@ -149,14 +149,14 @@ def test_the_plan_is_the_local_engines(inputs, output, suffix, recursive, album,
         ("album/00000.jpg album -o out", "would both be written to"),
         ("album/00000.jpg twin/00000.jpg -o out", "would both be written to"),
         ("album twin/album -o out", "would both be written to"),
-        ("album -o full", "full is not empty; --overwrite replaces what is there, --resume keeps it"),
+        ("album -o full", "full is not empty; --overwrite replaces existing results, --resume keeps them"),
         ("album -o nowhere://out", "nowhere"),
         ("album/00000.jpg -o x.jpg", "x.jpg names a file; --engine ray writes into a folder"),
         ("album -o out --strength 3", "strength is a number from 0 to 2, not 3"),
         ("album -o out --model none.safetensors", "no weights file at none.safetensors"),
-        ("album -o out --device cuda", "--engine ray works on CPUs"),
+        ("album -o out --device cuda", "--engine ray runs on CPUs"),
         ("album", "needs an --output folder"),
-        ("album -o out --engine local --address auto", "--address names a cluster"),
+        ("album -o out --engine local --address auto", "--address names a Ray cluster"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_ray_starts(arguments, message, album, tmp_path, monkeypatch):

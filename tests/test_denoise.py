@@ -222,7 +222,7 @@ def test_a_clear_message_when_something_does_not_fit():
             denoise_photo(photo, amount)
     with pytest.raises(TypeError, match="float64"):
         denoise_photo(photo / 255)
-    with pytest.raises(ValueError, match="no 5 channels"):
+    with pytest.raises(ValueError, match="cannot have 5 channels"):
         denoise_photo(photo, curve_map=constant_map(-0.2, channels=5))
 
 

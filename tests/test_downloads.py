@@ -258,7 +258,7 @@ def test_names_of_models_are_plain(name, tmp_path):
         ('{"a": 1}', "not a table"),
         ('{"a": {"file": 1}}', "not a text"),
         ('{"a": {"file": "a.pth", "sha256": "abc"}}', "64 hexadecimal digits"),
-        ('{"a": {}, "a": {}}', "stands there twice"),
+        ('{"a": {}, "a": {}}', "occurs twice"),
         (json.dumps({n: {"file": f"{n}.pth", "sha256": "0" * 64} for n in "Aa"}), "two models name the same file"),
     ],
 )

@@ -252,13 +252,13 @@ def test_out_that_overlaps_the_photo_is_right_or_refused(shift, enhancer):
 @pytest.mark.parametrize(
     ("out", "error", "says"),
     [
-        (lambda a: np.empty((50, 37, 3), np.uint8), ValueError, "out is 50×37×3 uint8, the photo is 37×50×3 uint8"),
+        (lambda a: np.empty((50, 37, 3), np.uint8), ValueError, "out is 50×37×3 uint8, but the photo is 37×50×3 uint8"),
         (lambda a: np.empty((37, 50), np.uint8), ValueError, "out is 37×50 uint8"),
-        (lambda a: np.empty(a.shape, np.uint16), ValueError, "out is 37×50×3 uint16, the photo is 37×50×3 uint8"),
+        (lambda a: np.empty(a.shape, np.uint16), ValueError, "out is 37×50×3 uint16, but the photo is 37×50×3 uint8"),
         (lambda a: np.empty((37, 100, 3), np.uint8)[:, ::2], ValueError, "strided"),
         (lambda a: np.empty((37, 50, 3), np.uint8, order="F"), ValueError, "strided"),
         (read_only, ValueError, "read-only"),
-        (lambda a: torch.from_numpy(a), TypeError, "out is Tensor, the photo ndarray"),
+        (lambda a: torch.from_numpy(a), TypeError, "out is Tensor, but the photo is ndarray"),
         (lambda a: Image.fromarray(a), TypeError, "out is Image"),
         (lambda a: a.tolist(), TypeError, "out is list"),
     ],
@@ -432,7 +432,7 @@ def test_transparent_colour_stays_transparent_and_no_other_becomes_so(mode, key,
 @pytest.mark.parametrize("mode", ["I", "LAB"])
 def test_modes_without_a_meaning_are_refused(mode):
     enhancer = Enhancer("student-565", device="cpu")
-    with pytest.raises(ValueError, match=f"mode '{mode}' cannot be enhanced; convert to one of 1, CMYK"):
+    with pytest.raises(ValueError, match=f"mode '{mode}' cannot be enhanced; convert the image to one of 1, CMYK"):
         enhancer(Image.new(mode, (5, 4)))
 
 
@@ -563,11 +563,11 @@ def test_counts_below_1_are_refused(name, value):
         (
             dark("uint8", 3, 37, 50),
             ValueError,
-            r"shape 3×37×50; channels come last: C×H×W becomes .*transpose\(1, 2, 0",
+            r"shape is 3×37×50; channels must come last: convert .*transpose\(1, 2, 0",
         ),
-        (dark("uint8", 2, 3, 37, 50), ValueError, r"shape 2×3×37×50; channels come last"),
-        (torch.zeros(3, 37, 50), ValueError, "channels come last"),
-        (dark("uint8", 37, 50, 5), ValueError, "1 to 4 channels in its last dimension, this one has shape 37×50×5$"),
+        (dark("uint8", 2, 3, 37, 50), ValueError, r"shape is 2×3×37×50; channels must come last"),
+        (torch.zeros(3, 37, 50), ValueError, "channels must come last"),
+        (dark("uint8", 37, 50, 5), ValueError, "1 to 4 channels in its last dimension, but the shape is 37×50×5$"),
         (dark("uint8", 2, 37, 50, 5), ValueError, "1 to 4 channels"),
     ],
 )
@@ -585,7 +585,7 @@ def test_what_is_no_photo_is_refused(image, error, says):
         (math.nan, "NaN or infinite"),
         (math.inf, "NaN or infinite"),
         (-math.inf, "NaN or infinite"),
-        (1.5, r"values in \[0, 1\], this one has values from 0 to 1\.5"),
+        (1.5, r"values in \[0, 1\], but this one has values from 0 to 1\.5"),
         (255.0, "from 0 to 255"),
         (-0.1, r"from -0\.1 to 0\.5"),
     ],

@@ -116,7 +116,7 @@ def test_results_of_a_run_with_suffix_are_no_input_of_the_next(album):
         (["album"], "album", "would be overwritten by its result"),
         (["album/a.png"], "album/a.png", "would be overwritten by its result"),
         (["album/a.png", "twin/a.png"], "out", "would both be written to out/a.png"),
-        (["empty"], "out", "no photos there; subfolders are searched with --recursive"),
+        (["empty"], "out", "no photos found; --recursive also searches subfolders"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_done(inputs, output, message, album, tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_store_without_ray_is_refused_instead_of_a_folder_of_its_name(place, a
     monkeypatch.chdir(tmp_path)
     result = kdlib(*(["s3://bucket/a", "-o", "out"] if place == "input" else [album, "-o", "s3://bucket/out"]))
     assert result.exit_code == 1
-    assert "is in a store, which takes --engine ray" in " ".join(result.output.split())
+    assert "is in a remote store; add --engine ray" in " ".join(result.output.split())
     assert os.listdir(tmp_path) == ["album"]
 
 

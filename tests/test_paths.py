@@ -160,7 +160,7 @@ def test_targets_that_are_links(tmp_path):
     assert not (out / "a.png").is_symlink()
     assert precious.read_text() == "mine"
     (tmp_path / "round").symlink_to("round")
-    assert "round is no folder" in said(kdlib("enhance", source, "-o", tmp_path / "round"))
+    assert "round is not a folder" in said(kdlib("enhance", source, "-o", tmp_path / "round"))
 
 
 @posix
@@ -247,7 +247,7 @@ def test_output_that_is_a_file(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     result = kdlib("enhance", photo(tmp_path / "a.png"), "-o", tmp_path / "notes.txt")
     assert result.exit_code == 1
-    assert "is no folder; give one, or a name that is free" in said(result)
+    assert "is not a folder; give a folder or an unused name" in said(result)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -322,7 +322,7 @@ def test_result_that_another_run_has_made_meanwhile(option, code, tmp_path, monk
         assert decode(target).pixels.shape == (12, 16, 3)
     else:
         assert target.read_text() == "of the other run"
-        assert ("0 enhanced, 1 kept" if option else "has been written by another run meanwhile") in said(result)
+        assert ("0 enhanced, 1 kept" if option else "another run has written it in the meantime") in said(result)
 
 
 def test_without_links_nothing_is_replaced_either(tmp_path, monkeypatch):
@@ -346,7 +346,7 @@ def test_a_report_that_cannot_be_written_costs_neither_results_nor_reasons(tmp_p
     command = ("enhance", tmp_path / "album", "-o", tmp_path / "out", "--report")
     refused = kdlib(*command, tmp_path / "album")
     assert refused.exit_code == 1
-    assert "album is a folder; --report takes the name of a file" in said(refused)
+    assert "album is a folder; give --report the name of a file" in said(refused)
     assert not (tmp_path / "out").exists()
     result = kdlib(*command, tmp_path / "album" / "a.png" / "report.jsonl")
     assert result.exit_code == 1

@@ -426,7 +426,7 @@ def test_video_behind_a_photo_is_noted(tmp_path):
         saved(tmp_path / "motion.jpg", smooth()), (0xE1, b"http://ns.adobe.com/xap/1.0/\0<x GCamera:MotionPhoto='1'/>")
     )
     path.write_bytes(path.read_bytes() + b"\0\0\0\x18ftypmp42")
-    assert decode_photo(path).notes == ("the short video behind the photo is left out",)
+    assert decode_photo(path).notes == ("the short video attached to the photo is left out",)
 
 
 # ------------------------------------------------------------------------------------------------- EXIF and colours

@@ -125,13 +125,13 @@ def test_cropping_keeps_the_upper_left_corner():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: shrink(torch.rand(1, 3, 30, 32)), "32×30 pixels is no multiple of 4"),
+        (lambda: shrink(torch.rand(1, 3, 30, 32)), "32×30 pixels is not a multiple of 4"),
         (lambda: shrink(torch.rand(3, 32, 32)), "expected B×3×H×W floating point, got 3×32×32"),
         (lambda: shrink(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), "uint8"),
         (lambda: enlarge(torch.rand(1, 3, 8, 8), (32, 4)), "8×8 pixels cannot be enlarged to 4×32"),
         (lambda: crop_to_multiple(torch.rand(3, 3, 50)), "50×3 pixels is too small"),
-        (lambda: crop_to_multiple(torch.rand(3, 8, 8), 0), "whole number from 1 up, not 0"),
-        (lambda: shrink(torch.rand(1, 3, 8, 8), 0), "whole number from 1 up, not 0"),
+        (lambda: crop_to_multiple(torch.rand(3, 8, 8), 0), "integer of at least 1, not 0"),
+        (lambda: shrink(torch.rand(1, 3, 8, 8), 0), "integer of at least 1, not 0"),
     ],
 )
 def test_photos_that_cannot_be_scaled_are_refused(call, message):

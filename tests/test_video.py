@@ -306,12 +306,12 @@ def test_hdr_stays_tagged_and_what_is_lost_is_told(tmp_path):
     source = write_clip(tmp_path / "in.mp4", pix_fmt="yuv420p10le", colours=(1, 9, 9, 16), frames=3)
     report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
     assert frames_of(report.out)[0][0].color_trc == 16
-    assert report.notes == ("HDR video is tagged as such, but what it says about the mastering display is not kept",)
+    assert report.notes == ("the HDR tags are kept, but not the metadata of the mastering display",)
 
 
 def test_track_that_fails_late_is_told_in_one_sentence(tmp_path):
     source = write_clip(tmp_path / "in.avi", codec="mpeg4", audio="pcm_s16le")
-    with pytest.raises(VideoError, match=r"out\.mp4 could not be written .* \.mkv holds more kinds"):
+    with pytest.raises(VideoError, match=r"out\.mp4 could not be written .* \.mkv, which holds more kinds"):
         enhance_video(source, tmp_path / "out.mp4", Unchanged())
     assert [path.name for path in tmp_path.iterdir()] == ["in.avi"]
     out = enhance_video(source, tmp_path / "out.mkv", Unchanged()).out
@@ -495,8 +495,8 @@ def test_tracks_that_do_not_fit_are_named(tmp_path):
     source = add_tracks(write_clip(tmp_path / "plain.mkv"), tmp_path / "in.mkv", subtitles="subrip")
     report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
     assert report.notes == (
-        "subtitle track 3 (srt) does not go into mp4 and is left out",
-        "attachment track 4 (font.ttf) does not go into mp4 and is left out",
+        "subtitle track 3 (srt) is left out because mp4 cannot hold it",
+        "attachment track 4 (font.ttf) is left out because mp4 cannot hold it",
     )
     assert [kind for kind, _ in described(report.out)[0]] == ["video", "audio", "audio"]
 
@@ -654,7 +654,7 @@ def test_files_that_are_no_videos(tmp_path):
         files["text.txt"]: "not a video",
         files["noise.mp4"]: "not a video in a known format",
         files["photo.jpg"]: "not a video but a photo",
-        files["sound.mp4"]: r"holds no video \(only audio\)",
+        files["sound.mp4"]: r"contains no video \(only audio\)",
         tmp_path: "is a folder",
         tmp_path / "none.mp4": "no such file",
     }
@@ -693,15 +693,19 @@ def test_output_that_exists_or_is_the_source(tmp_path):
         ("out.xyz", {}, r"out\.xyz: videos are written as \.mp4, \.m4v, \.mov, \.mkv, \.webm"),
         ("out", {}, "videos are written as"),
         ("out.mp4", {"codec": "nonsense"}, "no encoder is named 'nonsense'"),
-        ("out.mp4", {"codec": "aac"}, "aac is no encoder for video"),
+        ("out.mp4", {"codec": "aac"}, "aac is not a video encoder"),
         ("out.mp4", {"options": {"wrong": "1"}}, "libx264 has no option wrong"),
         ("out.mp4", {"codec": "mpeg4", "crf": 20}, "mpeg4 has no option crf"),
-        ("out.mp4", {"pixel_format": "rgb24"}, "libx264 does not take the pixel format 'rgb24'; choose from yuv420p"),
+        (
+            "out.mp4",
+            {"pixel_format": "rgb24"},
+            "libx264 does not support the pixel format 'rgb24'; choose from yuv420p",
+        ),
         ("out.mov", {"codec": "libvpx"}, "mov cannot hold libvpx video.*choose another --codec"),
         ("out.mp4", {"codec": "flv"}, "mp4 cannot hold flv video"),
-        ("out.webm", {}, r"audio track 1 \(aac\) does not go into webm unchanged; write to \.mkv"),
-        ("out.mp4", {"smoothing": -1}, "smoothing is a time of 0 seconds or more"),
-        ("out.mp4", {"options": {"preset": "nonsense"}}, "libx264 does not take 64×48 yuv420p"),
+        ("out.webm", {}, r"audio track 1 \(aac\) cannot be copied to webm unchanged; write to \.mkv"),
+        ("out.mp4", {"smoothing": -1}, "smoothing must be a time of 0 seconds or more"),
+        ("out.mp4", {"options": {"preset": "nonsense"}}, "libx264 does not support 64×48 yuv420p"),
     ],
 )
 def test_settings_that_do_not_work(out, settings, reason, tmp_path):

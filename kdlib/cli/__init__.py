@@ -1,6 +1,6 @@
-"""The command line: one module for each command.
+"""The command line, with one module per command; a command parses options, calls the library and prints.
 
-Heavy imports happen inside the commands, so that ``kdlib --help`` answers at once.
+Heavy modules are imported inside the commands, so that ``kdlib --help`` answers at once.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from kdlib.extras import with_extra
 
 
 class Commands(TyperGroup):
-    """Says in one sentence what a command cannot import, and which extra brings it."""
+    """Says in one sentence what a command cannot import, and which extra installs it."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
@@ -33,7 +33,9 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands, no_args_is_help=True, help="Knowledge distillation on networks that brighten dark photos."
+    cls=Commands,
+    no_args_is_help=True,
+    help="Enhance dark photos and videos, and distil the networks that do it.",
 )
 app.command()(enhance)
 app.command()(video)

@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")]
-Strength = Annotated[float, typer.Option(help="0 changes nothing, 1 is the network's choice, 2 the most.")]
+Model = Annotated[str, typer.Option(help="Name of a shipped model, or path of a weights file.")]
+Strength = Annotated[
+    float, typer.Option(help="Strength of the brightening: 0 is none, 1 the network's choice, 2 the maximum.")
+]
 Denoise = Annotated[
     float | None,
     typer.Option(
-        help="0 (off) to 2: smooth the noise in a photo. [default: the model's own, 1 for glance-650, else 0]"
+        help="Strength of the denoising, from 0 (off) to 2. Default: the model's own, 1 for glance-650, else 0."
     ),
 ]
 Smoothing = Annotated[
-    float, typer.Option(help="Seconds in which the brightening follows the scene; 0: at once, frame by frame.")
+    float,
+    typer.Option(help="Time constant in seconds with which the brightening follows the scene; 0 is no smoothing."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")]
+Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:N or mps.")]

@@ -1,4 +1,4 @@
-"""What every command prints with."""
+"""Printing for all commands: the console, progress bars, escaped text and errors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 console = Console()
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def escape(text: str) -> str:
-    """A text of a stranger, such as a file's name, as it is shown: it can neither command the terminal nor turn the
-    direction of what is beside it, and what has no code (bytes that are no UTF-8) has one."""
-    return markup.escape(_UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text))
+    """Return untrusted text, such as a file name, in a form that is safe to print.
+
+    Control characters, characters that change the direction of writing, and bytes that are not valid UTF-8 become
+    escape sequences; markup is escaped.
+    """
+    return markup.escape(_UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text))
 
 
 def progress_bar() -> Progress:
-    """A bar with count, time left, and the text of the task's field ``speed``; gone when it is done."""
+    """Return a bar with count, time left, and the text of the task's field ``speed``. It disappears at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
@@ -33,10 +36,12 @@ def progress_bar() -> Progress:
 
 
 def shown_command(context: typer.Context) -> str:
-    """The command that is running, with every argument that is not the default; of paths their last two parts, so that
-    results tell nothing of the machine."""
+    """Return the running command with every argument that differs from its default.
 
-    def brief(value: object) -> str:
+    Paths are cut to their last two parts, so that results reveal nothing about the machine.
+    """
+
+    def shortened(value: object) -> str:
         text = str(value)
         return "/".join(Path(text).parts[-2:]) if isinstance(value, Path) or "/" in text else text
 
@@ -47,11 +52,11 @@ def shown_command(context: typer.Context) -> str:
             continue
         option = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
         for one in value if isinstance(value, list | tuple) else [value]:
-            words += option if one is True else [*option, brief(one)]
+            words += option if one is True else [*option, shortened(one)]
     return " ".join([words[0], *(shlex.quote(word) for word in words[1:])])
 
 
 def fail(message: str) -> typer.Exit:
-    """Print an error and return the exit that goes with it."""
+    """Print an error and return the exit to raise, with code 1."""
     Console(stderr=True).print(f"[bold red]Error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     return typer.Exit(1)

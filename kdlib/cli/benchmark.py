@@ -14,22 +14,25 @@ from kdlib.cli._output import console, fail
 def benchmark(
     model: Model = "student-565",
     size: Annotated[
-        list[str] | None, typer.Option(help="640×480, 1080p, 4K, 12 MP or WIDTHxHEIGHT; repeatable. Default: all four.")
+        list[str] | None, typer.Option(help="640×480, 1080p, 4K, 12 MP or WIDTHxHEIGHT; repeatable. Default: the four.")
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(help="Measured runs of each method; the median counts. [default: 15; engines: 3]")
+        int | None,
+        typer.Option(help="Timed runs of each method, whose median is reported. Default: 15; 3 for engines."),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads for every method.")] = 2,
-    without: Annotated[list[str] | None, typer.Option(help="Leave a method out, by its name in the table.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads that each method may use.")] = 2,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Method to leave out, by its name in the table; repeatable.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw them into this PNG file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the figures into this PNG file.")] = None,
     engines: Annotated[
-        bool, typer.Option("--engines", help="Instead, the engines of kdlib enhance: local and Ray.")
+        bool, typer.Option("--engines", help="Compare the engines of kdlib enhance, local and Ray, instead.")
     ] = False,
-    photos: Annotated[int, typer.Option(help="With --engines: photos of 12 MP in the longest folder.")] = 60,
+    photos: Annotated[int, typer.Option(help="With --engines: 12 MP photos in the largest folder.")] = 60,
     price: Annotated[float, typer.Option(help="With --engines: assumed price of a core-hour.")] = 0.05,
 ) -> None:
-    """Time the Enhancer beside PyTorch, ONNX Runtime, torch.compile, CLAHE, a lookup table and a plain copy."""
+    """Compare the speed of the Enhancer with PyTorch, ONNX Runtime, torch.compile, CLAHE, a lookup table and a copy."""
     if engines:
         _engines(model, size, repeats or 3, photos, price, out)
         return

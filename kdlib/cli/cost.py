@@ -21,14 +21,20 @@ COLUMNS = {
 
 def cost(
     context: typer.Context,
-    models: Annotated[list[str], typer.Argument(help="Names or weights files; the others are beside the first.")],
-    size: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT; repeatable. Default: 600x400.")] = None,
-    fold: Annotated[bool, typer.Option(help="Also time networks with their batch norm folded.")] = False,
-    repeats: Annotated[int, typer.Option(help="Measured runs of each network; the median counts.")] = 9,
-    threads: Annotated[int, typer.Option(help="Threads for PyTorch.")] = 2,
+    models: Annotated[
+        list[str], typer.Argument(help="Names or weights files; the first is the reference for the others.")
+    ],
+    size: Annotated[
+        list[str] | None, typer.Option(help="Size of the photo, WIDTHxHEIGHT; repeatable. Default: 600x400.")
+    ] = None,
+    fold: Annotated[
+        bool, typer.Option(help="Also time iat-student networks with batch norm folded into the convolutions.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each network, whose median is reported.")] = 9,
+    threads: Annotated[int, typer.Option(help="Threads that PyTorch may use.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
 ) -> None:
-    """What networks cost, as PyTorch runs them: parameters, multiply-adds, and time, measured in turns."""
+    """Measure what networks cost in PyTorch: parameters, multiply-adds, and time, with the networks taking turns."""
     from rich.markdown import Markdown
 
     from kdlib.cli.evaluate import label_models
@@ -45,7 +51,7 @@ def cost(
         if fold:
             students = {label: model for label, model in networks.items() if isinstance(model, IATStudent)}
             networks |= {f"{label}, folded": model.folded() for label, model in students.items()}
-        with console.status("timing …"):
+        with console.status("Timing …"):
             rows = milliseconds(networks, sizes, repeats=repeats, threads=threads)
             for row in rows:
                 row["multiply_adds"] = multiply_adds(networks[row["method"]], row["height"], row["width"])

@@ -17,64 +17,70 @@ if TYPE_CHECKING:
 
     from kdlib.enhance.folders.local import Summary
 
-_LISTED = 100  # on the screen; a report has all
+_LISTED = 100  # most lines on the screen of failures and of notes; a report has all of them
 
 
 class Engine(StrEnum):
-    """What runs the workers."""
+    """Where photos are enhanced: by threads of this process, or by workers on Ray."""
 
     local = "local"
     ray = "ray"
 
 
 def enhance(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN…", help="Photos, folders, glob patterns.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="IN…", help="Photos, folders or glob patterns.")],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="Folder for the results, or a file name for one photo. [default: beside]"),
+        typer.Option(
+            "--output", "-o", help="Folder for the results, or file name for one photo. Default: beside the input."
+        ),
     ] = None,
     model: Model = "glance-650",
     strength: Strength = 1.0,
     denoise: Denoise = None,
     upscale: Annotated[
-        int | None, typer.Option(help="How many times as wide and high; a model knows one. [default: the model's own]")
+        int | None,
+        typer.Option(help="Factor to enlarge photos by, which the model must match. Default: the model's own."),
     ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Subfolders too, mirrored.")] = False,
-    suffix: Annotated[str, typer.Option(help="Added to each file name, before the extension.")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="Photos in the works at once; 0: one for each core.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep results that exist, make the others.")] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Include subfolders, mirrored in the output.")
+    ] = False,
+    suffix: Annotated[str, typer.Option(help="Text to add to each file name, before the extension.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Photos to enhance at once; 0 is one per core.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep existing results and make the missing ones.")] = False,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse photos, or results, of more pixels, which might fill the memory.")
+        int | None, typer.Option(min=1, help="Refuse photos or results with more pixels, to protect the memory.")
     ] = None,
     device: Device = "auto",
     engine: Annotated[
-        Engine, typer.Option(help="ray: many machines, photos and results in any store, such as s3://bucket/photos.")
+        Engine, typer.Option(help="ray uses many machines, and any store, such as s3://bucket/photos.")
     ] = Engine.local,
     address: Annotated[
-        str | None, typer.Option(help="With --engine ray: a running cluster. [default: RAY_ADDRESS, else this machine]")
+        str | None,
+        typer.Option(help="With --engine ray: address of a cluster. Default: RAY_ADDRESS, else this machine."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write what failed, and why, to this file, as JSON lines.")
+        Path | None, typer.Option(help="Write all failures and notes to this file, as JSON lines.")
     ] = None,
 ) -> None:
-    """Brighten photos, or enlarge them by a model that sharpens. Each result is of its photo's kind: format, bit depth,
-    alpha, EXIF, colour profile, and, unless it is enlarged, size.
+    """Brighten photos, or enlarge them with a super-resolution model.
 
-    Inputs are never touched. Photos that cannot be read are listed at the end, and the exit code is then 1.
+    A result keeps its photo's format, bit depth, alpha, EXIF, colour profile and, unless it is enlarged, size. Inputs
+    are never changed. Photos that cannot be enhanced are listed at the end, and the exit code is then 1.
     """
     import time
 
     if overwrite and resume:
-        raise fail("--overwrite replaces results, --resume keeps them; choose one")
+        raise fail("--overwrite replaces existing results and --resume keeps them; choose one")
     if engine is Engine.local and address:
-        raise fail("--address names a cluster, which takes --engine ray")
+        raise fail("--address names a Ray cluster; add --engine ray")
     if engine is Engine.local and (stores := [path for path in (*inputs, output or "") if "://" in path]):
-        raise fail(f"{stores[0]} is in a store, which takes --engine ray")  # else a local folder named s3: is made
+        raise fail(f"{stores[0]} is in a remote store; add --engine ray")  # else a local folder "s3:" would be made
     if engine is Engine.ray and (output is None or device not in {"auto", "cpu"}):
-        raise fail("--engine ray works on CPUs and needs an --output folder; leave --device out")
+        raise fail("--engine ray runs on CPUs and needs an --output folder; give --output and leave --device out")
     if report is not None and report.is_dir():
-        raise fail(f"{report} is a folder; --report takes the name of a file")
+        raise fail(f"{report} is a folder; give --report the name of a file")
     shared = {"recursive": recursive, "suffix": suffix}
     doing = {"workers": workers, "overwrite": overwrite, "resume": resume, "max_pixels": max_pixels}
     options = {"strength": strength, "denoise": denoise, "upscale": upscale}
@@ -102,7 +108,7 @@ def enhance(
     if report is not None:
         try:
             summary.write_report(report)
-        except OSError as error:  # after a long run: the screen then has all that the report would have had
+        except OSError as error:  # the run may have been long: print everything that the report would have held
             most, unwritten = summary.photos + len(summary.notes), str(error)
     kept = f", {summary.kept} kept" if summary.kept else ""
     console.print(f"{summary.done} enhanced{kept}, {seconds:.1f} s{escape(where)}", highlight=False, soft_wrap=True)
@@ -110,7 +116,7 @@ def enhance(
         for photo, what in lines[:most]:
             console.print(f"[{colour}]{escape(photo)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
         if len(lines) > most:
-            console.print(f"… and {len(lines) - _LISTED:,} more, which --report FILE lists", highlight=False)
+            console.print(f"… and {len(lines) - _LISTED:,} more; --report FILE lists them all", highlight=False)
     if summary.failed:
         console.print(f"[bold red]{len(summary.failed)} of {summary.photos} could not be enhanced[/]", highlight=False)
     if unwritten:
@@ -128,7 +134,7 @@ def _on_this_machine(
     model: str,
     progress: Callable[[int, int], object],
 ) -> tuple[Summary, str]:
-    """What became of the photos, and where the result is if there is one."""
+    """Enhance on this machine, and return the summary and the end of the line that says where the results are."""
     from kdlib.enhance.enhancer import Enhancer
     from kdlib.enhance.folders.local import enhance_files, plan
     from kdlib.threads import available_threads
@@ -146,6 +152,6 @@ def _on_this_machine(
     )
     if len(jobs) == summary.done == 1:
         return summary, f" → {jobs[0].target}"
-    # Where they are was not the user's choice.
+    # Without --output the user has not chosen the folder, so name it.
     folders = {str(job.target.parent) for job in jobs} if output is None and summary.done else set()
     return summary, f" → {os.path.commonpath(folders)}" if folders else ""

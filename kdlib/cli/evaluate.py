@@ -18,21 +18,20 @@ if TYPE_CHECKING:
 
 
 def read_earlier(path: Path, data: str) -> list[dict[str, Any]]:
-    """The rows of an earlier evaluation on the same data, or a ValueError."""
+    """Return the rows of an earlier evaluation; raise ValueError if it was on other data."""
     from kdlib.evaluation.leaderboard import read_scores
 
     content = read_scores(path)
     if content["data"] != data:
-        raise ValueError(f"{path} holds scores on {content['data']!r}, not on {data!r}; choose another file for --out")
+        raise ValueError(f"{path} holds scores on {content['data']!r}, not on {data!r}; give --out another file")
     rows: list[dict[str, Any]] = content["rows"]
     return rows
 
 
 def label_models(names: Sequence[str], suffix: str = "") -> dict[str, str]:
-    """What to call each model: a shipped name as it is, a file by its stem, with its folder where that is not enough.
+    """Return a unique label for each model, as a dict from label to name or path.
 
-    Returns:
-        label → name or path.
+    A shipped model keeps its name. A file is called by its stem, preceded by its folder where the stem is taken.
     """
     labels: dict[str, str] = {}
     for name in dict.fromkeys(names):
@@ -45,8 +44,11 @@ def label_models(names: Sequence[str], suffix: str = "") -> dict[str, str]:
 
 
 def variants(model: nn.Module, denoise: Sequence[float], *, mirror: bool) -> dict[str, Method]:
-    """A model as it is and, if asked for, shown mirrored photos, and the Enhancer with denoising and the blur that it
-    has to beat."""
+    """Return the methods to score for one model: the model itself and, on request, its variants.
+
+    These are the model on mirrored photos, and for denoising the Enhancer with each amount, beside a Gaussian blur for
+    comparison.
+    """
     from kdlib.evaluation.report import as_method, gaussian_after, mirrored, through_enhancer
 
     methods = {"": as_method(model)}
@@ -59,7 +61,7 @@ def variants(model: nn.Module, denoise: Sequence[float], *, mirror: bool) -> dic
 
 
 def timed_methods(models: dict[str, Any], denoise: Sequence[float], threads: int) -> dict[str, InPlace]:
-    """What a user would run on 8 bits for each row; there is none for the input, and none for the blur."""
+    """Return what a user would run on 8-bit photos for each row; the input and the blur have none."""
     from kdlib.enhance import Enhancer
     from kdlib.evaluation.classical import eight_bit_methods
 
@@ -72,7 +74,7 @@ def timed_methods(models: dict[str, Any], denoise: Sequence[float], threads: int
 
 
 def print_tables(rows: list[dict[str, Any]]) -> None:
-    """Scores first, then what else is known: one table of everything would not fit a terminal."""
+    """Print the scores, then a second table of the other columns, because one table would not fit a terminal."""
     from rich.markdown import Markdown
 
     from kdlib.evaluation.leaderboard import behaviour_columns
@@ -88,12 +90,12 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
 def write_rows(
     context: typer.Context, rows: list[dict[str, Any]], earlier: list[dict[str, Any]], data: str, out: Path | None
 ) -> None:
-    """Write rows, after earlier ones of other methods, to ``out``, if there is one."""
+    """Write the rows to ``out``, if it is given, after the earlier rows of other methods."""
     from kdlib.files import write_json
 
     if out is None:
         return
-    command = shown_command(context)  # of each row: an appended file has several
+    command = shown_command(context)  # stored per row, because --append collects rows of several commands
     rows = list({row["method"]: row for row in [*earlier, *({**row, "command": command} for row in rows)]}.values())
     write_json(out, {"command": "kdlib evaluate", "data": data, "rows": rows})
     console.print(f"written to {out}")
@@ -101,41 +103,46 @@ def write_rows(
 
 def evaluate(
     context: typer.Context,
-    models: Annotated[list[str] | None, typer.Argument(help="Names or weights files; default: all shipped.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Names or weights files. Default: all shipped models.")
+    ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with low/ and high/ (of sharp photos, to sharpen); default: embedded photos."),
+        typer.Option(help="Folder with low/ and high/, or of sharp photos to enlarge. Default: embedded photos."),
     ] = None,
     together: Annotated[
-        str, typer.Option("--as", help="The models are seeds of one method of this name: one row, mean and deviation.")
+        str,
+        typer.Option("--as", help="Treat the models as seeds of one method of this name; report mean and deviation."),
     ] = "",
-    teacher: Annotated[str, typer.Option(help="Also measure the fidelity of each model to this one.")] = "",
+    teacher: Annotated[str, typer.Option(help="Also measure the fidelity of each model to this teacher.")] = "",
     adaptivity_data: Annotated[
-        Path | None, typer.Option(help="Folder of photos: would one fixed curve do there, too?")
+        Path | None, typer.Option(help="Also compare each model with one fixed curve on this folder of photos.")
     ] = None,
     category: Annotated[
-        str, typer.Option(help="What the models learned from: zero-reference, self-made pairs or real pairs.")
+        str, typer.Option(help="Training data of the models: zero-reference, self-made pairs or real pairs.")
     ] = "",
-    scale_factor: Annotated[int, typer.Option(help="The network sees the photo at 1/N; 0 keeps the model's own.")] = 0,
-    curve_activation: Annotated[str, typer.Option(help="tanh or sigmoid, for all models; empty keeps their own.")] = "",
-    mirror: Annotated[bool, typer.Option(help="Score each model on mirrored photos too.")] = False,
-    size: Annotated[str, typer.Option("--resize", help="Bring the pairs to WIDTHxHEIGHT first.")] = "",
+    scale_factor: Annotated[
+        int, typer.Option(help="Run the networks on photos downsampled to 1/N; 0 keeps the model's own.")
+    ] = 0,
+    curve_activation: Annotated[str, typer.Option(help="tanh or sigmoid for all models; empty keeps their own.")] = "",
+    mirror: Annotated[bool, typer.Option(help="Also score each model on mirrored photos.")] = False,
+    size: Annotated[str, typer.Option("--resize", help="Resize the pairs to WIDTHxHEIGHT first.")] = "",
     denoise: Annotated[
-        list[float] | None, typer.Option(help="Score the Enhancer too, denoising this much; repeatable.")
+        list[float] | None, typer.Option(help="Also score the Enhancer with this much denoising; repeatable.")
     ] = None,
     time: Annotated[
         bool,
-        typer.Option(help="Also measure milliseconds at 1920×1080, through the Enhancer; to sharpen, per megapixel."),
+        typer.Option(help="Also time the Enhancer at 1920×1080, or per megapixel for super-resolution."),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the scores to this JSON file.")] = None,
     append: Annotated[
         bool,
-        typer.Option(help="Keep the file's rows of other methods; gamma and CLAHE are not scored again."),
+        typer.Option(help="Keep the rows of other methods in the file; gamma and CLAHE are not scored again."),
     ] = False,
 ) -> None:
-    """Score models against ground truth, beside gamma curves and CLAHE.
+    """Score models against ground truth, with gamma curves and CLAHE for comparison.
 
-    Super-resolution networks are scored on --data FOLDER of sharp photos, beside bicubic.
+    Super-resolution networks are scored on --data FOLDER of sharp photos, with bicubic for comparison.
     """
     from kdlib.cli import _super_resolution
     from kdlib.data.datasets import dark_photos, evaluation_pairs
@@ -171,7 +178,7 @@ def evaluate(
             pairs = resized(pairs, width, height)
         check_category(category)
         if together and not models:
-            raise ValueError(f"--as {together}: name the weights files that are its seeds")
+            raise ValueError(f"--as {together}: name the weights files of its seeds")
         earlier = read_earlier(out, name_of_data) if append and out is not None and out.is_file() else []
         names = label_models(models or list(catalogue()), suffix)
         loaded = {label: load_model(name, **overrides) for label, name in names.items()}
@@ -184,7 +191,7 @@ def evaluate(
                 "--resize": size,
             }
             folder = _super_resolution.check_options(unsuited, data)
-            with console.status("scoring …"):
+            with console.status("Scoring …"):
                 rows = _super_resolution.score_models(
                     loaded,
                     folder,
@@ -196,11 +203,12 @@ def evaluate(
             _super_resolution.print_table(rows)
             write_rows(context, rows, earlier, name_of_data, out)
             return
-        loaded = _super_resolution.without_super_resolution(loaded)  # all that ship
+        # By default all shipped models are loaded.
+        loaded = _super_resolution.without_super_resolution(loaded)
         master = load_model(teacher) if teacher else None
 
         def measure(label: str) -> dict[str, dict[str, Any]]:
-            """The rows of one model, by the variant."""
+            """Return the rows of one model, by variant."""
             model, shipped = loaded[label], catalogue().get(names[label])
             found = {}
             for variant, method in variants(model, amounts, mirror=mirror).items():
@@ -215,8 +223,8 @@ def evaluate(
                 found[""]["fidelity"] = near if near < FIDELITY_CAP else None  # the teacher itself
             return found
 
-        with console.status("scoring …"):
-            # What needs no training scores the same every time: an appended file has it already.
+        with console.status("Scoring …"):
+            # Classical methods always score the same, so an appended file need not score them again.
             known = {row["method"] for row in earlier}
             classical = {name: method for name, method in classical_methods().items() if name not in known}
             rows = compare({}, pairs, classical, adaptivity=adaptivity)
@@ -227,7 +235,7 @@ def evaluate(
             else:
                 rows += [row for found in measured for row in found.values()]
             if time:
-                # Seeds of one method take the same time.
+                # All seeds of a method take the same time, so only one is measured.
                 shown = {together: next(iter(loaded.values()))} if together else loaded
                 threads = available_threads()
                 wanted = {row["method"] for row in rows}

@@ -15,11 +15,11 @@ def report(
         "results"
     ),
 ) -> None:
-    """Print one Markdown table of everything that was scored on the standard test."""
+    """Print all scores on the standard test as one Markdown table."""
     from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 
     try:
         table = leaderboard_table(leaderboard(results))
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
-    typer.echo(table)  # as it is, to be pasted
+    typer.echo(table)  # as Markdown source, to be pasted

@@ -13,38 +13,41 @@ from kdlib.cli._output import console, escape, fail, progress_bar
 if TYPE_CHECKING:
     from kdlib.enhance.video.enhance import VideoReport
 
-_LISTED = 10  # damaged frames named one by one
+_LISTED = 10  # most damaged frames printed one by one
 
 
 def video(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to: .mp4, .m4v, .mov, .mkv or .webm.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Video to brighten.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .mp4, .m4v, .mov, .mkv or .webm.")],
     model: Model = "glance-650",
     strength: Strength = 1.0,
     denoise: Denoise = None,
     smoothing: Smoothing = 0.25,
-    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Original left, enhanced right.")] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Show the original on the left, the enhanced on the right.")
+    ] = False,
     codec: Annotated[
-        str | None, typer.Option(help="Encoder, as FFmpeg names it. [default: libx264, libvpx-vp9 for .webm]")
+        str | None, typer.Option(help="FFmpeg's name of the encoder. Default: libx264, or libvpx-vp9 for .webm.")
     ] = None,
     crf: Annotated[
-        float | None, typer.Option(help="Quality of the encoder, lower is better. [default: near-visually lossless]")
+        float | None, typer.Option(help="Constant rate factor; lower is better. Default: nearly visually lossless.")
     ] = None,
     pixel_format: Annotated[
-        str | None, typer.Option(help="As FFmpeg names it, for example yuv420p10le. [default: as IN]")
+        str | None, typer.Option(help="FFmpeg's name of the pixel format, such as yuv420p10le. Default: as in IN.")
     ] = None,
     encoder_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A further option of the encoder: preset=slow.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Further option of the encoder, such as preset=slow; repeatable."),
     ] = None,
-    encoder_threads: Annotated[int, typer.Option(min=0, help="Threads of the encoder; 0: its own choice.")] = 0,
+    encoder_threads: Annotated[int, typer.Option(min=0, help="Threads of the encoder; 0 lets it choose.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     device: Device = "auto",
     report_to: Annotated[Path | None, typer.Option("--report", help="Write the figures to this JSON file.")] = None,
 ) -> None:
     """Brighten a video. Sound, frame times, rotation, colour tags and metadata stay as they are.
 
-    A damaged frame is bridged (patched by the decoder, or the picture before it once more) and reported. The video is
-    complete then, and the exit code 0.
+    Damaged frames are patched by the decoder, or replaced by the picture before them, and reported. The video is still
+    complete, and the exit code 0.
     """
     from dataclasses import asdict
 
@@ -97,8 +100,8 @@ def _print_report(report: VideoReport) -> None:
     steady = report.steadiness
     line(f"{escape(str(report.out))}: {report.frames} frames, {report.width}×{report.height}, {report.elapsed:.1f} s")
     line(
-        f"a frame: decoding {report.decode_ms:.2f} ms, enhancing {report.enhance_ms:.2f} ms, "
-        f"encoding {report.encode_ms:.2f} ms, at the same time"
+        f"per frame: decoding {report.decode_ms:.2f} ms, enhancing {report.enhance_ms:.2f} ms, "
+        f"encoding {report.encode_ms:.2f} ms, all in parallel"
     )
     line(
         f"brightness from frame to frame: ±{steady.source:.2%} in the source, ±{steady.output:.2%} enhanced "
@@ -127,7 +130,7 @@ def camera(
     smoothing: Smoothing = 0.25,
     device: Device = "auto",
 ) -> None:
-    """Show a camera's picture, and beside it the enhanced one, with frames per second and latency. q quits."""
+    """Show a camera's picture beside the enhanced one, with frames per second and latency. Press q to quit."""
     from kdlib.enhance.enhancer import Enhancer
     from kdlib.enhance.video.camera import Window, view
     from kdlib.enhance.video.smoothing import check_same_size
@@ -140,7 +143,7 @@ def camera(
     except (OSError, ValueError) as error:
         raise fail(str(error)) from None
     console.print(
-        f"{report.frames} frames, {report.frames_per_second:.1f} a second, latency {report.latency_ms:.1f} ms, "
-        f"{report.dropped} left out to keep up",
+        f"{report.frames} frames, {report.frames_per_second:.1f} per second, latency {report.latency_ms:.1f} ms, "
+        f"{report.dropped} dropped to keep up",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""Many photos at once: a folder on this machine, or a data set on a Ray cluster.
+"""Enhancing many photos at once, from a folder on this machine or a data set on a Ray cluster.
 
-What happens to a single photo is decided in :mod:`kdlib.enhance.photos` and by the Enhancer, not here.
+Reading, enhancing and writing a single photo belong to :mod:`kdlib.enhance.photos` and the Enhancer, not here.
 """

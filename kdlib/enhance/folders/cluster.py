@@ -1,4 +1,4 @@
-"""A data set enhanced by many workers, on one machine or on a cluster, with Ray Data."""
+"""Enhancing a data set with many Ray Data workers, on one machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kdlib.extras import needed_by
 from kdlib.threads import available_threads
 from kdlib.weights.catalogue import catalogue, find_weights
 
-# Photos in a part, which one worker does as a whole, and which is done again if it dies. Parts grow to the larger
-# number with the photos that have been listed: the driver remembers some kilobytes of each as long as the run lasts.
+# Least and most photos in a part. One worker processes a part as a whole, and another repeats it if the worker dies.
+# Parts grow with the number of photos listed, because the driver keeps some kilobytes per part for the whole run.
 _PARTS = (8, 256)
-_STORE_BYTES = 256 * 2**20  # of Ray's shared memory, which holds names; photos never pass through it
+_STORE_BYTES = 256 * 2**20  # Ray's shared memory; it holds file names only, as photos never pass through it
 
 
 def enhance_dataset(
@@ -41,49 +41,48 @@ def enhance_dataset(
     address: str | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Summary:
-    """Enhance photos as :func:`kdlib.enhance.folders.local.enhance_files` does, file for file the same, on Ray.
+    """Enhance photos on Ray, with the same files as result as :func:`kdlib.enhance.folders.local.enhance_files`.
 
-    Folders are listed while photos are being enhanced; what is held at one time grows with the photos of one folder,
-    not of all. Each worker has one core. Of a worker that dies, another does the part again; results appear under their
-    names when they are whole, so there is exactly one for each photo. Over which two workers died, that photo
-    is given up.
+    Folders are listed while photos are being enhanced, so memory grows with the photos of one folder, not of all. Each
+    worker has one core. When a worker dies, another repeats its part; a result appears under its name only when it is
+    complete, so there is exactly one for each photo. A photo on which two workers died is given up.
 
     Args:
-        inputs: files, folders and patterns: paths that all machines see, or addresses of any store that fsspec knows
-            (``s3://bucket/photos``).
-        output: a folder, path or address; new or empty, unless ``overwrite`` or ``resume``.
-        model, strength, denoise, upscale: of :class:`kdlib.Enhancer`. A weights file is sent to the workers.
-        workers: how many; 0: one for each core.
-        overwrite: replace results that exist.
-        resume: keep results that exist.
-        recursive: subfolders too.
+        inputs: files, folders and patterns; paths that all machines see, or addresses of any store that fsspec
+            supports (``s3://bucket/photos``).
+        output: path or address of a folder; new or empty, unless ``overwrite`` or ``resume`` is set.
+        model, strength, denoise, upscale: as for :class:`kdlib.Enhancer`. A weights file is sent to the workers.
+        workers: number of workers; 0 is one per core.
+        overwrite: whether to replace existing results.
+        resume: whether to keep existing results.
+        recursive: whether to include subfolders.
         suffix: added to every file name, before the extension.
-        max_pixels: refuse larger photos; None keeps the default.
-        address: of a running cluster, such as ``auto`` or ``head:6379``; by default the one that the environment
-            variable RAY_ADDRESS names, else a cluster of this machine alone, which ends with the call.
-        progress: called with the number of photos looked at, as it grows.
+        max_pixels: larger photos are refused; None keeps the default.
+        address: address of a running cluster, such as ``auto`` or ``head:6379``. The default is the one in the
+            environment variable RAY_ADDRESS, or else a cluster on this machine alone, which ends with the call.
+        progress: called with the growing number of photos processed.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        FileNotFoundError, ValueError, ImportError: an input that is not there, a value out of range, targets that
-            collide, an unknown kind of store, or no photos.
+        FileNotFoundError, ValueError, ImportError: an input does not exist, a value is out of range, targets
+            collide, the kind of store is unknown, or there are no photos.
         FileExistsError: the output is not empty.
-        ConnectionError: no cluster at ``address``.
+        ConnectionError: there is no cluster at ``address``.
     """
     require_ray()
     from kdlib.enhance.folders.cluster_worker import Settings
     from kdlib.enhance.folders.stores import is_empty, place, plan_inputs, tasks_of
 
     if workers < 0:
-        raise ValueError(f"workers is at least 1, or 0 for one on each core, not {workers}")
+        raise ValueError(f"workers must be at least 1, or 0 for one per core, not {workers}")
     options: dict[str, Any] = {"strength": strength, "denoise": denoise, "upscale": upscale, "device": "cpu"}
-    Enhancer(model, threads=1, **options)  # a wrong value is said here, before anything is started
+    Enhancer(model, threads=1, **options)  # report wrong values before anything is started
     root = place(output)
     if Path(root.path).suffix.lower() in PHOTO_SUFFIXES and not root.store.isdir(root.path):
-        raise ValueError(f"{output} names a file; --engine ray writes into a folder")
+        raise ValueError(f"{output} names a file; --engine ray writes into a folder, so give one")
     plan = plan_inputs(inputs, root, suffix)
     if not (overwrite or resume or is_empty(root)):
-        raise FileExistsError(f"{root} is not empty; --overwrite replaces what is there, --resume keeps it")
+        raise FileExistsError(f"{root} is not empty; --overwrite replaces existing results, --resume keeps them")
     shipped = str(model) in catalogue()
     settings = Settings(
         options,
@@ -106,7 +105,7 @@ def enhance_dataset(
             summary.add(found)
             progress(summary.photos)
     if not summary.photos:
-        raise ValueError("no photos there; subfolders are searched with --recursive")
+        raise ValueError("no photos found; --recursive also searches subfolders")
     summary.failed.sort()
     summary.notes.sort()
     return summary
@@ -118,14 +117,14 @@ def _run(parts: Callable[..., Iterator[Any]], settings: Any, workers: int) -> It
 
     from kdlib.enhance.folders.cluster_worker import Ledger, PhotoWorker
 
-    # Like the listing, it needs no core of its own; it stands on the machine from which the run was started, and dies
-    # with it.
+    # The ledger needs no core of its own, like the listing. It is pinned to the machine that started the run, so that
+    # both end together.
     here = ray.get_runtime_context().get_node_id()
     pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
     ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=pinned).remote()
     rows = ray.data.from_items([{"run": 0}])
     rows.context.enable_progress_bars = False
-    rows.context.target_max_block_size = 1024  # one part a block: Ray would gather them by the hundred thousand
+    rows.context.target_max_block_size = 1024  # one part per block; Ray would pack hundreds of thousands into one
     done = rows.map_batches(parts, batch_size=None, num_cpus=0).map_batches(
         PhotoWorker,
         fn_constructor_args=(settings, ledger),
@@ -139,17 +138,17 @@ def _run(parts: Callable[..., Iterator[Any]], settings: Any, workers: int) -> It
             pairs = ([tuple(pair) for pair in found[name]] for name in ("failed", "notes"))
             yield Summary(found["done"], found["kept"], *pairs)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, OSError | ValueError):  # such as a folder that cannot be listed
+        if isinstance(error.cause, OSError | ValueError):  # for example, a folder cannot be listed
             raise type(error.cause)(str(error.cause).splitlines()[0]) from None
         raise
 
 
 @contextmanager
 def cluster(address: str | None, workers: int) -> Iterator[int]:
-    """The cluster to work on, and its cores."""
+    """Connect to a cluster, or start one on this machine, and yield its number of cores."""
     import ray
 
-    if ray.is_initialized():  # of a program that uses Ray itself
+    if ray.is_initialized():  # by a program that uses Ray itself
         yield int(ray.cluster_resources().get("CPU", 1))
         return
     address = address or os.environ.get("RAY_ADDRESS")
@@ -160,7 +159,7 @@ def cluster(address: str | None, workers: int) -> Iterator[int]:
     try:
         with _silent():
             ray.init(address or "local", **options)
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised anyway
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
         ray.shutdown()
@@ -168,7 +167,7 @@ def cluster(address: str | None, workers: int) -> Iterator[int]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without what Ray's C++ part says on its start; what goes wrong is raised."""
+    """Hide what Ray's C++ part prints when it starts; errors are raised anyway."""
     shown = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -181,7 +180,11 @@ def _silent() -> Iterator[None]:
 
 
 def require_ray() -> None:
-    """Import Ray so that it neither phones home nor speaks of itself."""
+    """Import Ray with its usage statistics and log messages switched off.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,4 +1,4 @@
-"""What runs on a cluster: enhancing a part of the photos, and remembering where a worker died."""
+"""The parts that run on a cluster: workers that enhance photos, and a ledger of the photos on which they died."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from kdlib.enhance.folders.local import Summary, enhance_photo, outcome
 from kdlib.enhance.folders.stores import Place, Task, as_file, partial_place, published
 
 DEATHS = 2
-"""A photo over which so many workers died one after the other is given up."""
+"""A photo is given up when this many workers in succession died on it."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every worker has to know; travels to other machines.
+    """The settings that every worker receives; they are sent to other machines.
 
     Attributes:
-        options: of the Enhancer, but for model and threads.
-        model: a shipped name, or the extension of a weights file.
-        weights: the file's content; it need not lie on the worker's machine.
+        options: options of the Enhancer except for model and threads.
+        model: name of a shipped model, or the extension of a weights file.
+        weights: content of the weights file, which need not exist on the worker's machine; None for a shipped model.
         max_pixels: see :func:`kdlib.enhance.photos.photo_file.decode_photo`.
-        stores: where photos come from and go to; tasks name them by their number.
+        stores: the stores of inputs and results; packed tasks refer to them by index.
     """
 
     options: Mapping[str, Any]
@@ -40,23 +40,23 @@ class Settings:
     stores: Sequence[AbstractFileSystem]
 
     def packed(self, tasks: Sequence[Task]) -> str:
-        """Tasks as JSON."""
+        """Return tasks as JSON."""
         store = self.stores.index
         return json.dumps(
             [(store(t.source.store), t.source.path, store(t.target.store), t.target.path, t.kept) for t in tasks]
         )
 
     def unpacked(self, packed: str) -> list[Task]:
-        """The tasks of :meth:`packed`."""
+        """Return the tasks that :meth:`packed` wrote."""
         rows = json.loads(packed)
         return [Task(Place(self.stores[a], b), Place(self.stores[c], d), kept) for a, b, c, d, kept in rows]
 
 
 class Ledger:
-    """Remembers, outside the workers, which part of the photos each is at. One for a whole run.
+    """A record, kept outside the workers, of the part that each worker is processing. A run has one ledger.
 
-    A part that is begun a second time killed its worker. Its photos are then announced one by one, so that one which
-    kills workers again and again (a file that unpacks to more than the memory, a fault in a decoder) is found.
+    If a part begins a second time, its worker died. Its photos are then announced one by one, which identifies a photo
+    that repeatedly kills workers, such as one that decodes to more than the memory or crashes a decoder.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Ledger:
         self._deaths: Counter[str] = Counter()
 
     def begin(self, part: str) -> bool:
-        """A worker starts on a part: whether another has died over it."""
+        """Record that a worker starts a part; return whether an earlier worker died on it."""
         again = part in self._at
         if again and self._at[part]:
             self._deaths[self._at[part]] += 1
@@ -72,17 +72,17 @@ class Ledger:
         return again
 
     def announce(self, part: str, photo: str) -> int:
-        """A worker starts on a photo: how many have died over it."""
+        """Record that a worker starts a photo; return how many workers have died on it."""
         self._at[part] = photo
         return self._deaths[photo]
 
     def end(self, part: str) -> None:
-        """A part is done."""
+        """Record that a part is done."""
         self._at.pop(part, None)
 
 
 class PhotoWorker:
-    """One Enhancer on one core; called by Ray Data with parts of the photos."""
+    """One Enhancer on one core, which Ray Data calls with parts of the photos."""
 
     def __init__(self, settings: Settings, ledger: Any) -> None:
         from kdlib.enhance.enhancer import Enhancer
@@ -97,7 +97,7 @@ class PhotoWorker:
             self._enhance = Enhancer(weights, threads=1, **settings.options)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Enhance the photos of each row of ``tasks``: a row of ``summary`` for each."""
+        """Enhance the photos of each row of ``tasks``; return one row of ``summary`` per row."""
         return {"summary": [self._enhance_part(self._settings.unpacked(packed)) for packed in batch["tasks"]]}
 
     def _enhance_part(self, tasks: Sequence[Task]) -> str:
@@ -115,7 +115,7 @@ class PhotoWorker:
             if deaths >= DEATHS:
                 with suppress(OSError):
                     partial_place(task.target).store.rm_file(partial_place(task.target).path)
-                summary.failed.append((source, f"{deaths} workers died over it, one after the other; out of memory?"))
+                summary.failed.append((source, f"{deaths} workers died on it in succession, perhaps out of memory"))
                 continue
             summary.add(outcome(partial(self._enhance_one, task), source, target))
         self._ledger.end.remote(part)

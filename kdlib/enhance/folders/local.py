@@ -1,4 +1,4 @@
-"""Photos on disk: which files to enhance, where to, and doing it on all cores."""
+"""Enhancing photos on disk: choosing inputs and targets, and using all cores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to enhance: read ``source``, write ``target``."""
+    """One photo to enhance, read from ``source`` and written to ``target``."""
 
     source: Path
     target: Path
@@ -29,13 +29,13 @@ class Job:
 
 @dataclass
 class Summary:
-    """What became of photos, a few or millions: names are held only of those that there is something to say of.
+    """The outcome of a run. Only photos with a failure or a note are named, so a summary of millions stays small.
 
     Attributes:
-        done: how many results were written.
-        kept: how many of an earlier run were left as they are.
+        done: number of results written.
+        kept: number of results of an earlier run that were left as they are.
         failed: photos without a result, each with the reason.
-        notes: results that lack something of their photo, each with what it is.
+        notes: results that lack something their photo has, each with a description.
     """
 
     done: int = 0
@@ -45,22 +45,22 @@ class Summary:
 
     @property
     def photos(self) -> int:
-        """All that were looked at."""
+        """The number of all photos processed."""
         return self.done + self.kept + len(self.failed)
 
     def add(self, other: Summary) -> None:
-        """Count another part of the photos in."""
+        """Add the outcome of another part of the photos."""
         self.done, self.kept = self.done + other.done, self.kept + other.kept
         self.failed += other.failed
         self.notes += other.notes
 
     def write_report(self, path: Path) -> None:
-        """Write ``failed`` and ``notes`` as JSON, one object a line: ``photo``, and ``failed`` or ``note``."""
+        """Write ``failed`` and ``notes`` as JSON lines, each an object with ``photo`` and ``failed`` or ``note``."""
         lines = [{"photo": photo, "failed": reason} for photo, reason in self.failed]
         lines += [{"photo": photo, "note": note} for photo, note in self.notes]
         with replacing(path) as partial:
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            # Of names that are no UTF-8, the bytes as they are.
+            # Names that are not valid UTF-8 are written as their original bytes.
             partial.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
@@ -68,29 +68,32 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
     """Choose a target for every photo.
 
     Args:
-        inputs: files, folders and glob patterns. Of a folder its photos are taken, told by their extension; a file
-            that is named is always tried.
-        output: a folder, made when needed, in which the inputs' folders are mirrored; for a single file also a file
-            name. None: beside each file, or for a folder a second one beside it, with ``_enhanced`` added to the name.
-        recursive: subfolders too.
+        inputs: files, folders and glob patterns. In a folder, photos are recognised by their extension; a file given
+            by name is always tried.
+        output: a folder in which the inputs' folders are mirrored, created if needed; for a single file also a file
+            name. With None, results go beside each file, or for a folder into a new folder beside it; the name of
+            the result or the folder gets ``_enhanced`` added.
+        recursive: whether to include subfolders.
         suffix: added to every file name, before the extension.
 
     Raises:
         FileNotFoundError: an input does not exist.
-        ValueError: nothing to do, two photos for one target, a target that is an input, or another format asked for.
+        NotADirectoryError: ``output`` exists and is not a folder.
+        ValueError: there is nothing to do, two photos have the same target, a target is an input, or ``output`` asks
+            for another format.
     """
     files = [path for pattern in inputs for path in expand(pattern)]
     folders = [path for path in files if path.is_dir()]
     if output is not None and _names_a_file(output):
         if len(files) != 1 or folders:
-            raise ValueError(f"{output} names one file, but there are several photos to write; give a folder")
+            raise ValueError(f"{output} names one file, but there are several results to write; give a folder")
         if _kind(files[0]) != _kind(output):
             raise ValueError(
                 f"{files[0].name} stays a {_kind(files[0])} file; name the result {output.stem}{files[0].suffix}"
             )
         jobs = [Job(files[0], output)]
     elif output is not None and os.path.lexists(output) and not output.is_dir():
-        raise NotADirectoryError(f"{output} is no folder; give one, or a name that is free")
+        raise NotADirectoryError(f"{output} is not a folder; give a folder or an unused name")
     else:
         jobs = []
         for path in files:
@@ -110,21 +113,21 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
 
 
 def expand(pattern: str | Path) -> list[Path]:
-    """A file or a folder, or the files of a glob pattern.
+    """Return a file or folder, or the files that match a glob pattern.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: nothing matches.
     """
-    # os.path, not Path: that stumbles over names that cannot be, links in circles, and homes of nobody.
+    # os.path instead of Path, which fails on impossible names, circular links, and home folders of unknown users.
     path = str(pattern) if os.path.exists(pattern) else os.path.expanduser(pattern)
     if os.path.exists(path):
         return [Path(path)]
     matches: dict[Path, Path] = {}
     for match in sorted(map(Path, glob.glob(path, recursive=True))):
-        matches.setdefault(_real(match.parent) / match.name, match)  # "**" goes round links in circles many times
+        matches.setdefault(_real(match.parent) / match.name, match)  # "**" follows circular links repeatedly
     if not matches:
         raise FileNotFoundError(f"{pattern}: no such file or folder")
-    # A pattern stands for its files; of "**" the folders are those files' own.
+    # If a pattern matches files, the folders that "**" also matches are only the folders of those files.
     return [match for match in matches.values() if match.is_file()] or list(matches.values())
 
 
@@ -142,12 +145,12 @@ def _kind(path: Path) -> str:
 
 
 def renamed(path: AnyPath, suffix: str) -> AnyPath:
-    """The name of a photo's result."""
+    """Return the path of a photo with the suffix added to its stem."""
     return path.with_name(f"{path.stem}{suffix}{path.suffix}")
 
 
 def _photos_of(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
-    """Photos of a folder, without those that lie in an output folder below it."""
+    """Yield the photos of a folder, without those in an output folder below it."""
     nested = _real(output) != _real(folder)
     for path in photos_in(folder, recursive=recursive):
         if not (nested and _real(path).is_relative_to(_real(output))):
@@ -156,7 +159,7 @@ def _photos_of(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
 
 def _checked(jobs: list[Job]) -> list[Job]:
     targets: dict[Path, Path] = {}
-    # A second run with a suffix in the photos' own folder meets the results of the first: they are no input.
+    # A second run with a suffix in the photos' own folder finds the results of the first, which are not inputs.
     results = {_real(job.target) for job in jobs if _real(job.target) != _real(job.source)}
     jobs = [job for job in jobs if _real(job.source) not in results]
     for job in jobs:
@@ -165,11 +168,11 @@ def _checked(jobs: list[Job]) -> list[Job]:
             raise ValueError(f"{job.source} would be overwritten by its result; choose another --output or a --suffix")
         if target in targets:
             raise ValueError(
-                f"{targets[target]} and {job.source} would both be written to {job.target}; run them apart"
+                f"{targets[target]} and {job.source} would both be written to {job.target}; run them separately"
             )
         targets[target] = job.source
     if not jobs:
-        raise ValueError("no photos there; subfolders are searched with --recursive")
+        raise ValueError("no photos found; --recursive also searches subfolders")
     return jobs
 
 
@@ -183,29 +186,29 @@ def enhance_files(
     max_pixels: int | None = None,
     progress: Callable[[Path], object] = lambda _: None,
 ) -> Summary:
-    """Enhance files, several at once: one worker decodes while another enhances and a third encodes.
+    """Enhance files in parallel, so that one worker decodes while another enhances and a third encodes.
 
-    A photo that cannot be read or written is noted with its reason and the rest goes on. Results appear under their
-    names only when they are whole, so that a run may be stopped at any time.
+    A photo that cannot be read or written is recorded with the reason, and the run continues. A result appears under
+    its name only when it is complete, so a run may be stopped at any time.
 
     Args:
         jobs: from :func:`plan`.
-        enhancer: makes an Enhancer for a number of threads, None for all.
-        workers: photos in the works at one time.
-        overwrite: replace results that exist.
-        resume: keep results that exist.
-        max_pixels: refuse larger photos (a small file may unpack to fill all memory), or those that an Enhancer which
-            enlarges would make larger; None keeps the default.
+        enhancer: makes an Enhancer for a number of threads; None stands for all.
+        workers: number of photos processed at a time.
+        overwrite: whether to replace existing results.
+        resume: whether to keep existing results.
+        max_pixels: photos are refused if they or, in super-resolution, their results are larger, because a small file
+            may decode to fill all memory; None keeps the default.
         progress: called with each finished source.
 
     Raises:
-        FileExistsError: results exist, and neither ``overwrite`` nor ``resume`` was given. Nothing has been done.
+        FileExistsError: results exist, and neither ``overwrite`` nor ``resume`` was given; nothing has been written.
     """
     summary = Summary()
     existing = [job for job in jobs if os.path.lexists(job.target)]
     if existing and not (overwrite or resume):
         raise FileExistsError(
-            f"{len(existing)} of {len(jobs)} results exist, {existing[0].target} for one; "
+            f"{len(existing)} of {len(jobs)} results exist, such as {existing[0].target}; "
             "--overwrite replaces them, --resume keeps them"
         )
     if resume and not overwrite:
@@ -213,7 +216,7 @@ def enhance_files(
         kept = {job.target for job in existing}
         jobs = [job for job in jobs if job.target not in kept]
     workers = max(1, min(workers, len(jobs)))
-    # Many photos: one core each, which wastes nothing on waiting. One photo: all cores.
+    # With many photos, one core for each keeps all cores busy. A single photo gets all cores.
     enhance = enhancer(1 if workers > 1 else None)
 
     def run(job: Job) -> tuple[str, ...]:
@@ -242,8 +245,12 @@ def enhance_files(
 def enhance_photo(
     source: Path, target: Path, enhance: Enhancer, max_pixels: int | None = None, *, overwrite: bool = True
 ) -> tuple[str, ...]:
-    """Decode, enhance and encode one photo, and return what the result lacks of it. Raises as ``decode_photo``, but
-    without the file's name, ``encode_photo`` and the Enhancer do."""
+    """Decode, enhance and encode one photo, and return notes on what the result lacks.
+
+    Raises:
+        PhotoError: as ``decode_photo``, but without the name of the file.
+        OSError, ValueError, MemoryError: as ``encode_photo`` and the Enhancer.
+    """
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
     try:
         photo = decode_photo(source, **limit, upscale=enhance.upscale)
@@ -258,8 +265,11 @@ def enhance_photo(
 
 
 def outcome(work: Callable[[], tuple[str, ...]], source: str, target: str, *, resume: bool = False) -> Summary:
-    """Do the work on one photo, which returns what its result lacks: what became of it. A mistake in the program is
-    raised, and not taken for a bad photo. With ``resume``, a result that another run has made meanwhile is kept."""
+    """Run the work on one photo and return its outcome as a summary.
+
+    ``work`` returns notes on what the result lacks. Errors that point to a defect in the program rather than a bad
+    photo are raised. With ``resume``, a result that another run has written in the meantime is kept.
+    """
     try:
         return Summary(done=1, notes=[(target, note) for note in work()])
     except MadeMeanwhileError as error:

@@ -1,5 +1,4 @@
-"""Photos in any store that fsspec knows, local disks included: which there are, where their results go, and carrying
-them to a worker and back."""
+"""Photos in any store that fsspec supports, including local disks: listing, choosing targets, fetching and storing."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from kdlib.enhance.folders.local import expand, renamed
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
 from kdlib.files import partial_name
 
-# They show an object under its name only when all of it has arrived; elsewhere it is renamed when it is whole.
+# Protocols of stores that show an object only after all of it has arrived. In others, a result is renamed at the end.
 _PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"}
 
 
@@ -36,14 +35,14 @@ class Place:
         return Place(self.store, f"{self.path.rstrip('/')}/{name}" if self.path else name)
 
     def is_in(self, folder: Place) -> bool:
-        """Whether it is that folder, or lies in it."""
+        """Whether this is that folder, or lies in it."""
         root = folder.path.rstrip("/")
         return self.store == folder.store and (not root or f"{self.path}/".startswith(f"{root}/"))
 
 
 @dataclass(frozen=True)
 class Input:
-    """A photo, or a folder of photos, and where the results go: a file, or a folder in which they are mirrored."""
+    """A photo with the file for its result, or a folder of photos with the folder in which results are mirrored."""
 
     source: Place
     target: Place
@@ -52,7 +51,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Task:
-    """One photo to enhance; ``kept`` if an earlier run has done it."""
+    """One photo to enhance; ``kept`` says that its result exists from an earlier run."""
 
     source: Place
     target: Place
@@ -60,15 +59,15 @@ class Task:
 
 
 def place(url: str | Path) -> Place:
-    """A path, or an address such as ``s3://bucket/folder``; nothing is looked up.
+    """Return the place of a path or of an address such as ``s3://bucket/folder``, without accessing a remote store.
 
     Raises:
-        ValueError, ImportError: no such kind of store, or the package that reaches it is missing.
+        ValueError, ImportError: the kind of store is unknown, or the package for it is not installed.
     """
     store, path = url_to_fs(str(url))
     if isinstance(store, LocalFileSystem):
-        there = Path(path)  # a link to a photo keeps its name
-        path = (there.resolve() if there.is_dir() else there.parent.resolve() / there.name).as_posix()
+        local = Path(path)  # a link to a photo keeps its own name
+        path = (local.resolve() if local.is_dir() else local.parent.resolve() / local.name).as_posix()
     return Place(store, path)
 
 
@@ -77,7 +76,7 @@ def plan_inputs(inputs: Sequence[str | Path], output: Place, suffix: str) -> lis
 
     Raises:
         FileNotFoundError: an input does not exist.
-        ValueError: two inputs for one target, or a target that is an input.
+        ValueError: two inputs have the same target, or a target is an input.
     """
     places = [found for pattern in inputs for found in _expand(pattern)]
     folders = [found for found, folder in places if folder]
@@ -93,7 +92,7 @@ def plan_inputs(inputs: Sequence[str | Path], output: Place, suffix: str) -> lis
         beside = folders[0] / name if not folder and len(folders) == 1 else None
         if target in chosen or (beside is not None and beside.store.exists(beside.path)):
             other = chosen[target].source if target in chosen else beside
-            raise ValueError(f"{other} and {source} would both be written to {target}; run them apart")
+            raise ValueError(f"{other} and {source} would both be written to {target}; run them separately")
         chosen[target] = Input(source, target, folder)
     return list(chosen.values())
 
@@ -113,10 +112,11 @@ def _expand(pattern: str | Path) -> list[tuple[Place, bool]]:
 
 
 def tasks_of(inputs: Sequence[Input], output: Place, *, recursive: bool, suffix: str, resume: bool) -> Iterator[Task]:
-    """The photos of the inputs, one folder at a time: told by their extension, hidden ones left out, and those that lie
-    in the output. What has been done is seen by listing the output's folders, not by asking for each file.
+    """Yield the photos of the inputs, one folder at a time.
 
-    The order depends on nothing but what is there: Ray may run this again and needs the same parts of it.
+    Photos are recognised by their extension; hidden ones, and those in the output, are left out. Existing results are
+    found by listing the folders of the output, not by asking for each file. The order depends only on the content of
+    the folders, because Ray may run this again and needs the same parts.
 
     Raises:
         OSError: a folder cannot be listed.
@@ -132,17 +132,17 @@ def tasks_of(inputs: Sequence[Input], output: Place, *, recursive: bool, suffix:
             folder, target = waiting.pop()
             found = {info["name"].rstrip("/").rpartition("/")[2]: info for info in store.ls(folder, detail=True)}
             photos = {name for name, info in found.items() if _is_photo(store, name, info)}
-            there = _names_in(target) if resume and photos else set()
+            existing = _names_in(target) if resume and photos else set()
             for name in sorted(photos):
                 if given.target == given.source and _is_result(name, suffix, photos):
                     continue
                 result = renamed(PurePosixPath(name), suffix).name
-                yield Task(Place(store, found[name]["name"]), target / result, result in there)
+                yield Task(Place(store, found[name]["name"]), target / result, result in existing)
             for name in sorted(found, reverse=True) if recursive else ():
                 below = Place(store, found[name]["name"].rstrip("/"))
                 is_folder = found[name]["type"] == "directory" and below.path != folder.rstrip("/")
                 nested = given.target != given.source and below.is_in(output)
-                if is_folder and not (nested or name.startswith(".")):  # a link is none: it may lead back
+                if is_folder and not (nested or name.startswith(".")):  # links may be circular
                     waiting.append((below.path, target / name))
 
 
@@ -153,7 +153,7 @@ def _is_photo(store: AbstractFileSystem, name: str, info: dict[str, Any]) -> boo
 
 
 def _is_result(name: str, suffix: str, photos: set[str]) -> bool:
-    """Whether it was made of one of the photos beside it."""
+    """Whether this is the result of one of the photos beside it."""
     path = PurePosixPath(name)
     return path.stem.endswith(suffix) and path.with_name(path.stem.removesuffix(suffix) + path.suffix).name in photos
 
@@ -166,13 +166,13 @@ def _names_in(folder: Place) -> set[str]:
 
 
 def is_empty(folder: Place) -> bool:
-    """Whether nothing is there, be it that there is no such folder."""
+    """Whether a folder is empty or does not exist."""
     return not _names_in(folder)
 
 
 @contextmanager
 def as_file(source: Place) -> Iterator[Path]:
-    """A photo as a file on this machine: itself, or a copy for as long as it is needed."""
+    """Yield a photo as a file on this machine: the photo itself, or a temporary copy."""
     if isinstance(source.store, LocalFileSystem):
         yield Path(source.path)
         return
@@ -185,9 +185,9 @@ def as_file(source: Place) -> Iterator[Path]:
 
 @contextmanager
 def published(target: Place) -> Iterator[Path]:
-    """A file to write on this machine, which then stands in the store, whole; nowhere, if the block fails."""
+    """Yield a path to write on this machine; if the block succeeds, the complete file is moved to the store."""
     if isinstance(target.store, LocalFileSystem):
-        yield Path(target.path)  # encode_photo replaces at once
+        yield Path(target.path)  # encode_photo replaces atomically
         return
     name = PurePosixPath(target.path).name
     with tempfile.TemporaryDirectory(prefix="kdlib-") as folder:
@@ -212,7 +212,7 @@ def _put(path: Path, target: Place) -> None:
 
 @contextmanager
 def _reported(done: str) -> Iterator[None]:
-    """Stores raise errors of their own kinds; a photo that one of them refuses has failed like any other."""
+    """Turn any error of a store into OSError, so that it counts as the failure of one photo."""
     try:
         yield
     except Exception as error:
@@ -220,6 +220,6 @@ def _reported(done: str) -> Iterator[None]:
 
 
 def partial_place(target: Place) -> Place:
-    """Under which a result stands until it is whole."""
+    """Return the place of a result until it is complete."""
     path = PurePosixPath(target.path)
     return Place(target.store, path.with_name(partial_name(path.name)).as_posix())

@@ -1,4 +1,4 @@
-"""What runs on every pixel: compiled for the CPU (numba), for CUDA (Triton), and the same in plain PyTorch.
+"""The functions that run on every pixel, compiled for the CPU (numba) and for CUDA (Triton).
 
-A kernel takes arrays or tensors of one photo; it knows no files, no models and no options.
+A kernel takes arrays or tensors of one photo; files, models and user options do not belong here.
 """

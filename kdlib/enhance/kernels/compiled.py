@@ -1,4 +1,4 @@
-"""Compile a Python function for the CPU, once for all processes."""
+"""Compiling Python functions for the CPU, with a cache that all processes share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import numba
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a function with numba so that it runs without the interpreter's lock, fast, and is compiled once.
+    """Compile a function with numba so that it runs without the interpreter lock.
 
-    The machine code is stored beside the source file, or in the user's cache folder where the install is read-only.
-    Where neither can be written, it is compiled anew in each process.
+    The machine code is cached beside the source file, or in the user's cache folder if the installation is read-only.
+    If neither can be written, the function is compiled again in each process.
 
-    Multiplications and additions may be fused (which rounds once instead of twice); no other liberty is taken with
-    floating point.
+    Multiplications and additions may be fused, which rounds once, not twice; no other optimisation affects results.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder for its cache
+    except RuntimeError:  # numba found no writable folder for its cache
         return numba.njit(**options)(function)

@@ -1,9 +1,9 @@
-"""The light-enhancement curve in one pass over the photo, compiled for the CPU.
+"""The light-enhancement curve in a single pass over the photo, compiled for the CPU.
 
-Written as a network's layers, the curve reads and writes the whole photo in float32 eight times, after once more for
-the curve map at full size. Here each sample is read once, as it is stored, goes through all iterations in a register,
-and is written once. The curve map stays small: each row of it is stretched to the photo's width when the photo's rows
-reach it, and rows in between are a weighted mean of two such rows.
+As layers of a network, the curve reads and writes the whole photo in float32 eight times, plus once for the curve map
+at full size. Here each sample is read once in its stored type, passes through all iterations in a register, and is
+written once. The curve map stays small: each of its rows is stretched to the photo's width when needed, and the rows
+in between are weighted means of two such rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from kdlib.enhance.kernels.compiled import compiled
 from kdlib.threads import over_rows
 
-# Compute type: float32 settles 8 bits (all but about one sample in 10,000 equal the float64 result); 16 bits need more.
+# Compute type and white. float32 is enough for 8 bits, where all but about one sample in 10,000 equal the float64
+# result; 16 bits need float64.
 _COMPUTE: dict[str, tuple[type, float]] = {
     "uint8": (np.float32, 255.0),
     "uint16": (np.float64, 65535.0),
@@ -27,9 +28,9 @@ _COMPUTE: dict[str, tuple[type, float]] = {
 
 @compiled
 def _stretch(maps: Any, row: int, channels: int, colours: int, out: Any) -> None:
-    """Write row ``row`` of the maps (M, colours, h, w) to out (M, W·channels), bilinearly, with aligned corners.
+    """Stretch row ``row`` of the maps (M, colours, h, w) to out (M, W·channels), bilinearly with aligned corners.
 
-    Channels after the colours (alpha) keep 0, with which the curve changes nothing.
+    Channels after the colours (alpha) keep 0, for which the curve is the identity.
     """
     w = maps.shape[3]
     width = out.shape[1] // channels
@@ -50,8 +51,10 @@ def _stretch(maps: Any, row: int, channels: int, colours: int, out: Any) -> None
 
 @cache
 def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> Callable[..., None]:
-    """Compile the fused pass for a number of iterations: a constant, so that the loop over them unrolls and the loop
-    over samples becomes vector instructions."""
+    """Compile the fused pass for a constant number of iterations.
+
+    With a constant, the compiler unrolls the loop over iterations and vectorises the loop over samples.
+    """
     half = compute(0.5 if whole else 0.0)
     zero, one = compute(0), compute(1)
 
@@ -101,18 +104,19 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> 
 def apply_curve_map(
     photo: np.ndarray, maps: np.ndarray, iterations: int, *, out: np.ndarray | None = None, threads: int = 1
 ) -> np.ndarray:
-    """Enhance a photo with a curve map of any size: bilinear map (aligned corners), iterations, rounding.
+    """Enhance a photo with a curve map of any size, which is interpolated bilinearly with aligned corners.
 
     Args:
-        photo: H×W×C, C-contiguous; 1 or 3 colours, then possibly alpha, which is kept; uint8, uint16, or float32 in
-            [0, 1].
-        maps: K×h×w float, values in [-1, 1]; K is the number of colours, or iterations times as many.
-        iterations: how often the curve is applied.
-        out: array like ``photo`` to write to, ``photo`` itself included; made when absent.
-        threads: how many parts to work on at once.
+        photo: H×W×C, C-contiguous, with 1 or 3 colours and optionally alpha, which is kept; uint8, uint16, or float32
+            in [0, 1].
+        maps: K×h×w float in [-1, 1]; K is the number of colours, or ``iterations`` times as many.
+        iterations: number of applications of the curve.
+        out: array like ``photo`` for the result, which may be ``photo`` itself; created if absent.
+        threads: number of threads.
 
     Returns:
-        ``out``. A uint8 or uint16 result is at most one level from the float64 result and nearly always equal to it.
+        ``out``. A uint8 or uint16 result differs from the rounded float64 result by at most one level and nearly
+        always equals it.
     """
     height, width, channels = photo.shape
     colours = 3 if channels >= 3 else 1

@@ -1,10 +1,10 @@
 """The filter of :mod:`kdlib.enhance.kernels.denoise` and GlanceNet's power curve in one pass, compiled for the CPU.
 
-A row goes through a round in tiles, copied to and from one small array: there, the compiler can prove that reading and
-writing never meet, which vector instructions need. They make the filter ten times as fast as compiled plainly.
+A round processes a row in tiles, which are copied to and from one small array. There the compiler can prove that reads
+and writes do not overlap, as vector instructions require; these make the filter ten times as fast.
 
-The curve follows in the same pass: smoothed values stay float32. All in one module, because numba does not notice when
-a compiled function changes in another one, and would go on with its old machine code.
+The curve follows in the same pass, so that smoothed values stay float32. All functions are in one module, because numba
+does not notice when a compiled function in another module changes, and would keep using its old machine code.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 from numpy import float32 as f32
-from numpy import uintp as at  # an index that cannot be negative; asking for that would keep vector instructions away
+from numpy import uintp as at  # unsigned indices need no check for negative values, which would prevent vectorisation
 
 from kdlib.enhance.kernels.compiled import compiled
 
 ROUNDS = 3
-_RING = 2 * 2 ** (ROUNDS - 1) + 1  # rows of a round that the next one needs at a time
-_PAD = 4  # columns by which a row is continued at its ends, for the farthest tap
-_TILE = 256  # columns that are computed at a time
+_RING = 2 * 2 ** (ROUNDS - 1) + 1  # rows of a round that the next round needs at a time
+_PAD = 4  # columns of padding at each end of a row, for the farthest tap
+_TILE = 256  # columns computed at a time
 _ROW = _TILE + 16
 _DIAGONAL = f32(0.5)  # weight of a diagonal neighbour, relative to the others
 _LEAST_TOLERANCE = f32(1e-3)
@@ -41,7 +41,7 @@ def _split(source: Any, channels: Any, scale: Any, row: Any) -> None:
 
 @compiled
 def _merge(row: Any, channels: Any, line: Any) -> None:
-    """The reverse of _split, still in 255ths; alpha is left out."""
+    """Convert a row of luminance and colour differences back to pixels, in 255ths and without alpha."""
     zero, white = f32(0), f32(255)
     for x in range(line.size // channels):
         i, k = at(x) * at(channels), at(x) + at(_PAD)
@@ -54,7 +54,7 @@ def _merge(row: Any, channels: Any, line: Any) -> None:
 
 @compiled
 def _continue(row: Any, width: int) -> None:
-    """Repeat the pixels at a row's ends, for taps beyond them."""
+    """Pad a row by repeating the pixels at its ends, for taps beyond them."""
     for c in range(3):
         row[c, :_PAD] = row[c, _PAD]
         row[c, _PAD + width : 2 * _PAD + width] = row[c, _PAD + width - 1]
@@ -62,7 +62,7 @@ def _continue(row: Any, width: int) -> None:
 
 @compiled
 def _stretch(maps: Any, row: int, width: int, out: Any) -> None:
-    """Stretch row ``row`` of the maps (M, colours, h, w) over out (M, W·channels), bilinearly, with aligned corners."""
+    """Stretch row ``row`` of the maps (M, colours, h, w) to out (M, W·channels), bilinearly with aligned corners."""
     last, channels = maps.shape[3] - 1, out.shape[1] // width
     step = last / max(width - 1, 1)
     for x in range(width):
@@ -76,9 +76,9 @@ def _stretch(maps: Any, row: int, width: int, out: Any) -> None:
 
 @compiled
 def _stretch_around(maps: Any, y: int, height: int, width: int, rows: Any, held: Any) -> Any:
-    """Have rows[0] and rows[1] hold the maps' rows around the photo's row ``y``, stretched; the weight of rows[1].
+    """Store the stretched map rows around the photo's row ``y`` in rows[0] and rows[1]; return the weight of rows[1].
 
-    ``held`` is an array of one: which row of the maps rows[0] holds by now; at first −2.
+    ``held`` is an array of one element, the index of the map row that rows[0] currently holds; initially −2.
     """
     h = maps.shape[2]
     place = y * ((h - 1) / max(height - 1, 1))
@@ -97,7 +97,7 @@ def _stretch_around(maps: Any, y: int, height: int, width: int, rows: Any, held:
 
 @compiled
 def _tolerance_row(rows: Any, weight: Any, lifted: bool, out: Any) -> None:
-    """One row of the map of gains (``lifted``) as it is, or of tolerances as their inverse squares."""
+    """Interpolate a row of the gains (if ``lifted``), or of the tolerances, which become their inverse squares."""
     upper, lower = rows[0, 0], rows[1, 0]
     for x in range(upper.size):
         out[x] = upper[x] + weight * (lower[x] - upper[x])
@@ -109,7 +109,7 @@ def _tolerance_row(rows: Any, weight: Any, lifted: bool, out: Any) -> None:
 
 @compiled
 def _follow_slope(tile: Any) -> None:
-    """Turn a tile's gains into 1 / slope²: the slope of a logistic curve, with that gain at black, at the luminance."""
+    """Turn a tile's gains at black into 1 / slope², with the slope of a logistic curve at each pixel's luminance."""
     for x in range(_TILE):
         gain, level = tile[at(x) + at(9 * _ROW)], tile[at(x) + at(3 * _ROW + _PAD)] * f32(1 / 255)
         unlifted = level + (f32(1) - level) * gain
@@ -119,12 +119,12 @@ def _follow_slope(tile: Any) -> None:
 
 @compiled
 def _smooth_tile(tile: Any, step: int, luminance: Any, colour_edge: Any, colour: Any) -> None:
-    """One round for a tile of a row.
+    """Run one round on a tile of a row.
 
     Args:
-        tile: rows of _ROW samples, in one array without dimensions, so that the compiler sees that they are apart:
-            luminance and two colour differences of the upper row, the middle row and the lower row; the factor of
-            the limits; then the three of the result.
+        tile: rows of _ROW samples in one flat array, so that the compiler sees that they do not overlap: luminance and
+            two colour differences of the upper, middle and lower row; the factor of the limits; and the three rows of
+            the result.
     """
     one, zero = f32(1), f32(0)
     for x in range(_TILE):
@@ -147,7 +147,7 @@ def _smooth_tile(tile: Any, step: int, luminance: Any, colour_edge: Any, colour:
                 weights_c += w
                 sum_o += w * do
                 sum_g += w * dg
-        # Means of differences, not of values: what is constant stays so, to the last bit.
+        # Averaging differences instead of values keeps constant areas constant to the last bit.
         tile[at(x) + at(10 * _ROW)] = y + sum_y / weights
         tile[at(x) + at(11 * _ROW)] = o + sum_o / weights_c
         tile[at(x) + at(12 * _ROW)] = g + sum_g / weights_c
@@ -157,7 +157,7 @@ def _smooth_tile(tile: Any, step: int, luminance: Any, colour_edge: Any, colour:
 def _smooth(
     above: Any, row: Any, below: Any, gain: Any, lifted: bool, tile: Any, step: int, limits: Any, out: Any
 ) -> None:
-    """One round for a row."""
+    """Run one round on a row."""
     for start in range(0, gain.size, _TILE):
         for c in range(3):
             for place, source in ((c, above), (3 + c, row), (6 + c, below)):
@@ -178,8 +178,8 @@ def _smooth(
 
 @compiled
 def log2(value: Any) -> Any:
-    """Logarithm of a normal, positive float32; accurate to float32's rounding. In terms that vectorise."""
-    # Split off the exponent so that the rest lies between √½ and √2.
+    """Return log2 of a normal, positive float32, accurate to float32 rounding, with operations that vectorise."""
+    # Split off the exponent so that the mantissa lies between √½ and √2.
     shifted = np.int32(f32(value).view(np.int32) - np.int32(0x3F3504F3))
     exponent = np.int32(shifted >> np.int32(23))
     t = np.int32(np.int32(shifted & np.int32(0x7FFFFF)) + np.int32(0x3F3504F3)).view(np.float32) - f32(1)
@@ -192,11 +192,11 @@ def log2(value: Any) -> Any:
 
 @compiled
 def exp2(value: Any) -> Any:
-    """Power of 2, of a float32 that is taken as no less than −126 and no more than 126."""
+    """Return 2 to the power of a float32, which is clamped to −126 … 126."""
     value = min(max(value, f32(-126)), f32(126))
     whole = np.floor(value + f32(0.5))
     t = value - whole
-    # Minimax polynomial from −½ to ½; the whole part goes to the exponent.
+    # Minimax polynomial from −½ to ½; the integer part goes to the exponent.
     p = (f32(0.0013276472) * t + f32(0.0096755419)) * t + f32(0.055507131)
     p = ((p * t + f32(0.2402212)) * t + f32(0.69314694)) * t + f32(1.0000001)
     return np.int32(f32(p).view(np.int32) + np.int32(np.int32(whole) << np.int32(23))).view(np.float32)
@@ -204,7 +204,7 @@ def exp2(value: Any) -> Any:
 
 @compiled
 def _power_row(line: Any, rows: Any, weight: Any) -> None:
-    """The power curve, in place; rows: upper and lower of log2 of the gain and of gamma."""
+    """Apply the power curve in place; ``rows`` holds the upper and lower rows of log2 of the gain and of gamma."""
     gain_above, gain_below, gamma_above, gamma_below = rows[0, 0], rows[1, 0], rows[0, 1], rows[1, 1]
     black = log2(BLACK)
     for i in range(line.size):
@@ -216,7 +216,7 @@ def _power_row(line: Any, rows: Any, weight: Any) -> None:
 
 @compiled
 def _write(line: Any, channels: int, top: Any, target: Any) -> None:
-    """Round a row in 255ths; alpha is left out."""
+    """Scale a row from 255ths to the photo's range, round it and write it, without alpha."""
     scale, half = top / f32(255), f32(0.5 if top > 1 else 0)
     if channels == 1 or channels == 3:
         for i in range(target.size):
@@ -234,19 +234,19 @@ def filter_rows(
 ) -> None:  # fmt: skip
     """Smooth rows ``first`` to ``last`` of a photo and apply the power curve; ``out`` may be ``photo``.
 
-    Each row that is read sets off one row of each round, as far behind as the taps of the rounds reach. Of every round,
-    the rows that the next one needs are kept, in a ring: the working memory is some 120 rows of float32.
+    After each row that is read, one row of each round is computed, delayed by the reach of the rounds' taps. A ring
+    buffer per round keeps the rows that the next round needs; the working memory is about 120 rows of float32.
 
     Args:
         photo, out: H×(W·channels).
-        head, tail: copies of the rows before ``first`` and from ``last`` on, as many as all rounds together reach: in
-            ``photo``, they may have been written over by then.
+        head, tail: copies of the rows before ``first`` and from ``last`` on, as many as all rounds together reach,
+            because these rows of ``photo`` may have been overwritten.
         top: white, as float32.
-        tolerances: 1×1×h×w, stretched over the photo: its noise in 255ths, or, if ``lifted``, the slope at black of the
-            curve that has lifted the noise.
-        limits: for each round, the factors that make 1 of the squares of the differences at which a neighbour's weight
-            ends, where tolerance or slope is 1: of luminance; of luminance and of colour for averaging colour. Without
-            any round, nothing is smoothed.
+        tolerances: 1×1×h×w, stretched over the photo: the noise in 255ths or, if ``lifted``, the slope at black of the
+            curve that amplified the noise.
+        limits: rounds×3; inverse squares of the differences at which a neighbour's weight reaches 0, for a tolerance
+            or slope of 1: of luminance, and for averaging colour of luminance and of colour. With no rounds, nothing
+            is smoothed.
         curve: 2×colours×h×w, log2 of the gain and gamma, stretched over the photo; 0×1×1×1 for no curve.
     """
     height, width = photo.shape[0], photo.shape[1] // channels
@@ -267,7 +267,7 @@ def filter_rows(
             elif newest >= last:
                 source = tail[newest - last]
             row = rings[0, newest % _RING]
-            if channels == 3:  # where the compiler knows the distance of samples, it makes vector instructions
+            if channels == 3:  # a constant stride lets the compiler vectorise
                 _split(source, 3, f32(255) / top, row)
             else:
                 _split(source, channels, f32(255) / top, row)

@@ -1,4 +1,4 @@
-"""Photo files read and written with all that they carry: formats, paths, metadata, Pillow modes.
+"""Reading and writing photos with everything that they contain: formats, paths, metadata and Pillow modes.
 
-No network is known here; the training data is read through here as well.
+Nothing here depends on a network; the data sets for training are read with these modules too.
 """

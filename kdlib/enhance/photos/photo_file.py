@@ -1,4 +1,4 @@
-"""Decode and encode any photo, losing nothing but what its format always loses."""
+"""Decoding and encoding photos of any format, with no loss other than that of the format itself."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ __all__ = [
 ]
 
 MAX_PIXELS = 250_000_000
-"""More than the largest sensors of cameras and phones have; decoded, that is 750 MB of 8-bit RGB."""
+"""Default limit; more than the largest sensors of cameras and phones have, and 750 MB as 8-bit RGB."""
 MAX_SIDE = 262_144
-"""Pixels; four times what JPEG has. Some steps hold a few rows in float32: a photo of one row would be all of them."""
+"""Limit in pixels, four times that of JPEG. Some steps hold a few rows in float32, and a photo may be a single row."""
 
 _CODECS = {
     name: f"kdlib.enhance.photos.formats.{name.lower()}" for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")
 }
-_LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # pixels of a side that encoders take
+_LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # longest side in pixels that the encoders accept
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoFile:
-    """A decoded photo and everything that is needed to write the same kind of file again.
+    """A decoded photo and everything needed to write the same kind of file again.
 
-    ``dataclasses.replace(photo, pixels=enhanced)`` puts other pixels in.
+    ``dataclasses.replace(photo, pixels=enhanced)`` exchanges the pixels.
 
     Attributes:
         pixels: H×W (grey), H×W×2 (grey and alpha), H×W×3 (RGB) or H×W×4 (RGB and alpha), uint8 or uint16, writable
-            and C-contiguous; as stored, not turned upright.
-        format: "JPEG", "PNG", "WEBP", "BMP", "TIFF" or "AVIF", told by the content and not by the extension.
-        container: what the format holds besides pixels: metadata, and how the pixels were compressed.
-        notes: what the file to be written will lack, in words for a user; most have none.
+            and C-contiguous; as stored, not rotated upright.
+        format: "JPEG", "PNG", "WEBP", "BMP", "TIFF" or "AVIF", recognised by content, not by extension.
+        container: what the file contains besides pixels, which is metadata and settings of the compression.
+        notes: what the written file will lack, in words for a user; usually empty.
     """
 
     pixels: np.ndarray
@@ -58,40 +58,40 @@ class PhotoFile:
 
 
 def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale: int = 1) -> PhotoFile:
-    """Decode a photo without turning it. Palettes become RGB, CMYK becomes sRGB. Several threads may decode at once.
+    """Decode a photo without rotating it. Palettes become RGB, CMYK becomes sRGB. Several threads may decode at once.
 
     Args:
-        path: a JPEG (MPO: the first picture), PNG, WebP, BMP, TIFF or AVIF file.
-        max_pixels: refuse larger photos by their header, before they fill the memory, and those with a side longer
-            than :data:`MAX_SIDE`; None for no limit.
-        upscale: how many times as wide and high the photo is going to be: that size has to be within the limit, and
-            within what the format holds.
+        path: a JPEG, PNG, WebP, BMP, TIFF or AVIF file; of an MPO file, the first picture is read.
+        max_pixels: photos with more pixels, or with a side longer than :data:`MAX_SIDE`, are refused by their header
+            before they fill the memory; None is no limit.
+        upscale: factor by which the photo will be enlarged; the enlarged size must be within the limit and within
+            that of the format.
 
     Raises:
-        PhotoError: missing, empty, truncated, damaged, too large, not an image, an animation, or of a kind that
-            cannot be written again. The message names the file and the reason.
+        PhotoError: the file is missing, empty, truncated, damaged, too large, not an image, an animation, or of a
+            kind that cannot be written again. The message names the file and the reason.
     """
     path = Path(path)
 
     def check_size(width: int, height: int) -> None:
         if width < 1 or height < 1:
-            raise PhotoError(f"the file is damaged, its size is given as {width} × {height}")
+            raise PhotoError(f"the file is damaged; its header gives the size {width} × {height}")
         enlarged = f", enlarged from {width:,} × {height:,}," if upscale > 1 else ""
         width, height = width * upscale, height * upscale
         if max_pixels is not None and width * height > max_pixels:
             raise PhotoError(
                 f"{width:,} × {height:,} pixels{enlarged} are more than the limit of {max_pixels:,}; "
-                f"--max-pixels {width * height} allows them, if there is memory for them"
+                f"--max-pixels {width * height} allows them, if there is enough memory"
             )
         if max_pixels is not None and max(width, height) > MAX_SIDE:
             raise PhotoError(
-                f"{width:,} × {height:,} pixels{enlarged} have too long a side, the limit is {MAX_SIDE:,}; "
-                "cut it into parts"
+                f"{width:,} × {height:,} pixels{enlarged} exceed the limit of {MAX_SIDE:,} for a side; "
+                "cut the photo into parts"
             )
         if enlarged and max(width, height) > (longest := _LONGEST.get(name, 2**31)):
             raise PhotoError(
-                f"{width:,} × {height:,} pixels{enlarged} are too many for {name}, which has at most {longest:,} a "
-                "side; convert it to PNG first"
+                f"{width:,} × {height:,} pixels{enlarged} are too many for {name}, which allows {longest:,} on a side; "
+                "convert the photo to PNG first"
             )
 
     with photo_errors(path):
@@ -101,26 +101,26 @@ def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale:
 
 
 def resized(photo: PhotoFile, pixels: np.ndarray) -> PhotoFile:
-    """The photo with pixels of another size, which its EXIF data then tell, where they tell one."""
+    """Return the photo with pixels of another size; size tags in its EXIF data are updated."""
     height, width = pixels.shape[:2]
     container = import_module(_CODECS[photo.format]).resized(photo.container, width, height)
     return replace(photo, pixels=pixels, container=container)
 
 
 def encode_photo(photo: PhotoFile, path: str | Path, *, overwrite: bool = True) -> Path:
-    """Write a photo in its own format, whatever the extension; a file is never left half-written.
+    """Write a photo in its own format, whatever the extension. The file is never left incomplete.
 
-    Lossless formats give exactly ``photo.pixels`` when read again. Several threads may encode at once, to files of
+    Lossless formats return exactly ``photo.pixels`` when read again. Several threads may encode at once, to files with
     different names.
 
     Args:
-        photo: from :func:`decode_photo`, with the same or with other pixels of a shape that the format can hold, in any
-            order in memory.
-        path: where to; its folder is made.
-        overwrite: whether to replace a file that is there in the end.
+        photo: from :func:`decode_photo`, with the same or other pixels of a shape that the format can hold, in any
+            memory layout.
+        path: file to write; its folder is created.
+        overwrite: whether to replace a file that exists when writing ends.
 
     Raises:
-        MadeMeanwhileError: it is there, and is not to be replaced.
+        MadeMeanwhileError: the file exists and must not be replaced.
         ValueError: the format cannot hold pixels of that shape or dtype.
         OSError: the file cannot be written.
     """
@@ -132,7 +132,7 @@ def encode_photo(photo: PhotoFile, path: str | Path, *, overwrite: bool = True) 
 
 
 def _format(path: Path) -> str:
-    """The format by the first bytes of a file."""
+    """Return the format that the first bytes of a file indicate."""
     if not path.is_file():
         raise PhotoError("not a regular file")
     with path.open("rb") as stream:
@@ -150,9 +150,9 @@ def _format(path: Path) -> str:
     if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis", b"mif1", b"msf1"):
         return "AVIF"
     if head[4:8] == b"ftyp":
-        raise PhotoError("HEIC and videos are not photos that can be written again; convert a photo to JPEG or AVIF")
+        raise PhotoError("HEIC photos and videos cannot be written again; convert a photo to JPEG or AVIF")
     if head.startswith(b"GIF8"):
         with path.open("rb") as stream:
             require_single(GifImagePlugin.GifImageFile(stream).n_frames)
-        raise PhotoError("a GIF has 256 colours at most, too few for a brightened photo; convert it to PNG")
+        raise PhotoError("a GIF has at most 256 colours, too few for a brightened photo; convert it to PNG")
     raise PhotoError("not a photo in a known format (JPEG, PNG, WebP, BMP, TIFF or AVIF)")

@@ -1,4 +1,4 @@
-"""Reading and writing photos."""
+"""Reading photos as 8-bit RGB, and writing them, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = [
     "write_photo",
 ]
 
-# All that have one of PHOTO_SUFFIXES; Pillow's names.
+# Pillow's names of the formats behind PHOTO_SUFFIXES.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "GIF", "PPM")
 
 
 def open_photo(path: str | Path) -> Image.Image:
-    """Decode a photo, upright (EXIF orientation applied), as 8-bit RGB.
+    """Decode a photo as 8-bit RGB, with its EXIF orientation applied.
 
     Greyscale, palette, CMYK and 16-bit greyscale photos are converted; transparency is dropped.
 
     Raises:
-        PhotoError: missing, empty, truncated, too large, or not an image.
+        PhotoError: the file is missing, empty, truncated, too large, or not an image.
     """
     path = Path(path)
     Image.init()
-    # Pillow knows many more, some of which start a program: PostScript, for one, whatever the file is called.
+    # Pillow supports many more formats, some of which start a program; PostScript does, whatever the file's extension.
     formats = [name for name in _FORMATS if name in Image.OPEN]
     with photo_errors(path), Image.open(path, formats=formats) as image:
         upright = ImageOps.exif_transpose(image)
@@ -49,7 +49,7 @@ def open_photo(path: str | Path) -> Image.Image:
 
 
 def _to_eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Pillow clips wide greyscale to 255 when it converts; scale it from its real range instead."""
+    """Scale wide greyscale from its real range to 8 bits; Pillow's conversion would clip it to 255."""
     if values.dtype.kind == "f":
         scale = 255.0 if values.max(initial=0) <= 1 else 1.0
     else:
@@ -58,19 +58,23 @@ def _to_eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
 
 
 def read_photo(path: str | Path) -> np.ndarray:
-    """Decode a photo as H×W×3 RGB, uint8, upright. Raises :class:`PhotoError` as :func:`open_photo` does."""
+    """Decode a photo as H×W×3 uint8 RGB, upright.
+
+    Raises:
+        PhotoError: as :func:`open_photo`.
+    """
     return np.array(open_photo(path))
 
 
 def write_photo(path: str | Path, photo: np.ndarray | Tensor) -> Path:
-    """Encode a photo; the extension chooses the format, and a file is never left half-written.
+    """Encode a photo in the format of the extension. The file is never left incomplete.
 
     Args:
-        path: where to; its folder is made.
+        path: file to write; its folder is created.
         photo: H×W×3 uint8, or 3×H×W floating point in [0, 1].
 
     Raises:
-        ValueError: wrong shape or dtype, or an unknown extension.
+        ValueError: the shape or dtype is wrong, or the extension is unknown.
     """
     path = Path(path)
     array = photo if isinstance(photo, np.ndarray) else _from_tensor(path, photo)
@@ -78,7 +82,7 @@ def write_photo(path: str | Path, photo: np.ndarray | Tensor) -> Path:
         raise ValueError(f"{path}: expected H×W×3 uint8, got {array.shape} {array.dtype}")
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format is None:
-        raise ValueError(f"{path}: unknown file extension {path.suffix!r}; .png and .jpg are known, for example")
+        raise ValueError(f"{path}: unknown file extension {path.suffix!r}; use, for example, .png or .jpg")
     with replacing(path) as partial:
         Image.fromarray(array).save(partial, format=image_format, quality=95)
     return path
@@ -91,12 +95,12 @@ def _from_tensor(path: Path, photo: Tensor) -> np.ndarray:
 
 
 def to_tensor(photo: np.ndarray) -> Tensor:
-    """H×W×3 uint8 → 3×H×W float32 in [0, 1]."""
+    """Convert H×W×3 uint8 to 3×H×W float32 in [0, 1]."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).float() / 255
 
 
 def to_array(photo: Tensor) -> np.ndarray:
-    """3×H×W floating point → H×W×3 uint8, clamped to [0, 1] and rounded."""
+    """Convert 3×H×W floating point, clamped to [0, 1], to H×W×3 uint8 with rounding."""
     return photo.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()

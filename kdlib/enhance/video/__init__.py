@@ -1,4 +1,4 @@
-"""Videos and the live camera: frames decoded, enhanced without flicker, and encoded, with sound and timestamps.
+"""Videos and the live camera: decoding, enhancing without flicker, and encoding with sound and timestamps.
 
-Frames are enhanced by the Enhancer; nothing here looks inside a network.
+The Enhancer enhances the frames; nothing here depends on the kind of network.
 """

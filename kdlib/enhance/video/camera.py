@@ -1,4 +1,4 @@
-"""A live view of a camera: the picture as it is, and enhanced beside it."""
+"""A live view of a camera, with the original picture beside the enhanced one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# One line says that a camera is missing; OpenCV's backends would say it in ten. It looks when it is imported.
+# Our one-line error replaces the ten lines that OpenCV's backends log about a missing camera. OpenCV reads the variable
+# when it is imported.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import cv2
@@ -23,22 +24,22 @@ import numpy as np
 
 from kdlib.enhance.video.smoothing import Enhances, MapSmoother, check_same_size, coarse_copy
 
-_RECENT = 0.1  # share of the newest frame in the numbers on display
+_RECENT = 0.1  # weight of the newest frame in the displayed moving averages
 
 
 class CameraError(ValueError):
-    """There is no such camera, or nowhere to show its picture."""
+    """The camera cannot be read, or its picture cannot be shown."""
 
 
 @dataclass(frozen=True)
 class CameraReport:
-    """What a live view has shown.
+    """Statistics of a live view.
 
     Attributes:
-        frames: shown.
-        dropped: left out, because newer ones had come before their turn.
-        frames_per_second: shown, on average.
-        latency_ms: mean time from a frame's arrival to its showing, in milliseconds.
+        frames: number of frames shown.
+        dropped: number of frames left out because newer ones had arrived before their turn.
+        frames_per_second: mean rate of the frames shown.
+        latency_ms: mean time from a frame's arrival to its display, in milliseconds.
     """
 
     frames: int
@@ -49,7 +50,7 @@ class CameraReport:
 
 @dataclass(frozen=True)
 class _Grabbed:
-    """A frame: H×W×3 uint8 in BGR, when it came (on ``time.perf_counter``), how many went before it unseen."""
+    """A frame, H×W×3 uint8 in BGR, its arrival time (``time.perf_counter``), and the frames dropped before it."""
 
     bgr: np.ndarray
     time: float
@@ -57,10 +58,10 @@ class _Grabbed:
 
 
 class Window:
-    """A window on the screen, to use in a ``with`` statement.
+    """A window on the screen, for use in a ``with`` statement.
 
     Raises:
-        CameraError: OpenCV was built without windows, or there is no screen.
+        CameraError: OpenCV was built without window support, or there is no screen.
     """
 
     def __init__(self, title: str) -> None:
@@ -68,7 +69,7 @@ class Window:
         self.title = title
 
     def show(self, picture: np.ndarray) -> bool:
-        """Show a picture, H×W×3 uint8 in BGR. False when the user wants to leave: by ``q``, or by closing it."""
+        """Show a picture, H×W×3 uint8 in BGR; return False if the user pressed ``q`` or closed the window."""
         cv2.imshow(self.title, picture)
         key = cv2.waitKey(1) & 0xFF
         return key != ord("q") and cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
@@ -85,11 +86,14 @@ class Window:
 
 
 def _require_display() -> None:
-    """Raise unless a window can be opened. Where there is no display, the library behind OpenCV's windows does not
-    report an error but ends the process: so a process of its own tries first."""
-    nowhere = "there is no screen to show the picture on; use `kdlib video` to enhance a video file"
+    """Raise CameraError unless a window can be opened.
+
+    A separate process tries first, because without a display the library behind OpenCV's windows ends the process
+    instead of reporting an error.
+    """
+    nowhere = "there is no screen to show the picture on; to enhance a video file, use `kdlib video`"
     if any("GUI" in line and "NONE" in line for line in cv2.getBuildInformation().splitlines()):
-        raise CameraError("this OpenCV has no windows (opencv-python-headless); install opencv-python instead")
+        raise CameraError("this OpenCV has no window support (opencv-python-headless); install opencv-python instead")
     if not sys.platform.startswith("linux"):
         return
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
@@ -107,27 +111,27 @@ def view(
     smoothing: float = 0.25,
     open_capture: Callable[[Any], Any] = cv2.VideoCapture,
 ) -> CameraReport:
-    """Show frames as they come, original left and enhanced right, until ``show`` says to stop, Ctrl-C, or the end.
+    """Show frames as they arrive, original left and enhanced right, until ``show`` returns False, Ctrl-C, or the end.
 
     Args:
         source: number of a camera, address of a stream (``rtsp://…``), or path of a video file. Cameras and streams
-            are live: frames that come while one is being worked on are left out, all but the newest, so that the
+            are live: of the frames that arrive while another is being processed, only the newest is kept, so that the
             picture never lags behind. A file is shown in full, at its own speed.
         enhancer: a :class:`kdlib.Enhancer`.
-        show: takes a picture, H×2W×3 uint8 in BGR; False ends the view.
+        show: function that takes a picture, H×2W×3 uint8 in BGR, and returns False to end the view.
         smoothing: time constant in seconds with which curve maps follow the scene.
-        open_capture: stands in for ``cv2.VideoCapture`` in tests.
+        open_capture: replaces ``cv2.VideoCapture`` in tests.
 
     Raises:
-        CameraError: no such camera, stream or file, or nothing comes from it.
-        ValueError: the Enhancer enlarges.
+        CameraError: the camera, stream or file does not exist, or provides no frames.
+        ValueError: the Enhancer enlarges photos.
     """
     check_same_size(enhancer)
     smoother = MapSmoother(smoothing)
     number = int(source) if str(source).isdecimal() else None
     live = number is not None or "://" in str(source)
     if not live and not Path(str(source)).is_file():
-        raise CameraError(f"{source}: no such file; give the number of a camera, or the path of a video")
+        raise CameraError(f"{source}: no such file; give the number of a camera or the path of a video")
     name = f"camera {number}" if number is not None else str(source)
     capture = open_capture(number if number is not None else str(source))
     frames, dropped, latencies, latency, period = 0, 0, 0.0, 0.0, 0.0
@@ -152,16 +156,16 @@ def view(
                 if not going_on:
                     break
     except KeyboardInterrupt:
-        pass  # an ordinary way to end a live view
+        pass  # Ctrl-C is an ordinary way to end a live view
     finally:
         capture.release()
     if not frames:
-        raise CameraError(f"{name} gives no pictures")
+        raise CameraError(f"{name} provides no pictures")
     return CameraReport(frames, dropped, frames / max(previous - begun, 1e-6), 1000 * latencies / frames)
 
 
 def _enhanced_beside(frame: _Grabbed, enhancer: Enhances, smoother: MapSmoother) -> np.ndarray:
-    """The frame and, to its right, the frame enhanced."""
+    """Return the frame with its enhanced version to the right."""
     height, width = frame.bgr.shape[:2]
     rgb = cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB)
     curve_map = smoother(enhancer.estimate(rgb), coarse_copy(rgb), frame.time)
@@ -176,12 +180,12 @@ def _write_numbers(picture: np.ndarray, frames_per_second: float, latency: float
     size = max(0.4, picture.shape[0] / 720)
     place = (round(12 * size), round(30 * size))
     text = f"{frames_per_second:.1f} frames/s, latency {1000 * latency:.0f} ms"
-    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):  # an outline, to be read on any ground
+    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):  # black outline, for contrast on any background
         cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, thickness, cv2.LINE_AA)
 
 
 def _newest(capture: Any) -> Generator[_Grabbed, None, None]:
-    """The newest frame whenever one is asked for; a thread takes all from the camera, whose driver would queue them."""
+    """Yield the newest frame at each request. A thread reads all frames, because the driver would queue them."""
     slot: queue.Queue[_Grabbed] = queue.Queue(1)
     stop, ended = threading.Event(), threading.Event()
     failures: list[Exception] = []
@@ -197,7 +201,7 @@ def _newest(capture: Any) -> Generator[_Grabbed, None, None]:
                 except queue.Empty:
                     dropped = 0
                 slot.put(_Grabbed(bgr, time.perf_counter(), dropped))
-        except Exception as error:  # raised where somebody sees it
+        except Exception as error:  # raised again in the consuming thread
             failures.append(error)
         finally:
             ended.set()
@@ -206,7 +210,7 @@ def _newest(capture: Any) -> Generator[_Grabbed, None, None]:
     thread.start()
     try:
         while True:
-            over = ended.is_set()  # asked before the slot: the last frame may still be in it
+            over = ended.is_set()  # read before the slot, which may still hold the last frame
             try:
                 yield slot.get(timeout=0 if over else 0.05)
             except queue.Empty:
@@ -220,7 +224,7 @@ def _newest(capture: Any) -> Generator[_Grabbed, None, None]:
 
 
 def _paced(capture: Any) -> Generator[_Grabbed, None, None]:
-    """All frames of a file, none before its time."""
+    """Yield all frames of a file at its own speed."""
     period = 1 / max(capture.get(cv2.CAP_PROP_FPS), 1.0)
     due = time.perf_counter()
     while True:

@@ -1,4 +1,4 @@
-"""Brightening videos: sound, times, colours and everything else stay as they are."""
+"""Brightening videos while keeping sound, frame times, colour tags and all other tracks as they are."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from kdlib.enhance.video.smoothing import Enhances, MapSmoother, brightness, che
 from kdlib.enhance.video.write import VideoOutput
 from kdlib.files import replacing
 
-_AHEAD = 3  # pictures that wait between two stages: enough to even out, few enough for 4K in 16 bits
+_AHEAD = 3  # pictures queued between two stages: evens out their speed, and still fits the memory at 4K and 16 bits
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """How the mean brightness changes from frame to frame, by :func:`kdlib.enhance.video.smoothing.flicker`; scene cuts
-    do not count.
+    """Flicker of the mean brightness, as :func:`kdlib.enhance.video.smoothing.flicker` measures it, without scene cuts.
 
     Attributes:
-        source: of the source.
-        unsmoothed: of the output as it would be without smoothing the curve maps.
-        output: of the output.
-        gain_unsmoothed, gain: the same two of the ratio of the output's brightness to the source's: what enhancing
-            adds to the changes in the scene itself.
+        source: flicker of the source.
+        unsmoothed: flicker that the output would have if the curve maps were not smoothed.
+        output: flicker of the output.
+        gain_unsmoothed, gain: flicker of the ratio of the output's brightness to the source's, without and with
+            smoothing; this is what enhancing adds to the changes in the scene itself.
     """
 
     source: float
@@ -44,20 +43,20 @@ class Steadiness:
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What became of a video.
+    """Statistics of an enhanced video.
 
     Attributes:
         out: the file that was written.
-        frames: pictures in it, those repeated in place of lost ones included.
-        width, height: of its pictures.
-        seconds: time from the first picture to the last one's.
-        decode_ms, enhance_ms, encode_ms: milliseconds a frame in each of the three stages, which run side by side.
+        frames: number of pictures in it, including those repeated in place of lost ones.
+        width, height: size of its pictures.
+        seconds: time from the first picture to the last.
+        decode_ms, enhance_ms, encode_ms: milliseconds per frame in each of the three stages, which run in parallel.
             Reading and converting to RGB count as decoding, converting back and writing as encoding.
-        elapsed: seconds for all of it.
-        scenes: how many were told apart.
-        steadiness: of the brightness.
+        elapsed: total processing time in seconds.
+        scenes: number of scenes detected.
+        steadiness: flicker of the brightness.
         damages: frames that were damaged in the source.
-        notes: what could not be kept as it was.
+        notes: descriptions of what could not be kept.
     """
 
     out: Path
@@ -92,26 +91,26 @@ def enhance_video(
 ) -> VideoReport:
     """Brighten a video.
 
-    Frame times, frame count, sound (copied, not encoded anew), rotation, colour tags, metadata, chapters and, where
-    the format takes them, subtitles stay as they are. Damaged frames are bridged and reported. ``out`` appears when it
-    is complete.
+    Frame times, frame count, sound (copied without encoding it again), rotation, colour tags, metadata, chapters and,
+    where the format supports them, subtitles stay as they are. Damaged frames are patched or replaced, and reported.
+    ``out`` appears only when it is complete.
 
     Args:
         source: the video.
-        out: where to: .mp4, .m4v, .mov, .mkv or .webm. Its folder is made.
-        enhancer: a :class:`kdlib.Enhancer`; one with default settings if absent.
-        smoothing: time constant in seconds with which curve maps follow the scene; 0 takes each frame's own.
-        side_by_side: show the original on the left and the enhanced picture on the right.
-        codec, crf, pixel_format, options, threads: of the encoder, see
+        out: file to write, .mp4, .m4v, .mov, .mkv or .webm; its folder is created.
+        enhancer: a :class:`kdlib.Enhancer`; by default one with default settings.
+        smoothing: time constant in seconds with which curve maps follow the scene; 0 uses each frame's own map.
+        side_by_side: whether to show the original on the left and the enhanced picture on the right.
+        codec, crf, pixel_format, options, threads: settings of the encoder, see
             :class:`~kdlib.enhance.video.write.VideoOutput`.
-        overwrite: replace ``out`` if it exists.
-        progress: called with the number of frames written, and about how many there are (0 if unknown).
+        overwrite: whether to replace ``out`` if it exists.
+        progress: called with the number of frames written and the approximate total (0 if unknown).
 
     Raises:
-        VideoError: the source is no readable video, or ``out`` or the encoder's settings do not work.
+        VideoError: the source is not a readable video, or ``out`` or the settings of the encoder do not work.
         FileExistsError: ``out`` exists.
         OSError: ``out`` cannot be written.
-        ValueError: the Enhancer enlarges.
+        ValueError: the Enhancer enlarges photos.
     """
     if enhancer is not None:
         check_same_size(enhancer)
@@ -152,7 +151,7 @@ def enhance_video(
                 encoding += perf_counter() - begun
         except av.FFmpegError as error:
             reason = f"{out} could not be written ({error.strerror})"
-            raise VideoError(f"{reason}; if there is room for it, .mkv holds more kinds of tracks") from None
+            raise VideoError(f"{reason}; if the disk is not full, try .mkv, which holds more kinds of tracks") from None
     per_frame = 1000 / max(len(times), 1)
     return VideoReport(
         out=out,
@@ -175,11 +174,11 @@ def _check_free(out: Path, source: Path, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if source.exists() and out.exists() and out.samefile(source):
-        raise VideoError(f"{out} is the source itself; write to another file")
+        raise VideoError(f"{out} is the source itself; give another file")
     if out.is_dir():
         raise VideoError(f"{out} is a folder; give the name of a file")
     if not overwrite:
-        raise FileExistsError(f"{out} exists; choose another name, or replace it with --overwrite")
+        raise FileExistsError(f"{out} exists; give another name, or replace it with --overwrite")
 
 
 class _Enhancing:
@@ -195,13 +194,13 @@ class _Enhancing:
         self.seconds = 0.0
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of the pictures that come out."""
+        """Return width and height of the pictures that this stage outputs."""
         if self._halves is None:
             return width, height
         return (2 * width, height) if self._halves[0] == 1 else (width, 2 * height)
 
     def run(self, items: Generator[Picture | av.Packet, None, None]) -> Generator[Picture | av.Packet, None, None]:
-        """Enhance the pictures; packets pass."""
+        """Enhance the pictures and pass packets through unchanged."""
         with closing(items):
             for item in items:
                 if isinstance(item, Picture):
@@ -218,7 +217,7 @@ class _Enhancing:
         if self._smoother.cut:
             self.cuts.append(len(self._brightness))
         original = None if self._halves is None else rgb.copy()
-        self._enhancer.apply(rgb, curve_map, out=rgb)  # in place: nobody else needs the source's picture
+        self._enhancer.apply(rgb, curve_map, out=rgb)  # in place, as the source picture is not used elsewhere
         after = brightness(coarse_copy(rgb))
         unsmoothed = after if curve_map is own else brightness(self._enhancer.apply(before, own))
         self._brightness.append((brightness(before), unsmoothed, after))
@@ -228,7 +227,7 @@ class _Enhancing:
         return np.concatenate((original, rgb) if original_first else (rgb, original), axis)
 
     def steadiness(self) -> Steadiness:
-        """How steady the brightness of the pictures so far is."""
+        """Return the flicker of the pictures so far."""
         source, unsmoothed, after = np.reshape(self._brightness, (-1, 3)).T
         dark = np.maximum(source, 1 / 255)
         return Steadiness(
@@ -237,10 +236,13 @@ class _Enhancing:
 
 
 def _halves(display_matrix: list[int] | None) -> tuple[int, bool]:
-    """How to lay two pictures as they are stored so that players, which turn them, show the original on the left: along
-    columns (1) or rows (0), and whether the original comes first."""
+    """Return how to join two stored pictures so that players, which rotate them, show the original on the left.
+
+    Returns:
+        the axis to join along, columns (1) or rows (0), and whether the original comes first.
+    """
     if display_matrix is None:
         return 1, True
-    # What a step along a stored row, and along a stored column, moves to the right on the screen.
+    # How far a step along a stored row, and along a stored column, leads to the right on the screen.
     along_row, along_column = display_matrix[0], display_matrix[3]
     return (1, along_row > 0) if abs(along_row) >= abs(along_column) else (0, along_column > 0)

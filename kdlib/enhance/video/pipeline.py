@@ -1,4 +1,4 @@
-"""Stages that work at the same time, each in a thread of its own, connected by short queues."""
+"""Pipeline stages that run in parallel, each in its own thread, connected by short queues."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_PATIENCE = 0.1  # seconds after which a waiting thread looks whether it should stop
+_PATIENCE = 0.1  # seconds between a waiting thread's checks whether it should stop
 
 
 def ahead(items: Generator[T, None, None], size: int) -> Generator[T, None, None]:
-    """Run a generator in a thread of its own, up to ``size`` items ahead of whoever iterates.
+    """Run a generator in its own thread, up to ``size`` items ahead of the consumer.
 
-    Its exceptions come out here. Closing this generator, or an exception in the loop over it, closes ``items`` too, so
-    that a chain of stages stops from either end; no thread is left behind.
+    Its exceptions are raised again here. Closing this generator, or an exception in the loop over it, also closes
+    ``items``, so that a chain of stages stops from either end and leaves no thread behind.
     """
     queue: Queue[tuple[bool, T | BaseException | None]] = Queue(size)
     stop = threading.Event()
@@ -36,7 +36,7 @@ def ahead(items: Generator[T, None, None], size: int) -> Generator[T, None, None
             for item in items:
                 if not put((True, item)):
                     break
-        except BaseException as error:  # handed to the thread that iterates, KeyboardInterrupt too
+        except BaseException as error:  # handed to the consumer, including KeyboardInterrupt
             end = error
         finally:
             items.close()
@@ -47,7 +47,7 @@ def ahead(items: Generator[T, None, None], size: int) -> Generator[T, None, None
     try:
         while True:
             try:
-                # Waiting in short turns lets Ctrl-C through on Windows as well.
+                # Short waits let Ctrl-C through on Windows as well.
                 more, item = queue.get(timeout=_PATIENCE)
             except Empty:
                 continue
@@ -62,10 +62,10 @@ def ahead(items: Generator[T, None, None], size: int) -> Generator[T, None, None
 
 
 class Timed(Generic[T]):
-    """Measures how long an iterator takes to come up with its items.
+    """A measurement of how long an iterator takes to produce its items.
 
     Attributes:
-        seconds: so far.
+        seconds: total so far.
     """
 
     def __init__(self, items: Iterator[T]) -> None:
@@ -73,7 +73,7 @@ class Timed(Generic[T]):
         self.seconds = 0.0
 
     def run(self) -> Generator[T, None, None]:
-        """The same items."""
+        """Yield the same items while measuring."""
         while True:
             begun = perf_counter()
             try:

@@ -1,4 +1,4 @@
-"""Writing a video that differs from its source in its pictures only."""
+"""Writing a video that differs from its source only in its pictures."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from kdlib.enhance.video.files import VideoError, is_cover
 from kdlib.enhance.video.read import EXACT, RGB, UNSPECIFIED, Colours, Picture, VideoSource, bits_of
 
-# Near-visually lossless
+# Nearly visually lossless
 _CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 22, "libsvtav1": 22}
 _QUIET = {"libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {"row-mt": "1"}}
-_EVEN_SIDES = {"libx264", "libx265", "libsvtav1"}  # encoders that want whole chroma samples
+_EVEN_SIDES = {"libx264", "libx265", "libsvtav1"}  # encoders that require whole chroma samples
 _HDR = {16, 18}  # AVColorTransferCharacteristic of PQ and HLG
-# Tags that describe the file rather than the video; they would be wrong of another file
+# Tags that describe the file rather than the video, and would be wrong for another file
 _NOT_COPIED = (
     "major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps", "number_of_", "_statistics",
 )  # fmt: skip
 
 
 def _lasting(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The tags that hold for the output as well."""
+    """Return the tags that are also true of the output."""
     return {key: value for key, value in metadata.items() if not key.lower().startswith(_NOT_COPIED)}
 
 
 class VideoOutput:
-    """An output file, opened for writing.
+    """An output file opened for writing.
 
     Args:
-        path: where to; the format does not depend on its extension.
+        path: file to write; the format does not depend on its extension.
         container_format: FFmpeg's name of the format.
-        source: where pictures, tags and other tracks come from.
-        width, height: of the pictures.
-        codec: FFmpeg's name of an encoder; libvpx-vp9 for WebM and libx264 otherwise by default.
-        crf: constant rate factor of the encoder, lower is better; near-visually lossless by default.
-        pixel_format: the source's, or the nearest that the encoder takes, by default.
+        source: the video that pictures, tags and other tracks come from.
+        width, height: size of the pictures.
+        codec: FFmpeg's name of an encoder; by default libvpx-vp9 for WebM and libx264 otherwise.
+        crf: constant rate factor of the encoder, lower is better; by default nearly visually lossless.
+        pixel_format: FFmpeg's name; by default the source's, or the nearest that the encoder supports.
         options: further options of the encoder.
-        threads: of the encoder; 0 leaves it to choose.
+        threads: threads of the encoder; 0 lets it choose.
 
     Attributes:
-        copied: the source's streams whose packets :meth:`write` wants.
-        pixel_format: as chosen.
-        notes: what could not be kept.
+        copied: the source's streams whose packets :meth:`write` expects.
+        pixel_format: the chosen pixel format.
+        notes: descriptions of what could not be kept.
 
     Raises:
-        VideoError: an unknown encoder or option, or a combination that does not work.
+        VideoError: the encoder or an option is unknown, or the combination does not work.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class VideoOutput:
             if source.time_base.numerator == 1:
                 settings["video_track_timescale"] = str(source.time_base.denominator)
             if any(key.startswith("com.") for key in metadata):
-                settings["movflags"] = "use_metadata_tags"  # where phones keep place and time
+                settings["movflags"] = "use_metadata_tags"  # phones store place and time there
         self._container = av.open(f"file:{path}", "w", format=container_format, container_options=settings)
         try:
             self._container.metadata.update(metadata)
@@ -98,7 +98,7 @@ class VideoOutput:
                 self._container.start_encoding()
             except av.FFmpegError as error:
                 reason = f"{container_format} cannot hold {codec} video ({error.strerror})"
-                raise VideoError(f"{reason}; write to .mkv, or choose another --codec") from None
+                raise VideoError(f"{reason}; write to .mkv or choose another --codec") from None
         except BaseException:
             self.__exit__()
             raise
@@ -111,9 +111,9 @@ class VideoOutput:
         # yuvj… is another name for yuv… in full range, which is tagged in any case.
         taken = [name for name in taken if not name.startswith("yuvj")] or taken
         if not taken:
-            raise VideoError(f"{codec} is no encoder for video; try libx264, libx265, libvpx-vp9 or libsvtav1")
+            raise VideoError(f"{codec} is not a video encoder; try libx264, libx265, libvpx-vp9 or libsvtav1")
         if wanted is not None and wanted not in taken:
-            raise VideoError(f"{codec} does not take the pixel format {wanted!r}; choose from {', '.join(taken)}")
+            raise VideoError(f"{codec} does not support the pixel format {wanted!r}; choose from {', '.join(taken)}")
         own = self._source.pixel_format.replace("yuvj", "yuv")
         chosen = wanted or (own if own in taken else _nearest(taken, own))
         shape = VideoFormat(chosen, 16, 16)
@@ -122,17 +122,17 @@ class VideoOutput:
             whole = "yuv444p10le" if bits_of(chosen) > 8 else "yuv444p"
             if wanted or whole not in taken:
                 raise VideoError(
-                    f"{codec} cannot write {width}×{height} as {chosen}, which halves the colours' sides; "
+                    f"{codec} cannot write {width}×{height} as {chosen}, which halves the sides of the colour planes; "
                     f"choose {f'--pixel-format {whole}' if whole in taken else 'another --codec, such as libx264'}"
                 )
             chosen = whole
-            self.notes.append(f"written as {chosen}, which some players do not show: {width}×{height} has an odd side")
+            self.notes.append(f"written as {chosen}, which not all players show, as {width}×{height} has an odd side")
         elif not wanted and bits_of(chosen) < bits_of(own):
-            self.notes.append(f"{codec} writes {bits_of(chosen)} bits a colour, the source has {bits_of(own)}")
+            self.notes.append(f"{codec} writes {bits_of(chosen)} bits per colour, but the source has {bits_of(own)}")
         return chosen
 
     def _choose_colours(self) -> Colours:
-        """The source's tags, unless one of the two has red, green and blue, and the other luma and chroma."""
+        """Return the source's tags, adapted if one video holds RGB and the other luma and chroma."""
         colours = self._source.colours
         if VideoFormat(self.pixel_format, 2, 2).is_rgb:
             return replace(colours, matrix=RGB, range=int(ColorRange.JPEG))
@@ -152,14 +152,14 @@ class VideoOutput:
             chosen["crf"] = f"{crf:g}"
         chosen.update(options)
         if codec == "libsvtav1":
-            os.environ.setdefault("SVT_LOG", "1")  # errors only; it would print its settings
+            os.environ.setdefault("SVT_LOG", "1")  # errors only, as it prints its settings otherwise
         try:
             stream = self._container.add_stream(codec, rate=source.rate, options=chosen)
         except (ValueError, av.FFmpegError):
             raise VideoError(
-                f"{self._format} cannot hold {codec} video; write to .mkv, or choose another --codec"
+                f"{self._format} cannot hold {codec} video; write to .mkv or choose another --codec"
             ) from None
-        assert isinstance(stream, av.VideoStream)  # its encoder has pixel formats
+        assert isinstance(stream, av.VideoStream)  # the encoder has pixel formats
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = width, height, self.pixel_format
         context.time_base = stream.time_base = source.time_base
@@ -168,9 +168,9 @@ class VideoOutput:
         if source.sample_aspect_ratio is not None:
             context.sample_aspect_ratio = source.sample_aspect_ratio
             if self._format == "webm" and source.sample_aspect_ratio != 1:
-                self.notes.append("WebM files do not keep that pixels are not square; choose .mkv or .mp4")
+                self.notes.append("WebM cannot store that the pixels are not square; choose .mkv or .mp4")
         if colours.transfer in _HDR:
-            self.notes.append("HDR video is tagged as such, but what it says about the mastering display is not kept")
+            self.notes.append("the HDR tags are kept, but not the metadata of the mastering display")
         context.thread_count = threads
         context.flags |= int(Flags.frame_duration)
         if source.interlaced:
@@ -183,7 +183,7 @@ class VideoOutput:
             context.open()
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(
-                f"{codec} does not take {width}×{height} {self.pixel_format} with {chosen} ({error})"
+                f"{codec} does not support {width}×{height} {self.pixel_format} with {chosen} ({error})"
             ) from None
         unknown = [name for name in chosen if name in context.options]
         if unknown:
@@ -191,7 +191,7 @@ class VideoOutput:
         return stream
 
     def _add_copies(self) -> dict[int, Any]:
-        """Streams for everything but the video. Sound must fit; what else does not is noted and left out."""
+        """Add streams for everything but the video. Sound must fit; other tracks that do not are left out and noted."""
         copies: dict[int, Any] = {}
         for stream in self._source.container.streams:
             if stream is self._source.stream:
@@ -204,15 +204,15 @@ class VideoOutput:
                 if stream.type == "video" and not is_cover(stream):
                     self.notes.append(f"{name} is copied as it is")
             elif stream.type == "audio":
-                raise VideoError(f"{name} does not go into {self._format} unchanged; write to .mkv instead")
+                raise VideoError(f"{name} cannot be copied to {self._format} unchanged; write to .mkv instead")
             elif not (stream.type == "data" and self._source.container.chapters()):  # chapters are written in any case
-                self.notes.append(f"{name} does not go into {self._format} and is left out")
+                self.notes.append(f"{name} is left out because {self._format} cannot hold it")
         return copies
 
     def _takes(self, stream: Any) -> bool:
-        """Whether the format holds such a stream: only writing a header tells, so one is written to nowhere."""
+        """Whether the format can hold such a stream; the only test is to write a header, here to memory."""
         if is_cover(stream) and self._format != "mp4":
-            return False  # it would become a second video, or vanish
+            return False  # it would become a second video or be lost
         try:
             with av.open(io.BytesIO(), "w", format=self._format) as trial:
                 trial.add_stream_from_template(stream, opaque=True)
@@ -222,12 +222,12 @@ class VideoOutput:
         return True
 
     def write(self, item: Picture | av.Packet) -> None:
-        """Encode a picture, or copy a packet of one of the streams ``copied``."""
+        """Encode a picture, or copy a packet of a stream in ``copied``."""
         if isinstance(item, Picture):
             self._container.mux(self._stream.encode(self._frame(item)))
             return
-        # MP4 and MOV hide the start of a sound track by an edit list, as the source did. The others cannot, and would
-        # move everything else to a later time instead.
+        # MP4 and MOV hide the start of a sound track with an edit list, as the source does. Other formats cannot, and
+        # would delay everything else instead.
         if item.is_discard and self._format not in {"mp4", "mov"}:
             return
         item.stream = self._copies[item.stream_index]
@@ -250,7 +250,7 @@ class VideoOutput:
         return frame
 
     def finish(self) -> None:
-        """Write what the encoder still holds, and the end of the file."""
+        """Flush the encoder and write the end of the file."""
         self._container.mux(self._stream.encode(None))
         self._container.close()
 
@@ -258,12 +258,12 @@ class VideoOutput:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        # Closing an incomplete file may fail in turn, which is not what went wrong.
+        # Closing an incomplete file may fail too, which would hide the original error.
         with contextlib.suppress(av.FFmpegError):
             self._container.close()
 
 
 def _nearest(taken: list[str], own: str) -> str:
-    """The pixel format out of ``taken`` that loses least."""
+    """Return the pixel format in ``taken`` that loses the least."""
     best, _ = find_best_pix_fmt_of_list(taken, own)
     return taken[0] if best is None else best.name

@@ -1,4 +1,4 @@
-"""AVIF: metadata, chroma sampling and colour description are kept."""
+"""The AVIF format; metadata, chroma subsampling and colour description are kept."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from kdlib.enhance.photos.formats.exif import with_size, without_thumbnail
 from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, image_of, pixels_of, plain, require_single
 from kdlib.enhance.photos.paths import PhotoError
 
-# An AVIF file does not say at which quality it was made. At 90, photos of qualities 60 to 75 lose 0.7 to 1 decibel
-# against what was photographed; 95 would take 30 % more bytes to save 0.05 of these.
+# An AVIF file does not record its quality. At 90, photos of quality 60 to 75 lose 0.7 to 1 dB against the uncompressed
+# original; 95 would cost 30 % more bytes and gain 0.05 dB.
 _QUALITY = 90
-_SPEED = 8  # of 10; 6 makes files 2 % smaller in twice the time
+_SPEED = 8  # of 10; 6 makes files 2 % smaller but takes twice as long
 _NCLX = b"colrnclx"
 
 
 @dataclass(frozen=True)
 class AvifContainer:
-    """What an AVIF file holds besides its pixels.
+    """What an AVIF file contains besides its pixels.
 
     Attributes:
+        sampling: chroma subsampling, "4:4:4", "4:2:2", "4:2:0" or "4:0:0".
+        colour: primaries and transfer function as stored in the file, 2 bytes each; empty if absent.
         icc, exif, xmp: as in the file, empty if absent; the orientation of the picture is part of ``exif``.
-        sampling: of the chroma, "4:4:4", "4:2:2", "4:2:0" or "4:0:0".
-        colour: primaries and transfer function as the file encodes them, 2 bytes each; empty if it does not.
     """
 
     sampling: str
@@ -38,10 +38,10 @@ class AvifContainer:
 
 
 def decode(path: Path, check_size: CheckSize) -> Decoded:
-    """Decode an AVIF file with a single picture, as stored: not turned, whatever the file says."""
+    """Decode an AVIF file with a single picture as stored, without applying its orientation."""
     if not features.check("avif"):
         raise PhotoError("AVIF is not supported by this version of Pillow; update it to 11.3 or later")
-    from PIL import AvifImagePlugin  # older versions of Pillow have none
+    from PIL import AvifImagePlugin  # missing from older versions of Pillow
 
     data = path.read_bytes()
     sampling, depth = _coding(data)
@@ -61,7 +61,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: AvifContainer, width: int, height: int) -> AvifContainer:
-    """The container for a photo of another size, which its EXIF data then tell."""
+    """Return the container for a photo of another size, with the size tags in its EXIF data updated."""
     return replace(container, exif=with_size(container.exif, width, height))
 
 
@@ -78,7 +78,7 @@ def encode(pixels: np.ndarray, container: AvifContainer, file: Path) -> None:
         exif=container.exif,
         xmp=container.xmp,
     )
-    # Pillow calls all colours sRGB. The pixels are still those of the source's primaries and transfer function.
+    # Pillow tags all files as sRGB, but the pixels still have the primaries and transfer function of the source.
     if container.colour and not container.icc:
         encoded = file.read_bytes()
         if (at := encoded.find(_NCLX)) >= 0:
@@ -86,7 +86,7 @@ def encode(pixels: np.ndarray, container: AvifContainer, file: Path) -> None:
 
 
 def _coding(data: bytes) -> tuple[str, int]:
-    """Chroma sampling and bits per channel, from the configuration record of the picture."""
+    """Return chroma subsampling and bits per channel from the configuration record of the picture."""
     found = []
     at = data.find(b"av1C")
     while 0 <= at < len(data) - 6:
@@ -95,5 +95,5 @@ def _coding(data: bytes) -> tuple[str, int]:
         sampling = "4:0:0" if bits & 0x10 else {0: "4:4:4", 8: "4:2:2", 12: "4:2:0"}.get(bits & 12, "4:4:4")
         found.append((sampling, depth))
         at = data.find(b"av1C", at + 4)
-    # An alpha plane has a record of its own, which is that of a grey picture.
+    # An alpha plane has its own record, which describes a grey picture.
     return next((record for record in found if record[0] != "4:0:0"), found[0] if found else ("4:2:0", 8))

@@ -1,4 +1,4 @@
-"""BMP: pixels and resolution."""
+"""The BMP format, which holds pixels and resolution."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, image_of, pi
 
 @dataclass(frozen=True)
 class BmpContainer:
-    """What a BMP file holds besides its pixels: its resolution in dots per inch, (0, 0) if it has none."""
+    """What a BMP file contains besides its pixels: the resolution in dots per inch, (0, 0) if absent."""
 
     dpi: tuple[float, float]
 
 
 def decode(path: Path, check_size: CheckSize) -> Decoded:
-    """Decode a BMP file; palettes become RGB, and 16-bit packed pixels too."""
+    """Decode a BMP file; palettes and packed 16-bit pixels become RGB."""
     with path.open("rb") as stream:
         image = BmpImagePlugin.BmpImageFile(stream)
         check_size(*image.size)
@@ -30,7 +30,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: BmpContainer, width: int, height: int) -> BmpContainer:
-    """The container for a photo of another size: the same."""
+    """Return the container for a photo of another size, which is the same."""
     return container
 
 
@@ -40,7 +40,7 @@ def encode(pixels: np.ndarray, container: BmpContainer, file: Path) -> None:
     image.save(file, "BMP", dpi=container.dpi)
     if image.mode != "RGBA":
         return
-    # Pillow writes four bytes a pixel below a header that has no word for alpha. The fourth version of that header has.
+    # Pillow writes four bytes per pixel under a header version that cannot declare alpha. Version 4 of the header can.
     encoded = file.read_bytes()
     masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")  # "sRGB" as a little-endian number
     header = struct.pack("<I", 108) + encoded[18:30] + struct.pack("<I", 3) + encoded[34:54] + masks + bytes(48)

@@ -1,11 +1,11 @@
-"""EXIF blocks."""
+"""Editing EXIF blocks without moving their content: removing the thumbnail and updating the size."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
 
-# What says how many pixels a photo has, in its first directory and in that of EXIF, which the first one points to.
+# Tags for the size of the photo in the first directory, and in the EXIF directory, to which the first one points.
 SIZE_TAGS = {256: "width", 257: "height"}
 EXIF_SIZE_TAGS = {40962: "width", 40963: "height"}
 EXIF_DIRECTORY = 34665
@@ -15,10 +15,10 @@ _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
 
 def without_thumbnail(exif: bytes) -> bytes:
-    """Unlink the embedded thumbnail, which would go on showing the dark photo.
+    """Remove the link to the embedded thumbnail, which would still show the dark photo.
 
-    Only the pointer to it is zeroed. Every other byte and offset stays, also those inside maker notes, whose layout
-    only their maker knows. A block that cannot be read comes back as it is.
+    Only the pointer to it is set to zero. All other bytes and offsets stay, including those in maker notes, whose
+    layout is proprietary. A block that cannot be read is returned unchanged.
     """
     start, order = _header(exif)
     if order is None:
@@ -35,9 +35,9 @@ def without_thumbnail(exif: bytes) -> bytes:
 
 
 def with_size(exif: bytes, width: int, height: int) -> bytes:
-    """Have those tags that tell the photo's size tell this one, for a photo that was enlarged.
+    """Set the existing size tags to this size, for a photo that was enlarged.
 
-    None is added, and every other byte and offset stays. A block that cannot be read comes back as it is.
+    No tags are added, and all other bytes and offsets stay. A block that cannot be read is returned unchanged.
     """
     start, order = _header(exif)
     if order is None:
@@ -45,7 +45,7 @@ def with_size(exif: bytes, width: int, height: int) -> bytes:
     block, size = bytearray(exif), {"width": width, "height": height}
 
     def directory(position: int, tags: Mapping[int, str]) -> int:
-        """Change tags in the directory at a position; where the one of EXIF is, or 0."""
+        """Change tags in the directory at a position; return the position of the EXIF directory, or 0."""
         found = 0
         (entries,) = struct.unpack_from(f"{order}H", block, start + position)
         for entry in range(start + position + 2, start + position + 2 + 12 * entries, 12):
@@ -53,7 +53,7 @@ def with_size(exif: bytes, width: int, height: int) -> bytes:
             if number == EXIF_DIRECTORY:
                 (found,) = struct.unpack_from(f"{order}I", block, entry + 8)
             elif number in tags and type_ in (_SHORT, _LONG) and count == 1:
-                # The value has room for a long number in either case.
+                # The value field has room for a long integer in either case.
                 struct.pack_into(f"{order}HHII", block, entry, number, _LONG, 1, size[tags[number]])
         return found
 
@@ -67,6 +67,6 @@ def with_size(exif: bytes, width: int, height: int) -> bytes:
 
 
 def _header(exif: bytes) -> tuple[int, str | None]:
-    """Where a block begins, and its byte order; None if it is no EXIF data."""
+    """Return the start of a block and its byte order, or None for the order if it is not EXIF data."""
     start = 6 if exif.startswith(b"Exif\0\0") else 0
     return start, _BYTE_ORDERS.get(exif[start : start + 4])

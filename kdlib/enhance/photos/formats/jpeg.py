@@ -1,4 +1,4 @@
-"""JPEG: all of the header is kept byte for byte, and the quantisation and sampling are the source's."""
+"""The JPEG format; metadata are kept byte for byte, and the quantisation and chroma subsampling are the source's."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _SOI, _SOS, _DHT, _COM = 0xD8, 0xDA, 0xC4, 0xFE
 _APP0, _APP1, _APP2, _APP11, _APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xEE
 _EXIF, _ICC, _JFIF, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe"
 
-# Segments that describe these very pixels or further pictures behind them, neither of which the result has: the index
-# of a multi-picture file, gain maps, thumbnails of JFIF, and boxes with residuals or signatures.
+# Segments that describe the original pixels or further pictures in the file, which the result does not have: the index
+# of a multi-picture file, gain maps, JFIF thumbnails, and boxes with residuals or signatures.
 _DROPPED = ((_APP2, b"MPF\0"), (_APP2, b"urn:iso:std:iso:ts:21496:-1\0"), (_APP0, b"JFXX\0"), (_APP11, b"JP"))
 
-# Luma samples per chroma sample, across and down, to Pillow's number. Others are written at full chroma resolution.
+# Luma samples per chroma sample, across and down → Pillow's number. Others are written at full chroma resolution.
 _SAMPLINGS = {(1.0, 1.0): 0, (2.0, 1.0): 1, (2.0, 2.0): 2}
 
 
 class Segment(NamedTuple):
-    """A segment of the header: its marker's second byte, and its bytes without marker and length."""
+    """A segment of the header: the second byte of its marker, and its content without marker and length."""
 
     marker: int
     payload: bytes
@@ -40,15 +40,15 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class JpegContainer:
-    """What a JPEG file holds besides its pixels.
+    """What a JPEG file contains besides its pixels.
 
     Attributes:
-        segments: application data and comments as in the file: EXIF, ICC profile, XMP, IPTC, resolution …
-        tables: one quantisation table for each component, 64 numbers; less if the last ones are the same.
-        sampling: of the chroma, as Pillow numbers it: 0 for 4:4:4, 1 for 4:2:2, 2 for 4:2:0.
-        progressive: several scans from coarse to fine.
-        optimised: Huffman tables made for the photo.
-        rgb: the components are red, green and blue instead of luma and chroma.
+        segments: application data and comments as in the file, such as EXIF, ICC profile, XMP, IPTC and resolution.
+        tables: quantisation tables of the components, 64 numbers each; fewer tables if the last ones are equal.
+        sampling: chroma subsampling by Pillow's number: 0 for 4:4:4, 1 for 4:2:2, 2 for 4:2:0.
+        progressive: whether the file has several scans, from coarse to fine.
+        optimised: whether the Huffman tables were computed for the photo.
+        rgb: whether the components are red, green and blue instead of luma and chroma.
     """
 
     segments: tuple[Segment, ...]
@@ -77,7 +77,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
             bare.append(data[start:end])
         if marker == _DHT:
             huffman_bytes += len(segment.payload)
-    # Pillow gets what the pixels depend on and nothing else: damaged EXIF data is no reason to refuse a photo.
+    # Pillow gets only what the pixels depend on, because a photo with damaged EXIF data must not be refused.
     bare.append(data[end:])
     del data
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(b"".join(bare)))
@@ -89,24 +89,24 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     container = JpegContainer(
         segments=tuple(kept for segment in segments if (kept := _kept(segment)) is not None),
         tables=_tables(image),
-        sampling=0 if _is_rgb(image) else _sampling(image),  # of green and blue nothing can be left out in writing
+        sampling=0 if _is_rgb(image) else _sampling(image),  # RGB cannot be subsampled
         progressive=bool(image.info.get("progressive")),
-        # The tables of the standard, for one and for three components, have a known size.
+        # The standard's tables have these sizes, for one and for three components.
         optimised=huffman_bytes not in (208, 416),
         rgb=_is_rgb(image),
     )
     if image.mode == "CMYK":
         container = replace(container, segments=_with_colours(container.segments, new_icc))
     if any(segment.payload.startswith(b"MPF\0") for segment in segments):
-        notes += ("further pictures in the file (a preview, a depth or gain map) are left out",)
+        notes += ("further pictures in the file (such as a preview, a depth map or a gain map) are left out",)
     elif any(b"MotionPhoto" in segment.payload or b"MicroVideo" in segment.payload for segment in segments):
-        notes += ("the short video behind the photo is left out",)
+        notes += ("the short video attached to the photo is left out",)
     del image
     return Decoded(pixels_of(converted), container, notes)
 
 
 def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
-    """The container for a photo of another size, which its EXIF data then tell."""
+    """Return the container for a photo of another size, with the size tags in its EXIF data updated."""
     segments = tuple(
         Segment(marker, with_size(payload, width, height))
         if marker == _APP1 and payload.startswith(_EXIF)
@@ -120,7 +120,7 @@ def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:
     """Write a JPEG file."""
     image = image_of(pixels, "JPEG", (1, 3))
     how = {"qtables": [list(table) for table in container.tables]} if container.tables else {"quality": 95}
-    # Into a file rather than into memory: then Pillow lets other threads run.
+    # Save to a file rather than to memory, because Pillow then releases the interpreter lock.
     image.save(
         file,
         "JPEG",
@@ -131,7 +131,7 @@ def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:
         **how,
     )
     encoded = file.read_bytes()
-    # The encoder's own header gives way to the source's.
+    # Replace the encoder's header with that of the source.
     first = next(start for marker, start, _ in _segments(encoded) if not _is_metadata(marker))
     with file.open("wb") as stream:
         stream.write(encoded[:2])
@@ -140,7 +140,7 @@ def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Markers of the header with the position of their first byte and of the byte behind them."""
+    """Yield the markers of the header with the start and end positions of their segments."""
     position = 2
     while True:
         start = data.find(b"\xff", position)
@@ -148,14 +148,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         while start >= 0 and data[position : position + 1] == b"\xff":  # fill bytes
             start, position = position, position + 1
         if start < 0 or position + 3 > len(data):
-            raise PhotoError("the file is truncated, it ends within its header")
+            raise PhotoError("the file is truncated; it ends within its header")
         marker = data[position]
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= _SOI:  # these stand alone
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= _SOI:  # markers without content
             position += 1
             continue
         end = position + 1 + struct.unpack_from(">H", data, position + 1)[0]
         if end > len(data):
-            raise PhotoError("the file is truncated, it ends within its header")
+            raise PhotoError("the file is truncated; it ends within its header")
         yield marker, start, end
         position = end
 
@@ -176,13 +176,13 @@ def _kept(segment: Segment) -> Segment | None:
 
 
 def _icc(segments: list[Segment]) -> bytes | None:
-    """The ICC profile, which may be spread over several numbered segments."""
+    """Return the ICC profile, which may be spread over several numbered segments."""
     parts = sorted(s.payload[12:] for s in segments if s.marker == _APP2 and s.payload.startswith(_ICC))
     return b"".join(part[2:] for part in parts) or None
 
 
 def _with_colours(segments: tuple[Segment, ...], icc: bytes | None) -> tuple[Segment, ...]:
-    """Segments for pixels that have become RGB: another profile, and no mark of CMYK."""
+    """Return the segments for pixels converted to RGB, with another ICC profile and without the CMYK marker."""
     kept = tuple(
         segment
         for segment in segments
@@ -195,9 +195,9 @@ def _with_colours(segments: tuple[Segment, ...], icc: bytes | None) -> tuple[Seg
 def _tables(image: JpegImagePlugin.JpegImageFile) -> tuple[tuple[int, ...], ...]:
     try:
         tables = [tuple(image.quantization[table]) for *_, table in image.layer[:3]]
-    except KeyError:  # a table that comes between two scans
+    except KeyError:  # a table is defined between two scans
         return ()
-    # Pillow gives the last table to all further components, and writes each one that it is given.
+    # Pillow uses the last table for all further components, and writes every table that it is given.
     while len(tables) > 1 and tables[-1] == tables[-2]:
         tables.pop()
     return tuple(tables)

@@ -1,4 +1,4 @@
-"""PNG, 8 and 16 bits per channel: all chunks that still hold are copied byte for byte."""
+"""The PNG format with 8 or 16 bits per channel; all chunks that remain valid are copied byte for byte."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ from kdlib.enhance.photos.formats.shared import (
 from kdlib.enhance.photos.paths import PhotoError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What the pixels depend on. Decoders get nothing else, so that none of them applies a gamma or stumbles over a text.
+# Chunks that the pixels depend on. Decoders get no others, so that none applies a gamma or fails on a text chunk.
 _PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-# Whether a chunk may be copied when pixels change is said by its fourth letter: in lower case it may. These may as well
-# since brightening changes no colour space; not so signatures, animations and companions of a palette.
+# The fourth letter of a chunk's name is in lower case if the chunk may be copied when pixels change. The chunks below
+# may be copied too, because brightening does not change the colour space; signatures, animations and additions to a
+# palette may not.
 _KEPT = frozenset({b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tIME"})
-_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
 
 
 class Chunk(NamedTuple):
@@ -47,7 +48,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class PngContainer:
-    """What a PNG file holds besides its pixels: the other chunks, those before and those after the pixels."""
+    """What a PNG file contains besides its pixels: the other chunks, before and after the pixels."""
 
     before: tuple[Chunk, ...]
     after: tuple[Chunk, ...]
@@ -67,7 +68,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
             width, height, depth = struct.unpack_from(">IIB", data, start)
             check_size(width, height)
         elif name == b"IDAT":
-            # Of an animation, the first frame may be stored as the picture, or there may be a picture apart from it.
+            # In an animation, the picture is either the first frame or separate from the animation.
             pictures += pictures == 0
             kept = after
         elif name == b"fcTL":
@@ -97,15 +98,15 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: PngContainer, width: int, height: int) -> PngContainer:
-    """The container for a photo of another size, which its EXIF data then tell."""
+    """Return the container for a photo of another size, with the size tags in its EXIF data updated."""
 
-    def told(chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+    def updated(chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
         return tuple(
             Chunk(name, with_size(data, width, height)) if name == b"eXIf" else Chunk(name, data)
             for name, data in chunks
         )
 
-    return PngContainer(told(container.before), told(container.after))
+    return PngContainer(updated(container.before), updated(container.after))
 
 
 def encode(pixels: np.ndarray, container: PngContainer, file: Path) -> None:
@@ -124,33 +125,33 @@ def encode(pixels: np.ndarray, container: PngContainer, file: Path) -> None:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Names of the chunks with the positions of their content's first byte and of the byte behind it."""
+    """Yield the names of the chunks with the start and end positions of their content."""
     position = 8
     name = b""
     while name != b"IEND":
         if position + 12 > len(data):
-            raise PhotoError("the file is truncated, it ends before the last part of a PNG file")
+            raise PhotoError("the file is truncated; it ends before the last chunk of a PNG file")
         size, name = struct.unpack_from(">I4s", data, position)
         start, end = position + 8, position + 8 + size
         if not (name.isalpha() and name.isascii()) or (position == 8 and (name, size) != (b"IHDR", 13)):
-            raise PhotoError(f"the file is damaged at byte {position:,}, where {name!r} is no part of a PNG file")
+            raise PhotoError(f"the file is damaged at byte {position:,}; {name!r} is not a PNG chunk")
         if end + 4 > len(data):
-            raise PhotoError(f"the file is truncated within its {name.decode()} part")
+            raise PhotoError(f"the file is truncated within its {name.decode()} chunk")
         if zlib.crc32(memoryview(data)[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise PhotoError(f"the file is damaged, the {name.decode()} part at byte {position:,} fails its checksum")
+            raise PhotoError(f"the file is damaged; the {name.decode()} chunk at byte {position:,} has a bad checksum")
         yield name, start, end
         position = end + 4
 
 
 def _grey_alpha(pixels: np.ndarray, file: bytes) -> np.ndarray:
-    """OpenCV makes grey with alpha blue, green, red and alpha; take that back."""
+    """Undo OpenCV's expansion of grey with alpha to four channels."""
     if file[25] == _COLOUR_TYPES[2]:
         return np.ascontiguousarray(pixels[..., 2:])
     return pixels
 
 
 def _transparent(pixels: np.ndarray, transparency: bytes) -> np.ndarray:
-    """One colour that is transparent becomes an alpha channel, since that colour will change."""
+    """Convert a single transparent colour to an alpha channel, because enhancing changes that colour."""
     if not transparency:
         return pixels
     colour = np.frombuffer(transparency, dtype=">u2")
@@ -162,10 +163,10 @@ def _transparent(pixels: np.ndarray, transparency: bytes) -> np.ndarray:
 
 
 def _filtered_and_compressed(pixels: np.ndarray, pixel_bytes: int) -> Iterator[bytes]:
-    """The pixels as IDAT chunks.
+    """Yield the pixels as IDAT chunks.
 
-    Photos that are filtered hold hardly any repeated patterns. One filter for all rows and no search for patterns (RLE)
-    give files about as small as Pillow's in a tenth of the time, and Pillow cannot write 16 bits of colour anyway.
+    Filtered photos contain hardly any repeated patterns. One filter for all rows without a search for patterns (RLE)
+    gives files about as small as Pillow's in a tenth of the time, and Pillow cannot write 16-bit colour anyway.
     """
     compressor = zlib.compressobj(1, strategy=zlib.Z_RLE)
     above: np.ndarray | None = None
@@ -179,7 +180,7 @@ def _filtered_and_compressed(pixels: np.ndarray, pixel_bytes: int) -> Iterator[b
             up[0] = above
         above = rows[-1]
         filtered = np.empty((rows.shape[0], 1 + rows.shape[1]), dtype=np.uint8)
-        filtered[:, 0] = 3  # "Average": the difference from the mean of the pixels to the left and above, rounded down
+        filtered[:, 0] = 3  # "Average": difference from the mean of the pixels to the left and above, rounded down
         np.subtract(rows, (left & up) + ((left ^ up) >> 1), out=filtered[:, 1:])
         if data := compressor.compress(filtered.data):
             yield Chunk(b"IDAT", data).tobytes()

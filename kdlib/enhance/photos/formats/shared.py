@@ -1,4 +1,4 @@
-"""What the formats share: sizes, colour modes, and the way between Pillow and numpy."""
+"""Helpers that the formats share: checks of size, conversion of colour modes, and conversion from Pillow to NumPy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 from kdlib.enhance.photos.paths import PhotoError
 
 CheckSize = Callable[[int, int], None]
-"""Called with width and height as soon as the header is read; raises PhotoError if that is too much."""
+"""Called with width and height as soon as the header is read; raises PhotoError if they are too large."""
 
 
 class Decoded(NamedTuple):
-    """``pixels``; ``container`` with what the format needs to be written again; ``notes`` on what is lost."""
+    """A decoded file: ``pixels``, the ``container`` needed to write it again, and ``notes`` on what is lost."""
 
     pixels: np.ndarray
     container: Any
@@ -24,18 +24,18 @@ class Decoded(NamedTuple):
 
 
 def require_single(pictures: int) -> None:
-    """Refuse animations and files of several pages."""
+    """Raise PhotoError for animations and files with several pages."""
     if pictures > 1:
         raise PhotoError(
-            f"holds {pictures} pictures (an animation or several pages); only files with a single one are enhanced, "
-            "and videos with kdlib video"
+            f"contains {pictures} pictures (an animation or several pages), but only files with a single one can be "
+            "enhanced; for videos, use kdlib video"
         )
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
-    """The pixels of a decoded L, LA, RGB, RGBA or I;16 image, H×W or H×W×C.
+    """Return the pixels of a decoded L, LA, RGB, RGBA or I;16 image, H×W or H×W×C.
 
-    Strip by strip, because ``np.asarray`` holds two further copies of the whole photo for a moment.
+    They are copied in strips, because ``np.asarray`` temporarily makes two further copies of the whole photo.
     """
     channels = len(image.getbands())
     shape = (image.height, image.width) if channels == 1 else (image.height, image.width, channels)
@@ -47,7 +47,7 @@ def pixels_of(image: Image.Image) -> np.ndarray:
 
 
 def image_of(pixels: np.ndarray, format_name: str, channels: tuple[int, ...]) -> Image.Image:
-    """Pixels as a Pillow image.
+    """Return pixels as a Pillow image.
 
     Raises:
         ValueError: the format cannot hold that dtype or number of channels.
@@ -65,13 +65,13 @@ def require_pixels(pixels: np.ndarray, format_name: str, channels: tuple[int, ..
 
 
 def plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None, tuple[str, ...]]:
-    """Convert any Pillow mode to L, LA, RGB or RGBA.
+    """Convert an image of any Pillow mode to L, LA, RGB or RGBA.
 
     Returns:
-        the image, the ICC profile that now holds, and notes.
+        the image, its new ICC profile, and notes.
 
     Raises:
-        PhotoError: wide integers or floating point.
+        PhotoError: the pixels are wide integers or floating point.
     """
     transparent = "transparency" in image.info
     match image.mode:
@@ -87,7 +87,7 @@ def plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | N
             return image.convert("RGBA"), icc, ()
         case "CMYK" | "LAB":
             return _srgb(image, icc)
-    raise PhotoError(f"pixels of type {image.mode} are not supported; convert it to 8 or 16 bits per channel")
+    raise PhotoError(f"pixels of type {image.mode} are not supported; convert the photo to 8 or 16 bits per channel")
 
 
 def _srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None, tuple[str, ...]]:
@@ -99,7 +99,7 @@ def _srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | N
         if image.mode == "LAB":
             source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         elif icc is None:
-            # Pillow's formula knows no inks, so its result is in no particular colour space.
+            # Pillow's formula does not model inks, so its result is in no particular colour space.
             return image.convert("RGB"), None, (f"{image.mode} colours became RGB without a profile",)
         else:
             source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
@@ -118,7 +118,7 @@ def _srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | N
 
 
 def swap_red_and_blue(pixels: np.ndarray) -> np.ndarray:
-    """OpenCV's BGR(A) to RGB(A), in place, without a second copy of the whole photo."""
+    """Convert OpenCV's BGR(A) to RGB(A) in place, without a second copy of the whole photo."""
     import cv2
 
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
@@ -129,10 +129,10 @@ def swap_red_and_blue(pixels: np.ndarray) -> np.ndarray:
 
 
 def decode_with_opencv(data: bytes) -> np.ndarray:
-    """Decode to RGB(A) or grey, at the file's own depth, not turned by its EXIF orientation."""
+    """Decode to RGB(A) or grey at the file's own bit depth, without applying its EXIF orientation."""
     import cv2
 
     pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise PhotoError("cannot be decoded, the file is damaged")
+        raise PhotoError("cannot be decoded because the file is damaged")
     return swap_red_and_blue(pixels)

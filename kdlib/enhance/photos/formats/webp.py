@@ -1,4 +1,4 @@
-"""WebP: lossless stays lossless; EXIF, XMP and the ICC profile are kept."""
+"""The WebP format; lossless files stay lossless, and EXIF, XMP and the ICC profile are kept."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from kdlib.enhance.photos.formats.exif import with_size, without_thumbnail
 from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, decode_with_opencv, image_of, require_single
 from kdlib.enhance.photos.paths import PhotoError
 
-# A WebP file does not say at which quality it was made. At 95, photos of qualities 75 to 90 lose half a decibel to one
-# against what was photographed, and their files grow by a fifth (of 90) to four fifths (of 75); at 90 they lose a
-# tenth of a decibel more.
+# A WebP file does not record its quality. At 95, photos of quality 75 to 90 lose 0.5 to 1 dB against the uncompressed
+# original, and their files grow by a fifth (from 90) to four fifths (from 75); at 90 they lose a further 0.1 dB.
 _QUALITY = 95
 
 
 @dataclass(frozen=True)
 class WebPContainer:
-    """What a WebP file holds besides its pixels; ``icc``, ``exif`` and ``xmp`` as in the file, empty if absent."""
+    """What a WebP file contains besides its pixels; ``icc``, ``exif`` and ``xmp`` as in the file, empty if absent."""
 
     lossless: bool
     icc: bytes = b""
@@ -30,7 +29,7 @@ class WebPContainer:
 
 
 def decode(path: Path, check_size: CheckSize) -> Decoded:
-    """Decode a WebP file with a single picture to RGB or RGBA; the format has no grey."""
+    """Decode a WebP file with a single picture to RGB or RGBA; the format does not support grey."""
     data = path.read_bytes()
     parts: dict[bytes, bytes] = {}
     frames = 0
@@ -50,14 +49,14 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: WebPContainer, width: int, height: int) -> WebPContainer:
-    """The container for a photo of another size, which its EXIF data then tell."""
+    """Return the container for a photo of another size, with the size tags in its EXIF data updated."""
     return replace(container, exif=with_size(container.exif, width, height))
 
 
 def encode(pixels: np.ndarray, container: WebPContainer, file: Path) -> None:
     """Write a WebP file."""
     image = image_of(pixels, "WebP", (3, 4))
-    # Without loss the "quality" is the effort; more of it makes files a few percent smaller in several times the time.
+    # For lossless files, "quality" is effort; more makes files a few percent smaller and takes several times as long.
     effort = {"lossless": True, "exact": True, "quality": 20, "method": 1}
     fidelity = {"quality": _QUALITY, "method": 4}
     image.save(
@@ -71,15 +70,15 @@ def encode(pixels: np.ndarray, container: WebPContainer, file: Path) -> None:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Names of the chunks with the positions of their content's first byte and of the byte behind it."""
+    """Yield the names of the chunks with the start and end positions of their content."""
     whole = 8 + struct.unpack_from("<I", data, 4)[0]
     if whole > len(data):
-        raise PhotoError(f"the file is truncated, it has {len(data):,} of {whole:,} bytes")
+        raise PhotoError(f"the file is truncated; it has {len(data):,} of {whole:,} bytes")
     position = 12
     while position + 8 <= whole:
         name, size = struct.unpack_from("<4sI", data, position)
         if position + 8 + size > len(data):
-            raise PhotoError("the file is damaged, a part of it claims to go on behind its end")
+            raise PhotoError("the file is damaged; a chunk extends beyond its end")
         yield name, position + 8, position + 8 + size
         position += 8 + size + size % 2
 
@@ -93,4 +92,4 @@ def _size(parts: dict[bytes, bytes]) -> tuple[int, int]:
     if head := parts.get(b"VP8 "):
         width, height = struct.unpack_from("<HH", head, 6)
         return width & 0x3FFF, height & 0x3FFF
-    raise PhotoError("the file is damaged, it holds no picture")
+    raise PhotoError("the file is damaged; it contains no picture")
