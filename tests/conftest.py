@@ -4,12 +4,14 @@ import socket
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from urllib.error import URLError
 
 import pytest
 import torch
 
-from kdlib.evaluation.metrics import _lpips_network
+from kdlib.data import evaluation_pairs
+from kdlib.evaluation.metrics import _lpips_network, enhance_tensor, quantise
 from kdlib.training import loop
 
 # One thread: on tensors this small, threads only wait for each other.
@@ -48,6 +50,25 @@ def shared() -> Path:
     if not (folder / "weights").is_dir():
         pytest.skip("reference data not present: set KDLIB_REFERENCE_DATA to the folder that holds data/ and weights/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def eval15(shared):
+    """The 15 pairs on which published scores are given: name, dark photo and truth."""
+    pairs = list(evaluation_pairs(shared / "data" / "lol_v1" / "eval15"))
+    assert len(pairs) == 15
+    return pairs
+
+
+@pytest.fixture(scope="session")
+def scored(eval15):
+    """Mean scores of a model's 8-bit output on eval15, one for each metric; a report would measure many more."""
+
+    def score(model, *metrics):
+        answers = [(quantise(enhance_tensor(model, dark)), truth.double()) for _, dark, truth in eval15]
+        return [fmean(metric(*answer) for answer in answers) for metric in metrics]
+
+    return score
 
 
 @pytest.fixture(params=["numba", "torch"])
