@@ -518,6 +518,7 @@ def test_a_photo_of_its_own_size_keeps_its_metadata_as_they_are(tmp_path):
         assert image.getexif().get_ifd(ExifTags.IFD.Exif)[0xA002] == 999
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone can forget a peak")
 def test_memory_does_not_grow_with_the_result(tmp_path):
     """A tiny network, a result of 12 megapixels: less than it would take as floating point numbers.

@@ -29,6 +29,7 @@ def test_the_published_form_is_the_models_forward(name):
         torch.testing.assert_close(speed.PublishedForm(model)(x), model(x)[0], atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_every_network_gives_the_same_picture(photo):
     model = load_model("student-565")
     runs = dict(speed.rivals(photo, model, threads=1))

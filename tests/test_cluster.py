@@ -49,6 +49,7 @@ def guarded(tmp_path, monkeypatch):
 # Nothing lost
 
 
+@pytest.mark.slow
 @linux
 def test_hundreds_of_photos_with_a_worker_killed_midway(cluster, tmp_path):
     photos = make_photos(tmp_path / "in", 500)
@@ -58,6 +59,7 @@ def test_hundreds_of_photos_with_a_worker_killed_midway(cluster, tmp_path):
     assert files_in(tmp_path / "out") == by_the_local_engine(photos, tmp_path / "expected")
 
 
+@pytest.mark.slow
 def test_stores_and_a_photo_that_kills_every_worker(cluster, tmp_path, guarded):
     photos = make_photos(tmp_path / "store" / "in", 20)
     expected = by_the_local_engine(photos, tmp_path / "expected")
@@ -72,12 +74,14 @@ def test_stores_and_a_photo_that_kills_every_worker(cluster, tmp_path, guarded):
     assert summary.done == 20
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_listed_ends_the_run(cluster, tmp_path, guarded):
     make_photos(tmp_path / "store" / "secret", 1)
     with pytest.raises(PermissionError, match=r"^nobody may look into it$"):
         enhance_dataset([guarded("secret")], guarded("out"), workers=1)
 
 
+@pytest.mark.slow
 def test_the_command_on_a_running_cluster(cluster, album, tmp_path):
     """Damaged photos are listed and the rest is done, but for what an earlier run has left."""
     import ray

@@ -303,6 +303,7 @@ def test_published_file_loads_strictly(file, name, shared, tmp_path):
         load_model(tmp_path / "renamed.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "overrides", "db", "similarity"),
     [
@@ -333,6 +334,7 @@ def test_the_published_student_goes_black_by_its_colour_matrix_and_guarded_it_do
     assert torch.equal(kept.gamma, stages.gamma)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_shipped_student_turns_no_photo_black(shared):
     model = load_model("iat-student")
@@ -344,6 +346,7 @@ def test_the_shipped_student_turns_no_photo_black(shared):
         assert model(smaller)[0].mean() > 0.5 * smaller.mean(), f"{name} has turned dark"
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_published_student_goes_black_on_nine_photos_because_they_are_bright(shared):
     model = load_model(shared / "weights" / "iat_student_peer.pth")

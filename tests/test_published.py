@@ -51,6 +51,7 @@ def test_input_itself_scores_as_stated(eval15):
     assert scores["photos"] == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "overrides", "db", "similarity"),
     [
@@ -63,6 +64,7 @@ def test_published_network_scores_as_stated(file, overrides, db, similarity, sco
     assert found == [pytest.approx(db, abs=DB), pytest.approx(similarity, abs=SSIM)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "overrides", "db"),
     [
@@ -76,6 +78,7 @@ def test_published_variant_scores_as_measured(file, overrides, db, scored, publi
     assert scored(published(file, **overrides), psnr) == [pytest.approx(db, abs=DB)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["zero_dce_official", "zero_dce_bsun"])
 def test_published_eight_maps_are_one_as_stored(file, eval15, published):
     stored = json.loads((Path(__file__).parents[1] / "results" / "zero_dce_maps.json").read_text(encoding="utf-8"))
