@@ -42,13 +42,17 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One thread for each of the two workers: four threads on two cores are several times slower.
+# One thread for each of the two workers: four threads on two cores are several times slower. Files come in the order
+# that tests/conftest.py gives them, the longest first.
+PYTEST := OMP_NUM_THREADS=1 KDLIB_RUNS="$$(mktemp -d)" $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+# TRAININGS=full trains in every notebook for as long as a reader would; see notebooks/conftest.py.
+TRAININGS ?= short
 test: lint
-	OMP_NUM_THREADS=1 KDLIB_RUNS="$$(mktemp -d)" $(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env \
-		--nbval-cell-timeout=900 tests notebooks
+	KDLIB_TRAININGS=$(TRAININGS) $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=900 tests notebooks
 
 check: lint
-	OMP_NUM_THREADS=1 KDLIB_RUNS="$$(mktemp -d)" $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" tests
+	$(PYTEST) -m "not slow" tests
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict

@@ -1,15 +1,19 @@
 import ipaddress
+import json
 import os
 import socket
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from urllib.error import URLError
 
 import pytest
 import torch
 
-from kdlib.evaluation.metrics import _lpips_network
+from kdlib.data import evaluation_pairs
+from kdlib.evaluation.metrics import _lpips_network, enhance_tensor, quantise
 from kdlib.training import loop
 
 # One thread: on tensors this small, threads only wait for each other.
@@ -41,6 +45,18 @@ def _stay_offline(event, arguments):
 sys.addaudithook(_stay_offline)
 
 
+def pytest_collection_modifyitems(items):
+    """Longest files first, by a rough estimate, so that at the end no worker is busy alone."""
+    results = Path(__file__).resolve().parents[1] / "results" / "notebooks.json"
+    notebooks = json.loads(results.read_text(encoding="utf-8"))["notebooks"]
+    seconds = Counter(
+        {path: notebooks.get(path.stem, {"seconds": 0})["seconds"] for path in {item.path for item in items}}
+    )
+    for item in items:
+        seconds[item.path] += 5 if item.get_closest_marker("slow") else 0.05
+    items.sort(key=lambda item: -seconds[item.path])
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with reference data and published weights, which lies beside the project, not in it."""
@@ -48,6 +64,25 @@ def shared() -> Path:
     if not (folder / "weights").is_dir():
         pytest.skip("reference data not present: set KDLIB_REFERENCE_DATA to the folder that holds data/ and weights/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def eval15(shared):
+    """The 15 pairs on which published scores are given: name, dark photo and truth."""
+    pairs = list(evaluation_pairs(shared / "data" / "lol_v1" / "eval15"))
+    assert len(pairs) == 15
+    return pairs
+
+
+@pytest.fixture(scope="session")
+def scored(eval15):
+    """Mean scores of a model's 8-bit output on eval15, one for each metric; a report would measure many more."""
+
+    def score(model, *metrics):
+        answers = [(quantise(enhance_tensor(model, dark)), truth.double()) for _, dark, truth in eval15]
+        return [fmean(metric(*answer) for answer in answers) for metric in metrics]
+
+    return score
 
 
 @pytest.fixture(params=["numba", "torch"])

@@ -179,6 +179,7 @@ def test_every_variant_gets_the_same_epochs_photos_and_seed(monkeypatch):
 # Bookkeeping
 
 
+@pytest.mark.slow
 def test_an_ablation_goes_on_where_it_was_and_repeats_nothing(tmp_path, few_pairs, monkeypatch):
     path = tmp_path / "what.json"
     teach, taught = ablation.train_variant, []
@@ -208,12 +209,14 @@ def test_an_ablation_goes_on_where_it_was_and_repeats_nothing(tmp_path, few_pair
     assert kept["settings"]["teacher_sha256"] == ablation.sha256_of(ablation.find_weights("zero-dce++"))[:12]
 
 
+@pytest.mark.slow
 def test_a_run_repeats_to_the_last_digit(tmp_path, few_pairs):
     runs = [run_ablation(tmp_path / name, variants=TWO, seeds=(3,), **QUICK)["rows"] for name in ("a", "b")]
     assert [{**row, "seconds": 0} for row in runs[0]] == [{**row, "seconds": 0} for row in runs[1]]
     assert runs[0][0]["fidelity"] != runs[0][1]["fidelity"]
 
 
+@pytest.mark.slow
 def test_results_with_other_settings_are_not_mixed(tmp_path, few_pairs):
     path = tmp_path / "what.json"
     run_ablation(path, variants=TWO[:1], seeds=(0,), **QUICK)
@@ -225,6 +228,7 @@ def test_results_with_other_settings_are_not_mixed(tmp_path, few_pairs):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_redefined_variant_runs_again_and_the_others_stay(tmp_path, few_pairs):
     path = tmp_path / "what.json"
     part = Variant("a part", "parts", {"ssim": 0.1})

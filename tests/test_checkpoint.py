@@ -77,6 +77,7 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path, little_room, 
         assert torch.equal(tensor, resumed.model.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_write_the_checkpoint_before_is_whole(tmp_path):
     path = tmp_path / "last.ckpt"
     save_checkpoint({"config": {}, "model": torch.arange(10)}, path)

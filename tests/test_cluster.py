@@ -49,15 +49,17 @@ def guarded(tmp_path, monkeypatch):
 # Nothing lost
 
 
+@pytest.mark.slow
 @linux
-def test_a_thousand_photos_with_a_worker_killed_midway(cluster, tmp_path):
-    photos = make_photos(tmp_path / "in", 1000)
+def test_hundreds_of_photos_with_a_worker_killed_midway(cluster, tmp_path):
+    photos = make_photos(tmp_path / "in", 500)
     summary, standing = enhance_and_kill(photos, tmp_path / "out")
-    assert 0 < standing < 1000, "the worker was not killed midway"
-    assert (summary.done, summary.kept, summary.failed) == (1000, 0, [])
+    assert 0 < standing < 500, "the worker was not killed midway"
+    assert (summary.done, summary.kept, summary.failed) == (500, 0, [])
     assert files_in(tmp_path / "out") == by_the_local_engine(photos, tmp_path / "expected")
 
 
+@pytest.mark.slow
 def test_stores_and_a_photo_that_kills_every_worker(cluster, tmp_path, guarded):
     photos = make_photos(tmp_path / "store" / "in", 20)
     expected = by_the_local_engine(photos, tmp_path / "expected")
@@ -72,12 +74,14 @@ def test_stores_and_a_photo_that_kills_every_worker(cluster, tmp_path, guarded):
     assert summary.done == 20
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_listed_ends_the_run(cluster, tmp_path, guarded):
     make_photos(tmp_path / "store" / "secret", 1)
     with pytest.raises(PermissionError, match=r"^nobody may look into it$"):
         enhance_dataset([guarded("secret")], guarded("out"), workers=1)
 
 
+@pytest.mark.slow
 def test_the_command_on_a_running_cluster(cluster, album, tmp_path):
     """Damaged photos are listed and the rest is done, but for what an earlier run has left."""
     import ray
@@ -86,7 +90,7 @@ def test_the_command_on_a_running_cluster(cluster, album, tmp_path):
     (album / "broken.jpg").write_bytes(b"these are words")
     out, report = tmp_path / "out", tmp_path / "report.jsonl"
     command = [sys.executable, "-m", "kdlib", "enhance", f"file://{album}", "-o", f"file://{out}", "--engine", "ray"]
-    command += ["--workers", "2", "--recursive", "--resume", "--report", str(report)]
+    command += ["--workers", "1", "--recursive", "--resume", "--report", str(report)]
     (out / "3").mkdir(parents=True)
     (out / "3" / "00013.bmp").write_bytes(b"of an earlier run")
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}

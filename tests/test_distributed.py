@@ -124,6 +124,7 @@ def distilling(settings):
 PLAIN = {"augmentation": "none", "epochs": 3, "batch_size": 7}  # of 36 photos: 5 × (4 + 3) and a last one, 1 + 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_several_processes_reach_the_weights_of_one(world):
     one = alone(pretraining, None, PLAIN)
@@ -134,6 +135,7 @@ def test_several_processes_reach_the_weights_of_one(world):
         assert member["history"] == several[0]["history"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -237,6 +239,7 @@ def interrupted(folder, settings, stop_at):
     return pretraining(folder, settings)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_goes_on_as_two_or_as_one(tmp_path):
     for name, settings, goes_on in (
         ("two", {"augmentation": "gamma", "ema_decay": 0.9, "averaged": True}, (together, 2)),

@@ -327,6 +327,7 @@ def test_such_a_watch_notices_a_connection():
     assert "socket.getaddrinfo" in done.stderr or "socket.connect" in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_unasked(tmp_path):
     # Importing, loading every model, enhancing, and what the notebooks import.
     notebooks = Path(__file__).parents[1] / "notebooks"

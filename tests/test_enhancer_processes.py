@@ -232,6 +232,7 @@ def write_protect(package):
         (folder / "__pycache__").touch()
 
 
+@pytest.mark.slow
 def test_second_process_compiles_nothing(install):
     stored, found = enhance_with(install)
     assert stored >= 3
@@ -241,6 +242,7 @@ def test_second_process_compiles_nothing(install):
     assert found >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the user's cache folder has another name elsewhere")
 def test_read_only_install_keeps_compiled_code_in_the_user_s_folder(install):
     package, env = install
@@ -251,6 +253,7 @@ def test_read_only_install_keeps_compiled_code_in_the_user_s_folder(install):
     assert enhance_with(install)[0] == 0
 
 
+@pytest.mark.slow
 def test_without_any_folder_to_write_to_it_compiles_each_time(install, tmp_path):
     package, env = install
     write_protect(package)
@@ -315,6 +318,7 @@ print(enhancer.backend, growth(lambda: enhancer(frame, out=out)), growth(lambda:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     ("backend", "limit"),

@@ -266,6 +266,7 @@ def test_each_bad_one_is_listed_with_its_reason(name, reason, clean_run):
     assert reason in line
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_files(clean_run, three_hundred, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "kdlib", "enhance", str(three_hundred), "-o", str(out), "--resume"]
@@ -287,6 +288,7 @@ def test_killed_and_resumed_gives_the_same_files(clean_run, three_hundred, tmp_p
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done, "finished photos were made again"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells a process's peak on Linux only")
 def test_a_12_megapixel_photo_peaks_below_700_mib(tmp_path):
     source = photo(tmp_path / "big.jpg", size=(4000, 3000))

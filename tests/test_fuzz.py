@@ -31,6 +31,7 @@ def run(*command):
     )
 
 
+@pytest.mark.slow
 @needs_atheris
 @pytest.mark.parametrize("name", ["photos", "weights"])
 def test_nothing_is_found(name, tmp_path):
@@ -40,6 +41,7 @@ def test_nothing_is_found(name, tmp_path):
     assert int(re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)[1]) > 100
 
 
+@pytest.mark.slow
 @needs_atheris
 def test_a_defect_would_be_found(tmp_path):
     # The same machinery, with a reader that fails at a length that the corpus does not have.

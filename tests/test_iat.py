@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdlib.data import evaluation_pairs
 from kdlib.enhance.photos.rgb import list_photos, read_photo, to_tensor
-from kdlib.evaluation import daylight_photos, report
+from kdlib.evaluation import daylight_photos
+from kdlib.evaluation.metrics import psnr, ssim
 from kdlib.models import IAT, IATStudent, count_parameters, create_model, infer_architecture
 from kdlib.stages import BLACK, WHITE_FLOOR, apply_colour_and_gamma, guard_colour
 from kdlib.weights import load_model, save_model
@@ -303,8 +303,9 @@ def test_published_weights_load_strictly(file, name, shared, tmp_path):
         load_model(tmp_path / "renamed.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "overrides", "psnr", "ssim"),
+    ("file", "overrides", "db", "similarity"),
     [
         ("iat_lol_v1_official", {}, 23.38, 0.808),
         ("iat_lol_v2_official", {"centred": True}, 18.43, 0.766),
@@ -312,14 +313,9 @@ def test_published_weights_load_strictly(file, name, shared, tmp_path):
         ("iat_student_peer", {"guarded": True}, 18.39, 0.768),
     ],
 )
-def test_published_network_scores_as_stated(file, overrides, psnr, ssim, shared, monkeypatch):
-    monkeypatch.setattr(report, "lpips_available", lambda: False)
-    model = load_model(shared / "weights" / f"{file}.pth", **overrides)
-    pairs = list(evaluation_pairs(shared / "data" / "lol_v1" / "eval15"))
-    scores = report.score(report.as_method(model), pairs)
-    assert scores["photos"] == 15
-    assert scores["psnr"] == pytest.approx(psnr, abs=DB)
-    assert scores["ssim"] == pytest.approx(ssim, abs=SSIM)
+def test_published_network_scores_as_stated(file, overrides, db, similarity, shared, scored):
+    found = scored(load_model(shared / "weights" / f"{file}.pth", **overrides), psnr, ssim)
+    assert found == [pytest.approx(db, abs=DB), pytest.approx(similarity, abs=SSIM)]
 
 
 @torch.no_grad()
@@ -338,6 +334,7 @@ def test_the_published_student_turns_photos_black_unless_its_matrix_is_guarded(s
     assert torch.equal(kept.gamma, stages.gamma)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_shipped_student_turns_no_photo_black(shared):
     model = load_model("iat-student")
@@ -349,6 +346,7 @@ def test_the_shipped_student_turns_no_photo_black(shared):
         assert model(smaller)[0].mean() > 0.5 * smaller.mean(), f"{name} has turned dark"
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_published_student_turns_nine_photos_black_because_they_are_bright(shared):
     model = load_model(shared / "weights" / "iat_student_peer.pth")

@@ -20,7 +20,7 @@ from kdlib.noise import TOP
 SIZES = [(1, 1), (1, 37), (41, 1), (2, 2), (13, 17), (97, 101), (5, 701)]
 GRIDS = [(1, 1), (1, 4), (3, 1), (2, 2), (9, 11), (130, 120)]
 CPU_FORMS = ["numba", "torch"]
-ALL_FORMS = [*CPU_FORMS, "triton"]
+ALL_FORMS = [*CPU_FORMS, pytest.param("triton", marks=pytest.mark.slow)]  # by its interpreter
 
 
 def photo(rng, dtype, *shape):
@@ -221,6 +221,7 @@ def test_every_level_is_exact_under_every_strength_of_curve(form):
     assert_close_to_float64((case, form(case)) for case in LEVELS)
 
 
+@pytest.mark.slow
 def test_triton_kernel_is_exact(triton_results):
     assert_close_to_float64(zip(cases(small=True) + LEVELS, triton_results["curve"], strict=True))
 

@@ -59,6 +59,7 @@ def test_every_defect_is_noticed(content, outcome, detail, tmp_path, monkeypatch
     assert detail in why
 
 
+@pytest.mark.slow
 def test_damaged_files_are_enhanced_or_refused_and_nothing_else(tmp_path):
     result = soak(120, tmp_path, most=400, workers=1)
     assert {name: result[name] for name in DEFECTS} == {name: [] for name in DEFECTS}

@@ -321,6 +321,7 @@ def interrupt(monkeypatch, after, part):
     monkeypatch.setattr(objective, "__call__", counted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "after"), [("curve", 8), ("smoothing", 8)])
 def test_a_resumed_run_ends_like_one_that_was_never_interrupted(tmp_path, monkeypatch, part, after):
     settings = {**SMALL, "smoothing_epochs": 2}

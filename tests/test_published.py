@@ -5,9 +5,8 @@ import pytest
 import torch
 from torchvision.models import squeezenet1_1
 
-from kdlib.data import evaluation_pairs
 from kdlib.evaluation import report, shared_map_psnr
-from kdlib.evaluation.metrics import lpips, lpips_available
+from kdlib.evaluation.metrics import lpips, lpips_available, psnr, ssim
 from kdlib.losses import PerceptualLoss
 from kdlib.models import count_parameters
 from kdlib.weights import load_model
@@ -20,24 +19,6 @@ FILES = {
     "nano_161_peer": ("nano-161", 161, 4),
 }
 DB, SSIM = 0.006, 0.0006
-
-
-@pytest.fixture(scope="module")
-def pairs(shared):
-    pairs = list(evaluation_pairs(shared / "data" / "lol_v1" / "eval15"))
-    assert len(pairs) == 15
-    return pairs
-
-
-@pytest.fixture(autouse=True)
-def _without_lpips(monkeypatch):
-    monkeypatch.setattr(report, "lpips_available", lambda: False)
-
-
-@pytest.fixture
-def _psnr_only(monkeypatch):
-    # SSIM takes most of the time.
-    monkeypatch.setattr(report, "ssim", lambda _photo, _truth: 0.0)
 
 
 @pytest.fixture
@@ -61,30 +42,31 @@ def test_published_file_loads_strictly(file, name, count, iterations, shared, pu
         assert torch.equal(ours, tensor), key
 
 
-def test_input_itself_scores_as_stated(pairs):
-    scores = report.score(lambda photo: photo, pairs)
+@pytest.mark.usefixtures("checkpoints")
+def test_input_itself_scores_as_stated(eval15):
+    scores = report.score(lambda photo: photo, eval15)
     assert scores["psnr"] == pytest.approx(7.77, abs=DB)
     assert scores["ssim"] == pytest.approx(0.195, abs=SSIM)
     assert scores["lpips"] is None
     assert scores["photos"] == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "overrides", "psnr", "ssim"),
+    ("file", "overrides", "db", "similarity"),
     [
         ("zero_dce_official", {}, 14.86, 0.559),
         ("zero_dce_pp_official", {"scale_factor": 12}, 15.36, 0.568),
     ],
 )
-def test_published_network_scores_as_stated(file, overrides, psnr, ssim, pairs, published):
-    scores = report.score(report.as_method(published(file, **overrides)), pairs)
-    assert scores["psnr"] == pytest.approx(psnr, abs=DB)
-    assert scores["ssim"] == pytest.approx(ssim, abs=SSIM)
+def test_published_network_scores_as_stated(file, overrides, db, similarity, scored, published):
+    found = scored(published(file, **overrides), psnr, ssim)
+    assert found == [pytest.approx(db, abs=DB), pytest.approx(similarity, abs=SSIM)]
 
 
-@pytest.mark.usefixtures("_psnr_only")
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "overrides", "psnr"),
+    ("file", "overrides", "db"),
     [
         ("zero_dce_bsun", {}, 13.26),
         ("student_565_peer", {"curve_activation": "sigmoid"}, 13.38),
@@ -92,15 +74,16 @@ def test_published_network_scores_as_stated(file, overrides, psnr, ssim, pairs, 
         ("nano_161_peer", {}, 15.29),
     ],
 )
-def test_published_variant_scores_as_measured(file, overrides, psnr, pairs, published):
-    assert report.score(report.as_method(published(file, **overrides)), pairs)["psnr"] == pytest.approx(psnr, abs=DB)
+def test_published_variant_scores_as_measured(file, overrides, db, scored, published):
+    assert scored(published(file, **overrides), psnr) == [pytest.approx(db, abs=DB)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["zero_dce_official", "zero_dce_bsun"])
-def test_published_eight_maps_are_one_as_stored(file, pairs, published):
+def test_published_eight_maps_are_one_as_stored(file, eval15, published):
     stored = json.loads((Path(__file__).parents[1] / "results" / "zero_dce_maps.json").read_text(encoding="utf-8"))
     [row] = [row for row in stored["rows"] if row["method"] == file]
-    photos = [(name, dark) for name, dark, _ in pairs[:3]]
+    photos = [(name, dark) for name, dark, _ in eval15[:3]]
     assert shared_map_psnr(published(file), photos) == pytest.approx(row["first_three"], abs=0.2)
     assert row["shared_map"] > 40
 
@@ -115,8 +98,8 @@ def _squeezenet(shared, checkpoints):
 
 
 @pytest.mark.usefixtures("_squeezenet")
-def test_published_squeezenet_serves_lpips(pairs):
-    _, dark, truth = pairs[0]
+def test_published_squeezenet_serves_lpips(eval15):
+    _, dark, truth = eval15[0]
     truth = truth[:, :128, :192]
     assert lpips_available()
     distances = [lpips((truth * dim).clamp(0, 1), truth) for dim in (1.0, 0.5, 0.1)]
@@ -126,8 +109,8 @@ def test_published_squeezenet_serves_lpips(pairs):
 
 
 @pytest.mark.usefixtures("_squeezenet")
-def test_published_squeezenet_serves_the_perceptual_loss(pairs):
-    _, dark, truth = pairs[0]
+def test_published_squeezenet_serves_the_perceptual_loss(eval15):
+    _, dark, truth = eval15[0]
     dark, truth = dark[None, :, :64, :96], truth[None, :, :64, :96]
     loss = PerceptualLoss()
     assert loss(truth, truth) == 0

@@ -153,6 +153,7 @@ def test_no_error_advises_to_let_a_file_run_code(tmp_path, monkeypatch):
         load_model(tmp_path / "a.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and measured in Linux's way")
 def test_none_takes_memory_that_the_file_does_not_have(strange):
     folder = next(iter(strange.values())).parent

@@ -275,7 +275,8 @@ def test_bicubic_scores_as_stated(folder, shared, monkeypatch):
     assert scores["psnr_y"] == pytest.approx(wanted, abs=DB)
 
 
-@pytest.mark.parametrize("folder", ["Set5", pytest.param("Set14", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_published_network_scores_as_stated(folder, shared, monkeypatch):
     monkeypatch.setattr(super_resolution, "ssim", lambda *_: 0.0)
     model = load_model(shared / "weights" / "light_msafn_peer.pth")

@@ -142,6 +142,7 @@ def test_nothing_readable_is_an_error(tmp_path):
         SharpImages(tmp_path, least_side=0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:skipped")
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_the_owner_learns_what_workers_could_not_read(folder, start):

@@ -58,6 +58,7 @@ def sharp_dir(tmp_path_factory):
 # Whole runs
 
 
+@pytest.mark.slow
 def test_without_a_teacher_a_network_gets_better_than_bicubic(sharp_dir, tmp_path):
     run = distill_super_resolution(
         tiny(width=8), None, sharp_dir, tmp_path, epochs=16, repeats=6, ssim=0.1, optimiser="adamw", **QUICK

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 
 
+@pytest.mark.slow
 def test_killed_at_20_random_moments_runs_end_as_if_nothing_had_happened(tmp_path):
     ordeal = Ordeal(tmp_path, seed=1)
     while ordeal.kills < 20:
@@ -58,6 +59,7 @@ def test_a_difference_of_one_bit_is_noticed():
     assert not same(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["write", "before", "after"])
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_killed_at_a_write_what_is_there_is_whole(tmp_path, where, count):

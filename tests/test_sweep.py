@@ -91,6 +91,7 @@ def wait_for(what, process=None):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_killed_then_finished_by_two_processes_at_once(sweep_of, tmp_path):
     path, out = sweep_of(), tmp_path / "out"
     first = start(path)
@@ -244,6 +245,7 @@ def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(sweep_of, tmp_pa
 # What cannot be meant
 
 
+@pytest.mark.slow
 def test_a_misspelt_metric_is_told_by_its_trials(sweep_of):
     path = sweep_of(space="{x: [1]}", metric="score.maen")
     output = said(CliRunner().invoke(app, ["sweep", str(path)]))

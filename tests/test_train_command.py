@@ -65,6 +65,7 @@ def distilled():
     ).model
 
 
+@pytest.mark.slow
 def test_training_from_notebook_04_is_calling_the_library(distilled, tmp_path):
     (tmp_path / "given.yaml").write_text("epochs: 7\nbatch_size: 64\nsize: 16\ndevice: cpu\n")
     given = ["-f", str(tmp_path / "given.yaml"), *words({"epochs": 1, "seed": 3, "output_dir": tmp_path / "run"})]
@@ -82,6 +83,7 @@ def test_training_from_notebook_04_is_calling_the_library(distilled, tmp_path):
 SHARP = {"epochs": 1, "repeats": 1, "patch": 24, "batch_size": 3, "device": "cpu", "ema_decay": 0.9}
 
 
+@pytest.mark.slow
 def test_training_from_notebook_10_is_calling_the_library(tmp_path):
     result = runner.invoke(app, ["train", str(SHARPEN), *words({**SHARP, "output_dir": tmp_path})])
     assert result.exit_code == 0, result.output
@@ -105,6 +107,7 @@ def sharpen_together(folder, printed):
     return [value.numpy() for value in namespace["run"].model.state_dict().values()], str(namespace["output"])
 
 
+@pytest.mark.slow
 def test_two_processes_train_notebook_10_and_one_goes_on_from_there(tmp_path):
     (tmp_path / "printed").mkdir()
     (weights, folder), (others, away) = together(2, sharpen_together, tmp_path / "run", tmp_path / "printed")
@@ -119,6 +122,7 @@ def test_two_processes_train_notebook_10_and_one_goes_on_from_there(tmp_path):
     assert all((one == other).all() for one, other in zip(weights, again, strict=True))
 
 
+@pytest.mark.slow
 def test_torchrun_reaches_the_same_weights(distilled, tmp_path):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kdlib", "train", DISTILL]
     given = words({**SMALL, "output_dir": tmp_path / "run"})

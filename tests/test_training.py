@@ -547,6 +547,7 @@ def test_the_scale_of_half_precision_goes_on_with_a_run(photos, tmp_path, monkey
     assert set(scales) == {1024.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["zero-dce", "zero-dce-absolute", "zero-dce-official"])
 def test_zero_dce_trains_by_the_same_call_and_follows_the_exposure_target(photos, objective):
     settings = {"photos": photos, "objective": objective, "epochs": 3, "learning_rate": 0.003, "clip_norm": 1.0}

@@ -269,9 +269,9 @@ def test_model_of_the_catalogue_loads_and_does_its_task(name):
     assert entry.made
     model = load_model(name)
     if isinstance(model, MSAFN):
-        sharp = crop_to_multiple(to_tensor(sample_photos()["coffee"]), model.upscale)
+        sharp = crop_to_multiple(to_tensor(sample_photos()["coffee"])[:, 100:228, 200:392], model.upscale)
         soft = blur(sharp[None], model.upscale)[0]
-        assert psnr_y(as_method(model)(soft), sharp) > psnr_y(soft, sharp) + 0.8
+        assert psnr_y(as_method(model)(soft), sharp) > psnr_y(soft, sharp) + 1.8
         return
     photo = torch.rand(1, 3, 37, 50, generator=torch.Generator().manual_seed(0)) * 0.2
     with torch.no_grad():

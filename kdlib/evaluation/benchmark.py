@@ -7,7 +7,7 @@ import io
 import platform
 import statistics
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -60,15 +60,18 @@ class PlainForm(nn.Module):
         return enhanced
 
 
-def rivals(photo: np.ndarray, model: Any, threads: int) -> Iterator[tuple[str, Run | str]]:
+def rivals(
+    photo: np.ndarray, model: Any, threads: int, without: Collection[str] = ()
+) -> Iterator[tuple[str, Run | str]]:
     """Yield each method's name with a callable that runs it on the photo, or the reason why it cannot run here.
+
+    Methods in ``without`` are left out.
 
     The networks read and write float32 tensors, whose conversion is not timed, while the Enhancer and OpenCV read and
     write 8-bit photos. This favours the networks.
     """
     out = np.empty_like(photo)
     enhance = Enhancer(model, device="cpu", threads=threads)
-    yield OURS, lambda: enhance(photo, out=out)
     tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float().div(255).contiguous()
     curves = find_family(model.config).output == "curve map"
     published = (PublishedForm if curves else PlainForm)(model).eval()
@@ -77,13 +80,20 @@ def rivals(photo: np.ndarray, model: Any, threads: int) -> Iterator[tuple[str, R
         with torch.inference_mode():
             return published(tensor)
 
-    yield EAGER, eager
-    yield ONNX, _onnx_runtime(published, tensor, threads)
-    yield COMPILED, _torch_compile(published, tensor)
-    yield CLAHE, lambda: clahe_in_lab(photo)
     table = gamma_table(0.4)
-    yield LUT, lambda: cv2.LUT(photo, table, out)
-    yield COPY, lambda: np.copyto(out, photo)
+    # Exporting and compiling take many seconds: each method is prepared only when it is wanted.
+    prepared: dict[str, Callable[[], Run | str]] = {
+        OURS: lambda: lambda: enhance(photo, out=out),
+        EAGER: lambda: eager,
+        ONNX: lambda: _onnx_runtime(published, tensor, threads),
+        COMPILED: lambda: _torch_compile(published, tensor),
+        CLAHE: lambda: lambda: clahe_in_lab(photo),
+        LUT: lambda: lambda: cv2.LUT(photo, table, out),
+        COPY: lambda: lambda: np.copyto(out, photo),
+    }
+    for name, prepare in prepared.items():
+        if name not in without:
+            yield name, prepare()
 
 
 def _onnx_runtime(module: nn.Module, tensor: Tensor, threads: int) -> Run | str:
@@ -180,10 +190,10 @@ def benchmark(
             photo = np.random.default_rng(0).integers(0, 64, (height, width, 3), dtype=np.uint8)
             runs: dict[str, Run] = {}
             progress(f"{size}: preparing")
-            for name, run in rivals(photo, loaded, threads):
+            for name, run in rivals(photo, loaded, threads, without):
                 if isinstance(run, str):
                     left_out.setdefault(name, run)
-                elif name not in without:
+                else:
                     runs[name] = run
             progress(f"{size}: measuring")
             medians = {}
