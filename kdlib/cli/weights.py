@@ -48,7 +48,7 @@ def verify_weights(own: Own = None) -> None:
 
 @app.command("fetch")
 def fetch_weights(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Models. [default: all]")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Models. Default: all.")] = None,
     own: Own = None,
 ) -> None:
     """Download the files that are missing and that a catalogue has an address for; https only, checked by SHA-256.
