@@ -131,9 +131,9 @@ def distill(
     pupil: Any = create_model(student) if isinstance(student, str) else student
     layers = [pair for _, pair, _ in (features or {}).values()]
     objective = Distillation(master, terms, layers, augmentation=augmentation)
-    if data is None:
-        assert photos is not None
+    if photos is not None:
         data = TensorDataset(photos)
+    assert data is not None
     count = len(data)  # type: ignore[arg-type]  # map-style
     identity |= {
         "student": repr(getattr(pupil, "config", pupil)),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from lightning_fabric import Fabric, seed_everything
+from lightning_fabric import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -84,7 +84,11 @@ def fit(
     fabric = make_fabric(config.device, config.precision)
     seed_everything(config.seed, verbose=False)
     draws = Draws(config.seed, fabric.device, fabric.global_rank)
-    batches, loader = share_out(data, config, fabric, draws)
+    batches = GlobalBatches(len(data), config.batch_size, draws.order, fabric.global_rank, fabric.world_size)  # type: ignore[arg-type]
+    loader = fabric.setup_dataloaders(
+        DataLoader(data, batch_sampler=batches, generator=draws.order, collate_fn=collate, num_workers=config.workers),
+        use_distributed_sampler=False,
+    )
     state = State(model, config, fabric, len(batches))
     files = RunFiles(output_dir, {**config.identity(), **(identity or {})}, state, preview)
     under_way = files.open()
@@ -117,26 +121,17 @@ def fit(
                 raise NonFiniteLossError(_diagnosis(terms, number))
             display.batch(epoch, fabric.world_size)
             if checkpoint_due and epoch.batches < len(batches):
-                files.save_within(epoch.snapshot(fabric, draws, state.model))
+                files.save(within=epoch.snapshot(fabric, draws, state.model))
         state.candidate.eval()
         average_buffers(fabric, state.model, state.average)
         with torch.no_grad():
             scores = first(fabric, lambda: dict(validate(state.candidate)))
         means = epoch.means(fabric)
         state.end_epoch(means, scores, monitor, epoch.seconds)
-        files.save_epoch()
+        files.save()
         display.epoch(means, scores)
     display.close()
     return state.finish()
-
-
-def share_out(data: Dataset[Any], config: LoopConfig, fabric: Fabric, draws: Draws) -> tuple[GlobalBatches, Any]:
-    """The batches of an epoch, and a loader of this process's part of each."""
-    batches = GlobalBatches(len(data), config.batch_size, draws.order, fabric.global_rank, fabric.world_size)  # type: ignore[arg-type]
-    loader = DataLoader(
-        data, batch_sampler=batches, generator=draws.order, collate_fn=collate, num_workers=config.workers
-    )
-    return batches, fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
 
 class RunFiles:
@@ -157,45 +152,34 @@ class RunFiles:
 
     def open(self) -> dict[str, Any] | None:
         """Continue the run in the folder, if that is wanted and there is one: the epoch that was under way, if any."""
-        if not self.folder:
-            return None
-        saved = first(self.fabric, partial(open_folder, self.folder, self.same, resume=self.config.resume))
-        if not saved:
-            return None
-        self.state.load_state_dict(saved)
-        within: dict[str, Any] | None = saved["within"]
-        return within
+        saved: Any = None
+        if self.folder:
+            saved = first(self.fabric, partial(open_folder, self.folder, self.same, resume=self.config.resume))
+        if saved:
+            self.state.load_state_dict(saved)
+        return saved["within"] if saved else None
 
     def checkpoint_due(self) -> bool:
         """Whether ``checkpoint_minutes`` have passed since a checkpoint was written."""
-        return 0 < 60 * self.config.checkpoint_minutes <= time.monotonic() - self.saved_at
+        return self.folder is not None and 0 < 60 * self.config.checkpoint_minutes <= time.monotonic() - self.saved_at
 
-    def save_within(self, snapshot: Mapping[str, Any]) -> None:
-        """Write a checkpoint of an epoch that is under way."""
+    def save(self, within: Mapping[str, Any] | None = None) -> None:
+        """Write the checkpoint, and after an epoch everything else; ``within`` is the snapshot of one under way."""
         if self.folder:
-            first(self.fabric, partial(self._save, self.folder, snapshot))
+            first(self.fabric, partial(self._write, self.folder, within))
             self.saved_at = time.monotonic()
 
-    def save_epoch(self) -> None:
-        """Write everything that is kept of an epoch that has ended."""
-        if self.folder:
-            first(self.fabric, partial(self._save_epoch, self.folder))
-            self.saved_at = time.monotonic()
-
-    def _save_epoch(self, folder: Path) -> None:
-        run = self.state.run
-        epoch = len(run.history)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Before the checkpoint: a run that is stopped between the two and then continued would lack the picture.
-        if self.preview and self.config.due(self.config.preview_every, epoch):
-            write_preview(self.preview, self.state.candidate, folder, epoch)
-        write_history(folder / "history.csv", run.history)
-        self._save(folder, None)
-        if run.best_epoch == epoch:
-            save_best(folder, self.state.best_model, epoch)
-
-    def _save(self, folder: Path, within: Mapping[str, Any] | None) -> None:
+    def _write(self, folder: Path, within: Mapping[str, Any] | None) -> None:
+        run, epoch = self.state.run, len(self.state.run.history)
+        if within is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Before the checkpoint: a run that is stopped between the two and then continued would lack the picture.
+            if self.preview and self.config.due(self.config.preview_every, epoch):
+                write_preview(self.preview, self.state.candidate, folder, epoch)
+            write_history(folder / "history.csv", run.history)
         save_checkpoint({"config": self.same, **self.state.state_dict(), "within": within}, folder / "last.ckpt")
+        if within is None and run.best_epoch == epoch:
+            save_best(folder, self.state.best_model, epoch)
 
 
 def _diagnosis(terms: Mapping[str, Tensor], epoch: int) -> str:

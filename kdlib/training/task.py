@@ -33,16 +33,10 @@ class Task:
     """One training: who learns, from what, and how the result is judged.
 
     Attributes:
-        student: the network to train, in place.
-        objective: the loss terms of a batch.
-        data: a map-style data set, of which batches are collated.
-        validation: scores of the student in evaluation mode, computed after every epoch.
-        monitored: the score that selects the best epoch; higher is better.
-        description: shown before the progress bar.
-        identity: what else, besides the settings, must be equal for a run to be continued; plain values.
-        teacher: the network that the student learns from, a copy of the caller's (see :func:`frozen`); None for none.
-        preview: a picture of what the student makes of some photos.
-        advance: called before every epoch with the share of the training that is done.
+        student: trained in place.
+        teacher: a :func:`frozen` copy of the caller's, or None; a run is not continued with another one.
+        validation, monitored: the scores of the student after every epoch, and the one that selects the best epoch.
+        objective, data, description, identity, preview, advance: see :func:`~kdlib.training.loop.fit`.
     """
 
     student: nn.Module
