@@ -86,6 +86,7 @@ def test_the_innermost_need_is_named_and_other_errors_stay_as_they_are():
         raise ImportError("cannot import name", name="torch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "missing", "extra"),
     [

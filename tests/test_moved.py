@@ -48,6 +48,7 @@ def test_a_name_that_there_never_was_is_missing():
         import_module("kdlib.inference.nothing")
 
 
+@pytest.mark.slow
 def test_every_form_of_import_works_and_new_names_are_silent():
     program = """
 import warnings
@@ -75,6 +76,7 @@ assert kdlib.scale.dataset.enhance_dataset is kdlib.scale.enhance_dataset
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.slow
 def test_an_experiment_runs_under_its_old_name():
     command = [sys.executable, "-m", "kdlib.training.sharpening_options", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
