@@ -353,7 +353,7 @@ def test_failed_write_leaves_the_old_photo_and_nothing_else(name, tmp_path, litt
     path.write_bytes(KINDS[name])
     photo = decode_photo(path)
     little_room(len(KINDS[name]) // 2)
-    with pytest.raises(OSError, match="File too large|only .* bytes of it could be written"):
+    with pytest.raises(OSError, match=r"File too large|only .* bytes of it could be written"):
         encode_photo(photo, path)
     assert path.read_bytes() == KINDS[name]
     assert list(tmp_path.iterdir()) == [path]
