@@ -260,7 +260,7 @@ def test_all_but_the_bad_ones_are_done(clean_run, three_hundred):
     [
         *((name, reason) for name, (_, reason) in BAD.items()),
         ("bad_cut.png", "truncated"),
-        ("bad_moving.webp", "holds 2 pictures"),
+        ("bad_moving.webp", "contains 2 pictures"),
     ],
 )
 def test_each_bad_one_is_listed_with_its_reason(name, reason, clean_run):
