@@ -11,7 +11,7 @@ SHORT = {
     "04_distill": {"epochs": 8},
     "08_zero_dce": {"network_side": 16, "compare_seeds": 2},
     "09_iat": {"epochs": 4, "side": 32},
-    "10_super_resolution": {"repeats": 8},
+    "10_super_resolution": {"repeats": 16},
 }
 
 

@@ -1,6 +1,7 @@
 import ipaddress
 import json
 import os
+import signal
 import socket
 import sys
 from collections import Counter
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from kdlib.data import evaluation_pairs
-from kdlib.evaluation.metrics import _lpips_network, enhance_tensor, quantise
+from kdlib.evaluation.metrics import _lpips_network, quantise
 from kdlib.training import loop
 
 # One thread: on tensors this small, threads only wait for each other.
@@ -76,10 +77,10 @@ def eval15(shared):
 
 @pytest.fixture(scope="session")
 def scored(eval15):
-    """Mean scores of a model's 8-bit output on eval15, one for each metric; a report would measure many more."""
+    """Mean scores of the 8-bit output of a method on eval15, one for each metric; a report would measure many more."""
 
-    def score(model, *metrics):
-        answers = [(quantise(enhance_tensor(model, dark)), truth.double()) for _, dark, truth in eval15]
+    def score(method, *metrics):
+        answers = [(quantise(method(dark)), truth.double()) for _, dark, truth in eval15]
         return [fmean(metric(*answer) for answer in answers) for metric in metrics]
 
     return score
@@ -114,6 +115,21 @@ def interrupted_in(monkeypatch):
                 yield
 
     return interrupted
+
+
+@pytest.fixture
+def little_room():
+    """Files of this process may grow to so many bytes and no further, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@ import sys
 import threading
 import time
 from fractions import Fraction
+from functools import partial
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -223,12 +225,25 @@ def test_opencv_without_windows(monkeypatch):
         Window("test")
 
 
-def test_window_that_fails_to_open(monkeypatch):
-    def failing(*_):
-        raise cv2.error("not implemented")
+@pytest.fixture
+def screen(monkeypatch):
+    """A screen, which there may be none of: what OpenCV was called for, and what it answers or raises."""
+    called, answers = [], {"waitKey": -1, "getWindowProperty": 1.0}
+
+    def call(name, *arguments):
+        called.append((name, arguments))
+        if isinstance(answer := answers.get(name), Exception):
+            raise answer
+        return answer
 
     monkeypatch.setattr(camera, "_require_display", lambda: None)
-    monkeypatch.setattr(camera.cv2, "namedWindow", failing)
+    for name in ("namedWindow", "imshow", "waitKey", "getWindowProperty", "destroyAllWindows"):
+        monkeypatch.setattr(camera.cv2, name, partial(call, name))
+    return SimpleNamespace(called=called, answers=answers)
+
+
+def test_window_that_fails_to_open(screen):
+    screen.answers["namedWindow"] = cv2.error("not implemented")
     with pytest.raises(CameraError, match="no window can be opened"), Window("test"):
         pass
 
@@ -236,17 +251,12 @@ def test_window_that_fails_to_open(monkeypatch):
 @pytest.mark.parametrize(
     ("key", "visible", "going_on"), [(-1, 1.0, True), (ord("a"), 1.0, True), (ord("q"), 1.0, False), (-1, 0.0, False)]
 )
-def test_window_ends_by_q_and_by_closing_it(key, visible, going_on, monkeypatch):
-    calls = []
-    monkeypatch.setattr(camera, "_require_display", lambda: None)
-    monkeypatch.setattr(camera.cv2, "namedWindow", lambda *_: calls.append("open"))
-    monkeypatch.setattr(camera.cv2, "destroyAllWindows", lambda: calls.append("close"))
-    monkeypatch.setattr(camera.cv2, "imshow", lambda *_: calls.append("show"))
-    monkeypatch.setattr(camera.cv2, "waitKey", lambda _: key)
-    monkeypatch.setattr(camera.cv2, "getWindowProperty", lambda *_: visible)
+def test_window_ends_by_q_and_by_closing_it(key, visible, going_on, screen):
+    screen.answers.update(waitKey=key, getWindowProperty=visible)
     with Window("test") as window:
         assert window.show(np.zeros((2, 4, 3), np.uint8)) is going_on
-    assert calls == ["open", "show", "close"]
+    asked = ("waitKey", "getWindowProperty")
+    assert [name for name, _ in screen.called if name not in asked] == ["namedWindow", "imshow", "destroyAllWindows"]
 
 
 # --- the command ---
@@ -259,14 +269,10 @@ def run():
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_command_shows_a_file_and_says_how_it_went(run, clip, monkeypatch):
-    shown = []
-    monkeypatch.setattr(camera, "_require_display", lambda: None)
-    monkeypatch.setattr(camera.cv2, "namedWindow", lambda *_: None)
-    monkeypatch.setattr(camera.cv2, "destroyAllWindows", lambda: None)
-    monkeypatch.setattr(Window, "show", lambda _, picture: shown.append(picture.shape) or True)
+def test_command_shows_a_file_and_says_how_it_went(run, clip, screen):
     result = run(clip, "--strength", "0.5")
     assert result.exit_code == 0, result.output
+    shown = [arguments[1].shape for name, arguments in screen.called if name == "imshow"]
     assert shown == [(240, 640, 3)] * len(LEVELS)
     assert f"{len(LEVELS)} frames" in result.output
     assert "latency" in result.output

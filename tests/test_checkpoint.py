@@ -19,21 +19,6 @@ from kdlib.training.checkpoint import open_folder, save_checkpoint, write_histor
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 
 
-@pytest.fixture
-def little_room():
-    """Files of this process may grow to so many bytes and no further, as on a disk that is full."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, little_room):
     path = tmp_path / "last.ckpt"
     save_checkpoint({"config": {}, "model": torch.arange(10)}, path)

@@ -165,7 +165,7 @@ def test_the_plan_is_the_local_engines(inputs, output, suffix, recursive, album,
 )
 def test_what_cannot_be_meant_is_refused_before_ray_starts(arguments, message, album, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dataset, "cluster", None)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # nobody answers there
     make_photos(tmp_path / "twin" / "album", 1)
     make_photos(tmp_path / "twin", 1)
     make_photos(tmp_path / "full", 1)

@@ -8,6 +8,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from torchvision.models import squeezenet1_1
 from typer.testing import CliRunner
 
 import kdlib
@@ -19,7 +20,7 @@ from kdlib.data.samples import sample_photos
 from kdlib.enhance.photos.rgb import to_array, to_tensor
 from kdlib.evaluation import behaviour, report
 from kdlib.evaluation.classical import classical_methods, eight_bit_methods, gamma, gamma_to_mean
-from kdlib.evaluation.metrics import FIDELITY_CAP, lpips
+from kdlib.evaluation.metrics import FIDELITY_CAP, gt_mean, lpips, psnr
 from kdlib.evaluation.timing import milliseconds_1080p
 from kdlib.models import create_model
 from kdlib.resampling import as_stored, resize
@@ -28,9 +29,7 @@ from kdlib.weights.catalogue import CatalogueEntry
 runner = CliRunner()
 
 
-@pytest.fixture(autouse=True)
-def _without_lpips(monkeypatch):
-    monkeypatch.setattr(report, "lpips_available", lambda: False)
+pytestmark = pytest.mark.usefixtures("checkpoints")  # so that LPIPS is not to be had
 
 
 def scene(seed, brightness=1.0, size=(40, 56)):
@@ -160,12 +159,9 @@ def test_timed_methods_match_the_scored_ones():
         np.testing.assert_array_equal(method(array, np.empty_like(array)), to_array(scored[name](photo)), name)
 
 
-def test_classical_methods_score_as_stated(shared, monkeypatch):
-    monkeypatch.setattr(report, "ssim", lambda _photo, _truth: 0.0)  # most of the time
-    pairs = list(kdlib.data.evaluation_pairs(shared / "data" / "lol_v1" / "eval15"))
-    scores = report.score(gamma_to_mean(), pairs)
-    assert scores["psnr"] == pytest.approx(16.25, abs=0.006)
-    assert scores["gt_mean_psnr"] == pytest.approx(20.41, abs=0.006)
+def test_classical_methods_score_as_stated(scored):
+    found = scored(gamma_to_mean(), psnr, lambda photo, truth: psnr(gt_mean(photo, truth), truth))
+    assert found == pytest.approx([16.25, 20.41], abs=0.006)
 
 
 # Seeds
@@ -319,8 +315,7 @@ def test_every_method_except_the_input_is_timed(evaluate, seeds, monkeypatch):
     assert (seen["ours, denoise 1"] != seen["ours"]).any()
 
 
-def test_methods_are_timed_at_1080p_in_alternating_blocks(monkeypatch):
-    monkeypatch.setattr("kdlib.evaluation.timing._PAUSE", 0)
+def test_methods_are_timed_at_1080p_in_alternating_blocks():
     calls = []
 
     def method(name):
@@ -405,11 +400,10 @@ def test_pairs_can_be_resized_before_scoring(evaluate, tmp_path, pairs):
     assert json.loads((tmp_path / "scores.json").read_text())["data"] == "pairs, 24×16"
 
 
-def test_photos_too_small_for_lpips_are_scored_without_it(monkeypatch):
-    monkeypatch.setattr(report, "lpips_available", lambda: True)
-    monkeypatch.setattr(report, "lpips", lambda _photo, _truth: 0.25)
+def test_photos_too_small_for_lpips_are_scored_without_it(checkpoints):
+    torch.save(squeezenet1_1(weights=None).state_dict(), checkpoints / "squeezenet1_1-b8a52dc0.pth")
     large, small = torch.rand(3, 17, 20), torch.rand(3, 16, 40)
-    assert report.score(lambda photo: photo, [("large", large, large)])["lpips"] == 0.25
+    assert report.score(lambda photo: 1 - photo, [("large", large, large)])["lpips"] > 0
     both = report.score(lambda photo: photo, [("large", large, large), ("small", small, small)])
     assert both["lpips"] is None
     assert both["gt_mean_lpips"] is None

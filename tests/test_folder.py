@@ -199,20 +199,22 @@ def test_too_large_a_photo_is_refused_and_the_limit_can_be_raised(tmp_path):
     assert kdlib(source, "-o", tmp_path / "out", "--max-pixels", 2000).exit_code == 0
 
 
-def test_a_full_disk_is_reported_and_leaves_no_part(album, tmp_path, monkeypatch):
-    def full(_photo, path, **_):
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr("kdlib.enhance.folders.local.encode_photo", full)
+def test_a_full_disk_is_reported_and_leaves_no_part(album, tmp_path, little_room):
+    single_threaded(1)(np.zeros((2, 2, 3), np.uint8))  # so that its kernels need not be written
+    little_room(99)
     summary = enhance_files(plan([album], tmp_path / "out"), single_threaded, workers=2)
     assert summary.done == 0
-    assert ["No space left" in reason for _, reason in summary.failed] == [True, True]
+    assert all("File too large" in reason or "only 99 bytes" in reason for _, reason in summary.failed)
+    assert len(summary.failed) == 2
 
 
-def test_a_mistake_in_the_program_is_not_mistaken_for_a_bad_photo(album, tmp_path, monkeypatch):
-    monkeypatch.setattr("kdlib.enhance.folders.local.decode_photo", lambda *_a, **_k: 1 / 0)
+def test_a_mistake_in_the_program_is_not_mistaken_for_a_bad_photo(album, tmp_path):
+    class Mistaken(Enhancer):
+        def __call__(self, *_arguments, **_options):
+            return 1 / 0
+
     with pytest.raises(ZeroDivisionError):
-        enhance_files(plan([album], tmp_path / "out"), single_threaded, workers=2)
+        enhance_files(plan([album], tmp_path / "out"), lambda _: Mistaken(threads=1), workers=2)
 
 
 # Three hundred photos, five of them bad
@@ -258,7 +260,7 @@ def test_all_but_the_bad_ones_are_done(clean_run, three_hundred):
     [
         *((name, reason) for name, (_, reason) in BAD.items()),
         ("bad_cut.png", "truncated"),
-        ("bad_moving.webp", "holds 2 pictures"),
+        ("bad_moving.webp", "contains 2 pictures"),
     ],
 )
 def test_each_bad_one_is_listed_with_its_reason(name, reason, clean_run):

@@ -85,6 +85,7 @@ def test_committed_result_has_no_defect_and_is_the_guides():
     assert result["command"] in guide
 
 
+@pytest.mark.slow
 def test_memory_is_what_the_guides_say():
     measured = json.loads((ROOT / "results" / "memory.json").read_text(encoding="utf-8"))
     *others, avif = sorted(size for sides in measured["bytes_a_pixel"].values() for size in sides.values())

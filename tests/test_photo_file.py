@@ -348,16 +348,12 @@ def test_pixels_that_a_format_cannot_hold_are_refused(name, pixels, tmp_path):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_failed_write_leaves_the_old_photo_and_nothing_else(name, tmp_path, monkeypatch):
+def test_failed_write_leaves_the_old_photo_and_nothing_else(name, tmp_path, little_room):
     path = tmp_path / name
     path.write_bytes(KINDS[name])
     photo = decode_photo(path)
-
-    def refuse(_source, _target):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="no space left"):
+    little_room(len(KINDS[name]) // 2)
+    with pytest.raises(OSError, match=r"File too large|only .* bytes of it could be written"):
         encode_photo(photo, path)
     assert path.read_bytes() == KINDS[name]
     assert list(tmp_path.iterdir()) == [path]

@@ -76,11 +76,11 @@ class MSAFN(Network):
         self.refinement = Refinement(2 * width, steps, resets=self._resets) if recurrent else nn.Identity()
         last = nn.Conv2d(width, 3, 3, padding=1)
         self.recon = nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.LeakyReLU(SLOPE, inplace=True), last)
-        self._start_awake()
+        self._initialise_weights()
         if residual:
             nn.init.zeros_(last.weight)
 
-    def _start_awake(self) -> None:
+    def _initialise_weights(self) -> None:
         """Initialise the weights so that differences between pixels survive to the last layer.
 
         PyTorch's default initialisation attenuates these differences in every convolution, and gates that start at 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,8 +84,11 @@ def write_photo(path: str | Path, photo: np.ndarray | Tensor) -> Path:
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format is None:
         raise ValueError(f"{path}: unknown file extension {path.suffix!r}; use, for example, .png or .jpg")
+    # In memory: writing to a file, Pillow does not notice when the system has written a part only.
+    encoded = io.BytesIO()
+    Image.fromarray(array).save(encoded, format=image_format, quality=95)
     with replacing(path) as partial:
-        Image.fromarray(array).save(partial, format=image_format, quality=95)
+        partial.write_bytes(encoded.getvalue())
     return path
 
 

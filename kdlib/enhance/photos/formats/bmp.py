@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +38,14 @@ def resized(container: BmpContainer, width: int, height: int) -> BmpContainer:
 def encode(pixels: np.ndarray, container: BmpContainer, file: Path) -> None:
     """Write a BMP file."""
     image = image_of(pixels, "BMP", (1, 3, 4))
-    image.save(file, "BMP", dpi=container.dpi)
+    # In memory: writing to a file, Pillow does not notice when the system has written a part only.
+    memory = io.BytesIO()
+    image.save(memory, "BMP", dpi=container.dpi)
+    encoded = memory.getvalue()
     if image.mode != "RGBA":
+        file.write_bytes(encoded)
         return
     # Pillow writes four bytes per pixel under a header version that cannot declare alpha. Version 4 of the header can.
-    encoded = file.read_bytes()
     masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")  # "sRGB" as a little-endian number
     header = struct.pack("<I", 108) + encoded[18:30] + struct.pack("<I", 3) + encoded[34:54] + masks + bytes(48)
     with file.open("wb") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
 from collections.abc import Iterator
@@ -131,6 +132,8 @@ def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:
         **how,
     )
     encoded = file.read_bytes()
+    if not encoded.endswith(b"\xff\xd9"):  # Pillow does not notice when the system has written a part only
+        raise OSError(errno.ENOSPC, f"only {len(encoded):,} bytes of it could be written", str(file))
     # Replace the encoder's header with that of the source.
     first = next(start for marker, start, _ in _segments(encoded) if not _is_metadata(marker))
     with file.open("wb") as stream:
