@@ -6,7 +6,7 @@ import torch
 from kdlib.enhance.photos.rgb import list_photos, read_photo, to_tensor
 from kdlib.evaluation import daylight_photos
 from kdlib.evaluation.metrics import psnr, ssim
-from kdlib.evaluation.report import as_method
+from kdlib.evaluation.report import through_enhancer
 from kdlib.models import IAT, IATStudent, count_parameters, create_model, infer_architecture
 from kdlib.stages import BLACK, WHITE_FLOOR, apply_colour_and_gamma, guard_colour
 from kdlib.weights import load_model, save_model
@@ -316,7 +316,7 @@ def test_published_weights_load_strictly(file, name, shared, tmp_path):
 )
 def test_published_network_scores_as_stated(file, overrides, db, similarity, shared, scored):
     model = load_model(shared / "weights" / f"{file}.pth", **overrides)
-    found = scored(as_method(model), psnr, ssim)
+    found = scored(through_enhancer(model), psnr, ssim)  # in parts, which is twice as fast as the whole
     assert found == [pytest.approx(db, abs=DB), pytest.approx(similarity, abs=SSIM)]
 
 
