@@ -572,7 +572,7 @@ def test_the_scale_of_half_precision_goes_on_with_a_run(photos, tmp_path, monkey
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["zero-dce", "zero-dce-absolute", "zero-dce-official"])
 def test_zero_dce_trains_by_the_same_call_and_follows_the_exposure_target(photos, objective):
-    settings = {"photos": photos, "objective": objective, "epochs": 3, "learning_rate": 0.003, "clip_norm": 1.0}
+    settings = {"photos": photos, "objective": objective, "epochs": 2, "learning_rate": 0.003, "clip_norm": 1.0}
     low, high = (pretrain("zero-dce", exposure_target=target, **settings, **QUICK).model for target in (0.4, 0.7))
     assert low.e_conv7.weight.shape[0] == 24
     with torch.no_grad():
