@@ -105,6 +105,7 @@ def test_an_unreadable_photo_stops_the_ablation_by_name(tmp_path):
         prepare_photos(tmp_path, 32, 10)
 
 
+@pytest.mark.slow
 def test_the_embedded_held_out_photos_are_in_no_crop():
     train, held = prepare_photos(None, 32, 40)
     assert train.shape == (40, 3, 32, 32)
@@ -238,6 +239,7 @@ def test_a_redefined_variant_runs_again_and_the_others_stay(tmp_path, few_pairs)
     assert len(again) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("checkpoints")
 def test_a_part_whose_weights_cannot_be_had_is_left_out_and_the_rest_runs(tmp_path, few_pairs):
     variants = (Variant("+ perceptual", "parts", {"perceptual": 1.0}), TWO[0])
@@ -246,6 +248,7 @@ def test_a_part_whose_weights_cannot_be_had_is_left_out_and_the_rest_runs(tmp_pa
     assert [row["variant"] for row in rows] == [ALONE]
 
 
+@pytest.mark.slow
 def test_results_name_no_folder_of_the_machine(tmp_path, few_pairs):
     photos = scenes(60, 5)
     (tmp_path / "night").mkdir()

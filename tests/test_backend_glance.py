@@ -153,6 +153,7 @@ def test_grey_stays_grey_and_alpha_untouched(channels, dtype):
         assert result[..., -1].tobytes() == photo[..., -1].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("backend")
 def test_large_photo_in_strips():
     model = varied(3)
@@ -463,6 +464,7 @@ def test_network_refuses_tensors_that_do_not_fit():
             GlanceNetwork(wrong, model.config)
 
 
+@pytest.mark.slow
 def test_enhancing_on_the_cpu_never_imports_torch(tmp_path):
     path = save_model(varied(), tmp_path / "g.safetensors")
     code = f"""
@@ -528,6 +530,7 @@ def test_max_network_side_still_holds_beside_network_side():
     assert max(Enhancer(model, max_network_side=10, device="cpu").estimate(dark((400, 600))).shape[:2]) == 10
 
 
+@pytest.mark.slow
 def test_files_older_than_network_side_open_without_torch_and_have_no_limit(tmp_path):
     model = create_model("student-565")
     config = {key: value for key, value in model.config.items() if key != "network_side"}

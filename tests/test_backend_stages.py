@@ -316,6 +316,7 @@ def test_denoise_is_refused_and_none_or_0_is_right(model):
 # Threads
 
 
+@pytest.mark.slow
 def test_threads_are_no_more_than_asked_for_and_as_before_afterwards(model, monkeypatch):
     seen = []
     stage = type(model).local_stage
@@ -360,6 +361,7 @@ def test_enhance_command(file, tmp_path):
     assert not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_command_times_the_enhancer(file, tmp_path, monkeypatch):
     # Small: 1080p would take a test half a minute.
     monkeypatch.setitem(speed.SIZES, "1080p", (64, 36))

@@ -301,6 +301,7 @@ def test_a_whole_photo_is_sampled_as_long_as_it_is_small_enough():
     assert len(backend.gate_tiles(128, 129, 1 << 18, 4)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_sampled_gates_are_near_those_of_the_whole(name, model):
     """A photo whose brightness changes from left to right, of which the network sees a fifth."""
@@ -582,6 +583,7 @@ def test_a_network_that_overflows_behind_its_gates_is_an_error(given, model, enh
 # ------------------------------------------------------------------------------------------------- published weights
 
 
+@pytest.mark.slow
 def test_published_weights_beat_bicubic_through_an_enhancer(shared):
     model = load_model(shared / "weights" / "light_msafn_peer.pth")
     sharp = crop_to_multiple(to_tensor(read_photo(shared / "data/super_resolution/Set5/img_003.webp")))

@@ -194,6 +194,7 @@ def test_nothing_to_show(source, capture, reason, tmp_path, monkeypatch):
         view(source, Brighter(), lambda _: True, open_capture=lambda _: capture)
 
 
+@pytest.mark.slow
 def test_real_enhancer_brightens(clip):
     shown = []
     view(clip, Enhancer(), lambda picture: shown.append(picture[120:].mean((0, 2))) or True)
@@ -278,6 +279,7 @@ def test_command_shows_a_file_and_says_how_it_went(run, clip, screen):
     assert "latency" in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="screens are reached in other ways")
 @pytest.mark.parametrize("display", ["", ":4077"])
 def test_command_without_a_screen_says_so_in_one_line(display, monkeypatch):
@@ -290,6 +292,7 @@ def test_command_without_a_screen_says_so_in_one_line(display, monkeypatch):
     assert len((result.stdout + result.stderr).strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_command_without_a_camera_says_so_in_one_line():
     code = (
         "import kdlib.enhance.video.camera as camera, typer; from kdlib.cli.video import camera as command\n"

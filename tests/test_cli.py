@@ -30,6 +30,7 @@ def model(tmp_path):
     return kdlib.save_model(create_model("nano-161"), tmp_path / "mine.safetensors")
 
 
+@pytest.mark.slow
 def test_evaluate_writes_the_scores_it_prints(pairs, model, tmp_path):
     out = tmp_path / "scores.json"
     result = runner.invoke(
@@ -44,6 +45,7 @@ def test_evaluate_writes_the_scores_it_prints(pairs, model, tmp_path):
     assert f"{rows['mine']['psnr']:.2f}" in result.output
 
 
+@pytest.mark.slow
 def test_evaluate_appends_without_losing_rows(pairs, model, tmp_path):
     out = tmp_path / "scores.json"
     base = ["evaluate", str(model), "--data", str(pairs), "--out", str(out)]
@@ -76,6 +78,7 @@ def test_weights_are_listed_with_their_licence():
     assert "CC BY-NC" in result.output
 
 
+@pytest.mark.slow
 def test_evaluate_scores_denoising_beside_a_gaussian(pairs, model, tmp_path):
     out = tmp_path / "scores.json"
     arguments = ["evaluate", str(model), "--data", str(pairs), "--denoise", "0", "--denoise", "1", "--out", str(out)]

@@ -184,6 +184,7 @@ def test_a_missing_extra_is_named(album, tmp_path, monkeypatch):
     assert "pip install 'kdlib[ray]'" in " ".join(result.output.split())
 
 
+@pytest.mark.slow
 def test_the_local_engine_imports_neither_ray_nor_fsspec(album, tmp_path):
     program = (
         "import sys; from kdlib.cli import app\n"
@@ -222,6 +223,7 @@ def timed(monkeypatch):
     return called
 
 
+@pytest.mark.slow
 def test_figures_of_the_engines_follow_from_their_seconds(timed, tmp_path):
     result = engines.measure_engines(tmp_path, ["12 MP", "64x48"], photos=4, repeats=2, price=0.1)
     assert {(count, of) for of, count, *_ in timed if of == 4} == {(1, 4), (2, 4), (4, 4)}
@@ -238,6 +240,7 @@ def test_figures_of_the_engines_follow_from_their_seconds(timed, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_figures(timed, tmp_path):
     arguments = ["benchmark", "--engines", "--size", "64x48", "--photos", "4", "--out", str(tmp_path / "scale.json")]
     result = CliRunner().invoke(app, arguments)

@@ -58,6 +58,7 @@ def test_the_method_gets_the_full_photo_and_the_page_a_downsampled_one():
     assert {image.shape for image in images_of(page)} == {(40, 480, 3)}
 
 
+@pytest.mark.slow
 def test_a_file_has_all_pages_no_date_and_reproducible_bytes(tmp_path):
     first, second = (
         write_pages(tmp_path / name, comparison_pages(photos(3), lambda p: p, per_page=1))

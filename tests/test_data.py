@@ -348,6 +348,7 @@ def test_embedded_photos_match_the_list():
         assert min(photo.shape[:2]) >= 300, name
 
 
+@pytest.mark.slow
 def test_embedded_pairs_have_the_original_photo_as_truth():
     photos = sample_photos()
     pairs = sample_pairs(stops=3.5, seed=0)
@@ -464,6 +465,7 @@ def test_bad_dark_photo_is_skipped_with_a_warning(tmp_path):
     assert [photo.shape for photo in photos.values()] == [(3, 12, 20), (3, 20, 12)]
 
 
+@pytest.mark.slow
 def test_dark_photos_are_the_held_out_ones_at_four_exposures_by_default():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

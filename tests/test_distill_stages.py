@@ -66,6 +66,7 @@ def scores(history):
 # Whole runs
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_student_nears_truth_and_teacher(pairs_dir, tmp_path):
     teacher = small_teacher()
     before = weights_of(teacher)
@@ -83,6 +84,7 @@ def test_the_loss_falls_and_the_student_nears_truth_and_teacher(pairs_dir, tmp_p
     assert (tmp_path / "history.csv").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", STAGES)
 def test_every_stage_alone_can_be_taught(level, pairs_dir):
     alone = ProgressiveWeights({level: 1.0}, {level: 1.0})
@@ -100,6 +102,7 @@ def test_the_schedule_advances_with_the_epochs(pairs_dir):
     assert found == [{"local"}, {"local"}, {"local", "truth"}, {"truth"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", [small_student, small_teacher])
 def test_an_interrupted_run_continues_to_the_same_bits(student, pairs_dir, tmp_path, interrupted_in):
     settings = {"data_dir": pairs_dir, "epochs": 4, "noise_gain": 2.0, **QUICK}
@@ -131,6 +134,7 @@ def test_a_run_with_other_settings_is_not_continued(other, pairs_dir, tmp_path):
         distill_stages(small_student(), **{**settings, **other}, resume=True)
 
 
+@pytest.mark.slow
 def test_without_a_teacher_the_truth_alone_teaches(pairs_dir):
     settings = {"teacher": None, "epochs": 6, "learning_rate": 0.01, **QUICK}
     for student in (small_student(), IAT(width=4, global_width=8)):

@@ -138,6 +138,7 @@ def check_parameters(words: list[str]) -> None:
         assert names <= parameters_of(notebook).keys(), f"{notebook.name}: {names - parameters_of(notebook).keys()}"
 
 
+@pytest.mark.slow
 @each_page
 def test_commands_are_those_of_the_programs(path):
     quoted = inline(path)
@@ -209,6 +210,7 @@ def test_the_readmes_map_is_the_package():
         assert f"`kdlib/{folder}/`" in architecture
 
 
+@pytest.mark.slow
 def test_the_site_builds_and_fetches_nothing_from_elsewhere(tmp_path):
     pytest.importorskip("mkdocs", reason="mkdocs is not installed")
     pytest.importorskip("material", reason="mkdocs-material is not installed")

@@ -128,6 +128,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/good", "/on", "/shaky", "/ill"])
 def test_file_is_fetched_and_is_usable_by_name(path, listed, server):
     folder = listed(path)

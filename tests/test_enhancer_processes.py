@@ -39,6 +39,7 @@ def python(code, *, env=None, cwd=None, timeout=120):
 # Threads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["student-565", "zero-dce"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.usefixtures("backend")
@@ -87,6 +88,7 @@ def test_one_enhancer_serves_eight_threads(threads):
     assert results == expected
 
 
+@pytest.mark.slow
 def test_kernel_is_first_compiled_by_several_threads_at_once():
     # 11 iterations: compiled by no other test.
     model = create_model("nano-161", iterations=11)
@@ -166,6 +168,7 @@ def test_enhancer_can_be_pickled():
 # Imports
 
 
+@pytest.mark.slow
 def test_enhancing_on_the_cpu_never_imports_torch():
     code = """
 import sys

@@ -94,6 +94,7 @@ def test_fixed_curves_need_photos_of_unchanged_size(photos):
         behaviour.fixed_curve_psnr(lambda photo: photo[:, 1:], photos)
 
 
+@pytest.mark.slow
 def test_published_networks_are_nearly_fixed_curves_on_one_set(shared):
     def fixed(folder, **overrides):
         model = kdlib.load_model(shared / "weights" / "nano_161_peer.pth", **overrides)
@@ -227,6 +228,7 @@ def evaluate(pairs, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_models_with_the_same_method_name_share_a_row(evaluate, seeds, pairs):
     teacher = ["--teacher", seeds[0]]
     apart = evaluate(*seeds, *teacher)
@@ -249,6 +251,7 @@ def test_models_with_the_same_method_name_share_a_row(evaluate, seeds, pairs):
     assert "category" not in rows["input"]
 
 
+@pytest.mark.slow
 def test_each_row_records_its_command_without_paths_of_the_machine(evaluate, seeds, tmp_path):
     first = evaluate(seeds[0], "--category", "zero-reference")
     command = "kdlib evaluate seed0/student.safetensors --data {0}/pairs --category zero-reference "
@@ -265,12 +268,14 @@ def test_each_row_records_its_command_without_paths_of_the_machine(evaluate, see
     assert str(tmp_path.parent) not in json.dumps(both)
 
 
+@pytest.mark.slow
 def test_seeds_of_one_method_can_be_denoised(evaluate, seeds):
     rows = evaluate(*seeds[:2], "--as", "ours", "--denoise", "1")
     assert [*rows][len(classical_methods()) :] == ["ours", "ours, Gaussian of sigma 1", "ours, denoise 1"]
     assert all(rows[name]["seeds"] == 2 for name in rows if name.startswith("ours"))
 
 
+@pytest.mark.slow
 def test_mirrored_photos_are_scored_beside_the_others(evaluate, tmp_path, pairs):
     torch.manual_seed(0)
     model = create_model("nano-161", scale_factor=1)
@@ -286,6 +291,7 @@ def test_mirrored_photos_are_scored_beside_the_others(evaluate, tmp_path, pairs)
     assert rows["student, mirrored"]["psnr"] != pytest.approx(rows["student"]["psnr"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_adaptivity_is_measured_on_further_photos(evaluate, seeds, tmp_path):
     photos = [("dark", scene(3, 0.05)), ("bright", scene(4, 0.9))]
     for name, photo in photos:
@@ -298,6 +304,7 @@ def test_adaptivity_is_measured_on_further_photos(evaluate, seeds, tmp_path):
     assert rows["gamma to mean 0.45"]["fixed_curve"] != pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_every_method_except_the_input_is_timed(evaluate, seeds, monkeypatch):
     seen = {}
 
@@ -333,6 +340,7 @@ def test_methods_are_timed_at_1080p_in_alternating_blocks():
         milliseconds_1080p({}, threads=1, repeats=0)
 
 
+@pytest.mark.slow
 def test_the_catalogue_gives_the_training_data_of_shipped_models(evaluate, seeds, monkeypatch):
     entry = kdlib.weights.catalogue.catalogue()["nano-161"]
     known = CatalogueEntry(entry.name, entry.path, entry.sha256, entry.licence, entry.made, "self-made pairs")
@@ -384,6 +392,7 @@ def test_sharing_a_map_is_lossless_only_for_equal_maps():
         behaviour.shared_map_psnr(model, [])
 
 
+@pytest.mark.slow
 def test_pairs_can_be_resized_before_scoring(evaluate, tmp_path, pairs):
     path = kdlib.save_model(create_model("nano-161"), tmp_path / "student.safetensors")
     rows = evaluate(str(path), "--resize", "24x16")

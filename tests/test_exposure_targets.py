@@ -81,6 +81,7 @@ def test_crops_keep_a_photos_own_pixels(tmp_path):
     assert torch.equal(own_size_crops(tmp_path, 2, 32), crops)
 
 
+@pytest.mark.slow
 def test_a_measurement_goes_on_where_it_was_and_refuses_other_settings(tmp_path, monkeypatch):
     path = tmp_path / "targets.json"
     settings = {"model": "nano-161", "objectives": ("zero-dce",), "seeds": (0,), **QUICK}

@@ -44,6 +44,7 @@ def imported_modules():
     return names - set(sys.stdlib_module_names) - {"kdlib"}
 
 
+@pytest.mark.slow
 def test_every_module_that_the_package_imports_is_a_dependency_or_in_an_extra():
     core = distributions(PROJECT["dependencies"])
     of_module = importlib.metadata.packages_distributions()
@@ -148,10 +149,12 @@ for module in pkgutil.walk_packages(kdlib.enhance.__path__, "kdlib.enhance."):
 """
 
 
+@pytest.mark.slow
 def test_enhancing_imports_no_extra_but_where_a_network_or_a_cluster_needs_one():
     subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], check=True)
 
 
+@pytest.mark.slow
 def test_help_needs_no_extra(monkeypatch):
     for module in EXTRAS:
         monkeypatch.setitem(sys.modules, module, None)

@@ -53,6 +53,7 @@ def toy():
     del FAMILIES["toy"], ARCHITECTURES["toy-3"]
 
 
+@pytest.mark.slow
 def test_a_family_of_ones_own_trains_saves_loads_enhances_and_evaluates(toy, tmp_path):
     torch.manual_seed(0)
     model, teacher = create_model("toy-3"), Toy(2)

@@ -99,6 +99,7 @@ def test_output_below_the_input_is_no_input(album):
     ]
 
 
+@pytest.mark.slow
 def test_results_of_a_run_with_suffix_are_no_input_of_the_next(album):
     first = plan([album], album, suffix="_x")
     enhance_files(first, single_threaded, workers=1)
@@ -133,6 +134,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(inputs, output,
 # Doing it
 
 
+@pytest.mark.slow
 def test_results_are_the_enhancers(album, tmp_path):
     result = kdlib(album, "-o", tmp_path / "out", "--recursive", "--strength", "0.7", "--workers", 2)
     assert result.exit_code == 0, result.output
@@ -247,6 +249,7 @@ def clean_run(three_hundred, tmp_path_factory):
     return kdlib(three_hundred, "-o", out), files_in(out)
 
 
+@pytest.mark.slow
 def test_all_but_the_bad_ones_are_done(clean_run, three_hundred):
     result, files = clean_run
     assert result.exit_code == 1
@@ -310,6 +313,7 @@ def test_a_12_megapixel_photo_peaks_below_700_mib(tmp_path):
     assert int(result.stdout.split("KiB at most:")[1]) / 1024 < 700
 
 
+@pytest.mark.slow
 def test_torch_is_not_imported(tmp_path):
     source = photo(tmp_path / "a.png")
     program = (

@@ -320,6 +320,7 @@ def test_published_network_scores_as_stated(file, overrides, db, similarity, sha
     assert found == [pytest.approx(db, abs=DB), pytest.approx(similarity, abs=SSIM)]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_published_student_turns_photos_black_unless_its_matrix_is_guarded(shared):
     photo = to_tensor(read_photo(shared / "data" / "no_reference" / "DICM" / "45.jpg"))[None]

@@ -75,6 +75,7 @@ def test_which_files_is_decided_by_the_seed():
     assert files[0] == files[1] != files[2]
 
 
+@pytest.mark.slow
 def test_committed_result_has_no_defect_and_is_the_guides():
     result = json.loads((ROOT / "results" / "mutations.json").read_text(encoding="utf-8"))
     assert result["inputs"] >= 10_000

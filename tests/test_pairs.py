@@ -156,6 +156,7 @@ def test_error_on_an_unknown_source_lists_the_known_ones():
         train_pairs("glance-650", pairs="imagined", epochs=1, **QUICK)
 
 
+@pytest.mark.slow
 def test_our485_loses_its_eight_misaligned_pairs(shared):
     folder = shared / "data" / "lol_v1" / "our485"
     if not folder.is_dir():
@@ -268,6 +269,7 @@ def test_the_first_part_leaves_the_smoothing_alone():
     assert model.globals.weight.grad[:6].abs().max() > 0
 
 
+@pytest.mark.slow
 def test_the_second_part_keeps_the_curve_of_the_first():
     torch.manual_seed(0)
     alone = train_pairs("glance-650", **{**SMALL, "smoothing_epochs": 0})
@@ -341,6 +343,7 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(tmp_path, monkey
         assert torch.equal(parameter, resumed.model.get_parameter(name)), name
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:skipped the pair 3")
 def test_a_run_is_not_resumed_with_other_pairs(tmp_path, pair_folder):
     train_pairs("glance-650", None, tmp_path / "run", **SMALL)

@@ -40,6 +40,7 @@ def names(folder):
 # Names
 
 
+@pytest.mark.slow
 @posix
 def test_photos_of_any_name_in_a_folder(tmp_path):
     photos = [name for name in NAMES if name.endswith(".png")]
@@ -79,6 +80,7 @@ def test_video_of_any_name(name, tmp_path, monkeypatch):
     assert names(tmp_path) == sorted([name, f"out {name}"])
 
 
+@pytest.mark.slow
 @posix
 def test_data_folders_and_results_of_any_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -98,6 +100,7 @@ def test_names_that_cannot_be_are_told(name, tmp_path):
     assert "no such file or folder" in said(result)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
 def test_names_of_failed_photos_do_nothing_to_the_terminal(tmp_path):
     names = [b"\xff.jpg", b"\x1b]0;title\x07.jpg", b"\xc2\x9b31m.jpg", "\u202egpj.exe.jpg".encode()]
@@ -357,6 +360,7 @@ def test_a_report_that_cannot_be_written_costs_neither_results_nor_reasons(tmp_p
     assert names(tmp_path / "out") == ["a.png"]
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("option", [(), ("--overwrite",)])
 def test_two_runs_into_one_folder(option, tmp_path):

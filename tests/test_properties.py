@@ -101,6 +101,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @repeatable
 @given(views(photos()), st.sampled_from(MODELS), strengths)
 @example(np.zeros((1, 1), np.uint8), "glance-650", 1.0)
@@ -153,6 +154,7 @@ def test_zero_strength_changes_nothing(image, model):
     assert result.tobytes() == image.tobytes()
 
 
+@pytest.mark.slow
 @repeatable
 @given(views(photos()), st.sampled_from(MODELS), strengths)
 def test_alpha_is_unchanged(image, model, strength):

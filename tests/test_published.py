@@ -42,6 +42,7 @@ def test_published_file_loads_strictly(file, name, count, iterations, shared, pu
         assert torch.equal(ours, tensor), key
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("checkpoints")
 def test_input_itself_scores_as_stated(eval15):
     scores = report.score(lambda photo: photo, eval15)

@@ -73,6 +73,7 @@ def test_without_a_teacher_a_network_gets_better_than_bicubic(sharp_dir, tmp_pat
     assert (tmp_path / "best.ckpt").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft_loss", ["l1", "mse"])
 def test_a_student_nears_its_teacher(sharp_dir, soft_loss):
     teacher = answering()
@@ -85,6 +86,7 @@ def test_a_student_nears_its_teacher(sharp_dir, soft_loss):
     assert torch.equal(weights_of(teacher), before)
 
 
+@pytest.mark.slow
 def test_the_terms_are_those_that_were_asked_for(sharp_dir):
     terms = {"truth", "truth ssim", "teacher", "mimic"}
     wanted = {
@@ -113,6 +115,7 @@ def test_the_teachers_share_decays_with_the_epochs():
     torch.testing.assert_close(last["teacher"], first["teacher"] / 2)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_to_the_same_bits(sharp_dir, tmp_path, interrupted_in):
     settings = {
         "data": sharp_dir, "epochs": 4, "repeats": 2, "noise": 0.02, "ema_decay": 0.9, "averaged": True,
@@ -226,6 +229,7 @@ def test_no_clip_is_both_trained_on_and_kept_back(vimeo_dir):
         split_images(vimeo_dir, 32, 1.0, seed=0)
 
 
+@pytest.mark.slow
 def test_loaders_beside_the_training_change_nothing(vimeo_dir, tmp_path):
     settings = {"alpha": 0.5, "repeats": 2, **QUICK, "batch_size": 7}
     alone = distill_super_resolution(tiny(), answering(), vimeo_dir, epochs=2, **settings).model

@@ -75,6 +75,7 @@ def test_killed_at_a_write_what_is_there_is_whole(tmp_path, where, count):
     assert not list(tmp_path.rglob(".*.part"))
 
 
+@pytest.mark.slow
 def test_best_weights_and_history_follow_the_checkpoint(tmp_path):
     pretraining(tmp_path)
     whole = contents(tmp_path)
@@ -198,6 +199,7 @@ def test_bad_batches_in_a_row_are_counted_across_an_interruption(tmp_path):
         run(5)  # 6 + 4
 
 
+@pytest.mark.slow
 def test_training_draws_nothing_from_the_generators_of_python_and_numpy(tmp_path):
     # Which a checkpoint therefore does not keep.
     for kind in (pretraining, super_resolution):
@@ -224,6 +226,7 @@ def small_disk(folder, size):
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="tmpfs is Linux's")
 def test_a_disk_that_fills_up_during_a_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     pretraining(tmp_path / "whole")

@@ -127,6 +127,7 @@ def test_killed_then_finished_by_two_processes_at_once(sweep_of, tmp_path):
 # The queue
 
 
+@pytest.mark.slow
 def test_points_are_claimed_once_by_many(sweep_of, open_queue):
     sweep = read_sweep(sweep_of(f"{{x: {list(range(12))}}}"))
     queues = [open_queue(sweep) for _ in range(3)]
@@ -157,6 +158,7 @@ def test_a_point_that_two_machines_let_wait_is_run_once(sweep_of, open_queue):
     assert [row["metric"] for row in queue.rows()] == [2.0]
 
 
+@pytest.mark.slow
 def test_a_process_on_another_machine_that_falls_silent_loses_its_trial(sweep_of, open_queue, tmp_path):
     sweep = read_sweep(sweep_of("{x: {low: 0.0, high: 1.0}}", "trials: 1"))
     there = open_queue(sweep, grace=1)
@@ -186,6 +188,7 @@ def test_failed_points_run_again_only_when_asked(sweep_of, open_queue):
     assert retried.parameters == {"x": 0}
 
 
+@pytest.mark.slow
 def test_ranges_are_searched_within_their_bounds(sweep_of, open_queue):
     space = "{x: {low: 1.0e-3, high: 1.0, log: true}, name: [a, b]}"
     queue = open_queue(read_sweep(sweep_of(space, "trials: 15\ndirection: minimize")))

@@ -71,6 +71,7 @@ TRAININGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_seed_gives_the_same_weights_whatever_was_drawn_before(name, photos):
     _, train = TRAININGS[name]

@@ -49,6 +49,7 @@ def test_a_choice_changes_what_it_names_and_nothing_else():
     assert len({choice.name for choice in CHOICES}) == len(CHOICES)
 
 
+@pytest.mark.slow
 def test_a_search_is_written_run_by_run_and_goes_on_where_it_was(tmp_path, monkeypatch):
     path = tmp_path / "search.json"
     trained = []

@@ -135,6 +135,7 @@ def test_torchrun_reaches_the_same_weights(distilled, tmp_path):
         assert (value - distilled.state_dict()[name]).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -92,6 +92,7 @@ def terms_of(student, teacher, photos, recipe, average=None):
     return objective(student, (photos[:4],), average, torch.Generator())
 
 
+@pytest.mark.slow
 def test_the_total_is_alpha_distillation_plus_beta_features_plus_the_rest_of_the_task(teacher, photos):
     student = fresh_model("student-565", photos)
     student.scale_factor = teacher.scale_factor = 1
@@ -106,11 +107,13 @@ def test_the_total_is_alpha_distillation_plus_beta_features_plus_the_rest_of_the
     assert shared["task"].item() == pytest.approx(0.2 * whole["task"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_terms_of_no_weight_are_not_computed(teacher, photos):
     student = fresh_model("student-565", photos)
     assert terms_of(student, teacher, photos, Recipe(alpha=1.0, beta=0.0)).keys() == {"alignment"}
 
 
+@pytest.mark.slow
 def test_the_contrastive_term_is_live(teacher, photos):
     student = fresh_model("student-565", photos)
     average = torch.optim.swa_utils.AveragedModel(student)
@@ -128,6 +131,7 @@ def test_the_contrastive_term_is_live(teacher, photos):
     assert (plain - contrastive).norm() > 1e-4 * plain.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["student-565", "nano-161"])
 def test_a_cached_teacher_gives_the_same_terms(teacher, photos, name):
     student = fresh_model(name, photos)
@@ -141,6 +145,7 @@ def test_a_cached_teacher_gives_the_same_terms(teacher, photos, name):
         assert kept[term].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-7), term
 
 
+@pytest.mark.slow
 def test_a_teacher_with_one_map_for_each_iteration_can_teach(photos):
     master = fresh_model("zero-dce", photos)
     run = distill("student-565", master, photos=photos, epochs=1, recipe="one-stage", **QUICK)
@@ -162,6 +167,7 @@ def iat():
     return model.eval()
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_family_is_followed_by_its_photos(iat, photos, tmp_path):
     before = weights_of(iat).clone()
     settings = {"photos": photos, "alpha": 1.0, "beta": 0.0, "output_dir": tmp_path, "learning_rate": 0.01}
@@ -219,6 +225,7 @@ def test_the_student_of_another_family_sees_as_much_as_it_is_told(iat, photos, s
     assert run.model.config["network_side"] == expected
 
 
+@pytest.mark.slow
 def test_a_curve_student_sees_what_its_curve_teacher_sees_unless_told_otherwise(teacher, photos):
     teacher.network_side = 16
     for side, expected in ((None, 16), (8, 8), (0, 0)):
@@ -226,6 +233,7 @@ def test_a_curve_student_sees_what_its_curve_teacher_sees_unless_told_otherwise(
         assert run.model.network_side == expected
 
 
+@pytest.mark.slow
 def test_a_weights_file_of_zero_dce_teaches_the_smaller_student(photos, tmp_path):
     torch.manual_seed(0)
     master = fresh_model("zero-dce", photos, network_side=32)
@@ -241,6 +249,7 @@ def test_a_weights_file_of_zero_dce_teaches_the_smaller_student(photos, tmp_path
 # Distilling and pretraining
 
 
+@pytest.mark.slow
 def test_distilling_brings_the_student_near_its_teacher_and_leaves_the_teacher_alone(teacher, photos, tmp_path):
     before = weights_of(teacher).clone()
     run = distill(
@@ -257,6 +266,7 @@ def test_distilling_brings_the_student_near_its_teacher_and_leaves_the_teacher_a
     assert not list(tmp_path.glob(".*.part"))
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_returned_not_the_last(teacher, photos):
     run = distill("student-565", teacher, photos=photos, epochs=6, learning_rate=0.5, schedule="constant", **QUICK)
     scores = [row["fidelity"] for row in run.history]
@@ -264,6 +274,7 @@ def test_the_best_epoch_is_returned_not_the_last(teacher, photos):
     assert scores.index(max(scores)) + 1 == run.best_epoch
 
 
+@pytest.mark.slow
 def test_two_stages_run_one_after_the_other(teacher, photos, tmp_path):
     distill(
         "nano-161",
@@ -280,6 +291,7 @@ def test_two_stages_run_one_after_the_other(teacher, photos, tmp_path):
     assert "contrastive" in header
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["none", "darken-once", "gamma", "darken"])
 def test_every_augmentation_trains(teacher, photos, augmentation):
     run = distill("nano-161", teacher, photos=photos[:8], epochs=1, augmentation=augmentation, **QUICK)
@@ -330,6 +342,7 @@ def test_a_device_that_is_not_there_is_refused(photos):
 # The loop
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_to_the_same_weights(teacher, photos, tmp_path, interrupted_in):
     settings = {
         "photos": photos,
@@ -351,6 +364,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(teacher, photos, tmp_p
         assert {k: v for k, v in left.items() if k != "seconds"} == {k: v for k, v in right.items() if k != "seconds"}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(teacher, photos, tmp_path):
     settings = {"photos": photos, "epochs": 1, "output_dir": tmp_path, **QUICK}
     first = distill("nano-161", teacher, **settings)
@@ -359,12 +373,14 @@ def test_a_finished_run_is_not_repeated(teacher, photos, tmp_path):
     assert first.history == again.history
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_refused(teacher, photos, tmp_path):
     distill("nano-161", teacher, photos=photos, epochs=1, output_dir=tmp_path, **QUICK)
     with pytest.raises(ValueError, match="epochs 1 → 2"):
         distill("nano-161", teacher, photos=photos, epochs=2, output_dir=tmp_path, resume=True, **QUICK)
 
 
+@pytest.mark.slow
 def test_a_run_with_another_recipe_teacher_or_student_is_not_continued(teacher, photos, tmp_path):
     settings = {"photos": photos, "epochs": 1, "output_dir": tmp_path, **QUICK}
     distill("nano-161", teacher, **settings)
@@ -387,27 +403,32 @@ def test_a_run_that_keeps_other_photos_back_is_not_continued(photos, tmp_path):
         pretrain("nano-161", validation_fraction=0.5, resume=True, **settings)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named(teacher, photos, tmp_path):
     (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match=r"last\.ckpt is damaged"):
         distill("nano-161", teacher, photos=photos, epochs=1, output_dir=tmp_path, resume=True, **QUICK)
 
 
+@pytest.mark.slow
 def test_resuming_without_a_folder_is_refused(teacher, photos):
     with pytest.raises(ValueError, match="output_dir"):
         distill("nano-161", teacher, photos=photos, epochs=1, resume=True, **QUICK)
 
 
+@pytest.mark.slow
 def test_a_misspelt_augmentation_is_refused(teacher, photos):
     with pytest.raises(ValueError, match="'gama' is unknown; choose from none, gamma, darken, darken-once"):
         distill("nano-161", teacher, photos=photos, epochs=1, augmentation="gama", **QUICK)
 
 
+@pytest.mark.slow
 def test_the_callers_teacher_can_still_be_trained(teacher, photos):
     distill("nano-161", teacher, photos=photos, epochs=1, **QUICK)
     assert all(parameter.requires_grad for parameter in teacher.parameters())
 
 
+@pytest.mark.slow
 def test_an_all_black_photo_does_not_decide_the_best_epoch(teacher, photos):
     black = torch.cat([photos[:2], torch.zeros_like(photos)])
     run = distill("nano-161", teacher, photos=black, epochs=3, **QUICK)
@@ -440,6 +461,7 @@ def test_centralised_gradients_have_mean_zero_for_each_output_and_biases_stay():
     assert torch.equal(layer.bias.grad, bias)
 
 
+@pytest.mark.slow
 def test_training_can_centralise_its_gradients(teacher, photos):
     settings = {"photos": photos, "epochs": 2, "optimiser": "adam", **QUICK}
     plain, centralised = (distill("nano-161", teacher, centralise=value, **settings).model for value in (False, True))
@@ -550,7 +572,7 @@ def test_the_scale_of_half_precision_goes_on_with_a_run(photos, tmp_path, monkey
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["zero-dce", "zero-dce-absolute", "zero-dce-official"])
 def test_zero_dce_trains_by_the_same_call_and_follows_the_exposure_target(photos, objective):
-    settings = {"photos": photos, "objective": objective, "epochs": 3, "learning_rate": 0.003, "clip_norm": 1.0}
+    settings = {"photos": photos, "objective": objective, "epochs": 2, "learning_rate": 0.003, "clip_norm": 1.0}
     low, high = (pretrain("zero-dce", exposure_target=target, **settings, **QUICK).model for target in (0.4, 0.7))
     assert low.e_conv7.weight.shape[0] == 24
     with torch.no_grad():
@@ -558,6 +580,7 @@ def test_zero_dce_trains_by_the_same_call_and_follows_the_exposure_target(photos
         assert low(small)[0].mean() < high(small)[0].mean()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_student_and_another_seed_another(teacher, photos):
     first, second, third = (
         weights_of(distill("nano-161", teacher, photos=photos, epochs=1, seed=seed, **QUICK).model)
@@ -690,6 +713,7 @@ def test_a_preview_shows_at_most_eight_photos_spread_over_the_held_out_ones():
     assert sheet[50, 50::100, 0].tolist() == [0, 5, 10, 15, 20, 25, 30, 35]
 
 
+@pytest.mark.slow
 def test_distilling_and_training_on_pairs_show_what_was_wanted(teacher, photos, tmp_path):
     settings = {"photos": photos, "epochs": 1, "preview_every": 1, **QUICK}
     distill("nano-161", teacher, output_dir=tmp_path / "taught", **settings)
@@ -770,6 +794,7 @@ def test_averaged_weights_are_kept_instead_of_the_last(photos):
     assert (weights_of(slowly) - last).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_student_sees_what_its_teacher_sees(teacher, photos):
     teacher.network_side = 16
     run = distill("nano-161", teacher, photos=photos, epochs=1, **QUICK)

@@ -927,6 +927,7 @@ def test_a_cut_begins_a_scene_in_the_report(tmp_path):
 # --- with the real network, and the command ---
 
 
+@pytest.mark.slow
 def test_a_night_drive_gets_brighter_and_no_more_restless(shared, tmp_path):
     clip = tmp_path / "in.mp4"
     with av.open(str(shared / "data/video/night_drive.mp4")) as container, av.open(str(clip), "w") as out:
