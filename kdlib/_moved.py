@@ -80,7 +80,10 @@ def _new_name(old: str) -> str | None:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Imports the module of the new name under the old one: one module with two names, not two modules."""
+    """Imports the module of the new name under the old one: one module with two names, not two modules.
+
+    A package whose modules went to several places keeps a module of its own, which passes names on.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -88,7 +91,15 @@ class _Finder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if _new_name(fullname) else None
 
     def exec_module(self, module: ModuleType) -> None:
-        sys.modules[module.__name__] = import_module(self._warned(module.__name__))
+        old = module.__name__
+        new = import_module(self._warned(old))
+        if any(name.startswith(f"{old}.") for name in MOVED):
+            # Importing a module sets it as an attribute of its package. The new package must not get the old names of
+            # modules that went elsewhere: kdlib.inference.video would become kdlib.enhance.video.
+            module.__dict__.update(__doc__=new.__doc__, __all__=new.__all__, __path__=[])
+            module.__dict__["__getattr__"] = lambda name: getattr(new, name)
+        else:
+            sys.modules[old] = new
 
     def get_code(self, fullname: str) -> CodeType | None:
         """For ``python -m``."""

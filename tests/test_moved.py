@@ -29,7 +29,11 @@ def test_old_name_warns_and_is_the_same_module(old):
     new = MOVED[old]
     known = import_module(new)
     with pytest.warns(DeprecationWarning, match=f"{old} is now {new};") as caught:
-        assert import_module(old) is known
+        found = import_module(old)
+    if any(name.startswith(f"{old}.") for name in MOVED):
+        assert all(getattr(found, name) is getattr(known, name) for name in known.__all__)
+    else:
+        assert found is known
     assert known.__name__ == known.__spec__.name == new
     assert caught[-1].filename.endswith("__init__.py")  # importlib's, which was called here
 
@@ -38,6 +42,17 @@ def test_a_module_below_a_moved_package_is_the_same_module():
     with pytest.warns(DeprecationWarning, match=r"kdlib\.data\.photo_formats\.png is now"):
         old = import_module("kdlib.data.photo_formats.png")
     assert old is import_module("kdlib.enhance.photos.formats.png")
+
+
+def test_old_names_do_not_replace_attributes_of_new_packages():
+    packages = {name: import_module(name) for name in ("kdlib.enhance", "kdlib.data", "kdlib.models", "kdlib.weights")}
+    import_module("kdlib.enhance.video")
+    before = {name: dict(vars(package)) for name, package in packages.items()}
+    for old in MOVED:
+        with pytest.warns(DeprecationWarning, match="is now"):
+            import_module(old)
+    for name, package in packages.items():
+        assert {key: value for key, value in vars(package).items() if key in before[name]} == before[name]
 
 
 def test_a_name_that_there_never_was_is_missing():
