@@ -206,6 +206,7 @@ def test_model_in_half_precision_works_in_single(model):
 # Parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "tile"),
     [*product([(75, 100), (64, 33), (1, 70)], [32, 50]), *product([(20, 29), (13, 7), (1, 70)], [3])],
@@ -274,6 +275,7 @@ def test_strength_0_gives_the_photo_bit_for_bit(channels, dtype, model):
     assert Enhancer(model, strength=0, device="cpu")(photo).tobytes() == photo.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.25, 1.5, 2])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strength_multiplies_the_difference_to_the_photo(channels, strength, model):
@@ -375,6 +377,7 @@ def test_evaluate_command_times_the_enhancer(file, tmp_path, monkeypatch):
     assert rows[file.stem]["psnr"] > 0
 
 
+@pytest.mark.slow
 def test_benchmark_measures_up_to_1080p_and_says_so_beyond(file):
     quick = ("--size", "32x24", "--repeats", 1, "--threads", 1, "--without", speed.ONNX, "--without", speed.COMPILED)
     code, says = run("benchmark", "--model", file, *quick)

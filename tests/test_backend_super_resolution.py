@@ -229,6 +229,7 @@ def test_an_out_that_will_not_do_is_refused(kind, enhancer):
 # ------------------------------------------------------------------------------------------------- tiles and gates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("size", [(8, 8), (9, 17), (31, 8), (37, 41)])
 @pytest.mark.parametrize("name", NAMES)

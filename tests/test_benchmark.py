@@ -65,6 +65,7 @@ def test_measure_times_the_run():
     assert short < long
 
 
+@pytest.mark.slow
 def test_rows_and_ratios_agree_and_the_thread_counts_are_restored():
     threads = torch.get_num_threads()
     without = [speed.COMPILED, speed.ONNX]
@@ -92,6 +93,7 @@ def test_without_onnx_runtime_the_rest_is_measured(monkeypatch):
     assert speed.EAGER in result["ratios"]["64x48"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_figures_and_a_picture(tmp_path):
     out, plot = tmp_path / "speed.json", tmp_path / "speed.png"
     arguments = ["benchmark", "--size", "64x48", "--repeats", "1", "--threads", "1", "--without", speed.COMPILED]

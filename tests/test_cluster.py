@@ -144,6 +144,7 @@ def test_the_plan_is_the_local_engines(inputs, output, suffix, recursive, album,
     assert len(expected) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

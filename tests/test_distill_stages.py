@@ -114,6 +114,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(student, pairs_dir, tmp_p
     assert scores(whole.history) == scores(resumed.history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [

@@ -267,6 +267,7 @@ def other_settings(folder):
     return pretraining(folder, {"epochs": 2, "resume": True})
 
 
+@pytest.mark.slow
 def test_what_fails_on_the_first_process_fails_on_all(tmp_path):
     refused = together(2, other_settings, tmp_path)
     assert isinstance(refused[0], ValueError)

@@ -155,6 +155,7 @@ def test_commands_are_those_of_the_programs(path):
             assert all(f'"{word}"' in source for word in words if word.startswith("--")), line
 
 
+@pytest.mark.slow
 @each_page
 def test_options_and_parameters_named_in_sentences_exist(path):
     every = [typer.main.get_command(app)]

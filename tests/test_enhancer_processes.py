@@ -269,6 +269,7 @@ def test_without_any_folder_to_write_to_it_compiles_each_time(install, tmp_path)
 # Memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["contiguous", "mirrored"])
 def test_arrays_for_a_4k_frame_stay_small(layout):
     frame = dark(2160, 3840, 3)

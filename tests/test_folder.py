@@ -258,6 +258,7 @@ def test_all_but_the_bad_ones_are_done(clean_run, three_hundred):
     assert "5 of 300 could not be enhanced" in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -269,6 +269,7 @@ def tile_by_tile(model, photo, gates, side, border):
     return whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [{}, {"recurrent": False}, {"blocks": 1, "steps": 5}, {"residual": True}])
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()

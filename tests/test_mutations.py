@@ -25,6 +25,7 @@ def worker(tmp_path_factory):
     worker.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
 def test_sound_file_goes_through(path, worker):
     if path.suffix == ".avif" and not features.check("avif"):
@@ -39,6 +40,7 @@ def test_corpus_is_small_and_complete():
     assert sum(path.stat().st_size for path in CORPUS) < 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "outcome", "detail"),
     [

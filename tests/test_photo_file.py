@@ -148,6 +148,7 @@ def test_truncated_file_is_never_half_a_photo(name, tmp_path):
     decode_photo(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_damage_is_a_photo_error_or_unseen(name, tmp_path):
     path = tmp_path / name

@@ -37,6 +37,7 @@ def test_killed_at_20_random_moments_runs_end_as_if_nothing_had_happened(tmp_pat
     assert ordeal.identical == ordeal.runs >= 4, f"see {tmp_path}"
 
 
+@pytest.mark.slow
 def test_a_soak_counts_what_it_did(tmp_path):
     counted = soak(0.01, tmp_path, seed=2)
     assert counted["runs"] == counted["identical"] == 1
@@ -44,6 +45,7 @@ def test_a_soak_counts_what_it_did(tmp_path):
     assert counted["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_in_another_process(tmp_path):
     for name in "ab":
         run_child("super_resolution", tmp_path / name)

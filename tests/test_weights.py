@@ -254,6 +254,7 @@ def test_teacher_may_be_a_model_or_its_name(shipped):
     assert_same_model(resolve_model("tiny"), load_model(shipped))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue())
 def test_model_of_the_catalogue_loads_and_does_its_task(name):
     entry = catalogue()[name]
