@@ -1,7 +1,5 @@
 """Modules under the names that they had in version 0.1; each import warns, and version 0.3 will no longer have them."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 ``pip install kdlib`` is enough to enhance photos and videos. PyTorch, Jupyter, Ray and Optuna are in extras.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Writing files so that none is ever left incomplete, and locking folders against concurrent runs."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

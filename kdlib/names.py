@@ -1,7 +1,5 @@
 """Messages about unknown names."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection
 

@@ -6,8 +6,6 @@ Therefore noise has the same standard deviation σ everywhere in the dark photo,
 The module uses only NumPy, so that models, training and the CPU kernels measure in the same way.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 # Limits of σ, in 255ths. The lower one is the noise of rounding to 8 bits. The upper one limits the damage in photos

@@ -1,7 +1,5 @@
 """Helpers for the notebooks: parameter checks, paths that work from any folder, and version listings."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Collection, Mapping

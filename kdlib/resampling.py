@@ -6,8 +6,6 @@ upsampling uses that option too, although it widens nothing there. Without it, a
 higher on Set5 (28.63 dB instead of 28.43 dB), which cannot be compared with published figures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 The module is separate from the architectures because the multi-level losses and the figures use it as well.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from typing import NamedTuple
 

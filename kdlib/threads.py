@@ -1,7 +1,5 @@
 """Splitting work among the cores of the CPU."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

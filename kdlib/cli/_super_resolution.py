@@ -1,7 +1,5 @@
 """``kdlib evaluate`` for super-resolution networks: a test of their own, on sharp photos instead of pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any

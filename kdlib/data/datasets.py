@@ -1,7 +1,5 @@
 """Load photos for training and evaluation from the embedded set, a folder of photos, or a folder of pairs."""
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile

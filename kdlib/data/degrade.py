@@ -4,8 +4,6 @@ The photo is converted to linear light, its exposure is reduced, a colour cast a
 the result is encoded and quantised again. The original serves as ground truth for the dark photo.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Photos for supervised training: well-exposed photos for synthetic pairs, and real dark photos with ground truth."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The embedded photos: colour photos shipped with scikit-image, so that every notebook runs without a download."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -4,8 +4,6 @@ An image that cannot be read is reported and replaced by the next one, never by 
 black images, too, without anyone noticing.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import warnings

@@ -1,7 +1,5 @@
 """Training pairs for super-resolution: a patch of a sharp image, and the same patch downsampled and upsampled again."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import numpy as np

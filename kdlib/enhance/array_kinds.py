@@ -1,7 +1,5 @@
 """Checks and conversions of the arrays and tensors that an Enhancer accepts."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

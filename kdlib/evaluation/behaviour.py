@@ -5,8 +5,6 @@ in the same way could be replaced by a table of 3×256 numbers. *Does the method
 for dark photos is also applied to bright ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Benchmark the speed of the Enhancer against other ways of enhancing the same photo, all in one process."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import platform

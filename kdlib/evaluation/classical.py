@@ -1,7 +1,5 @@
 """Classical baselines for learned methods: gamma curves and histogram equalisation, which need no training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

@@ -1,7 +1,5 @@
 """Measure the cost of a network: multiply-adds, and time compared with other networks."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

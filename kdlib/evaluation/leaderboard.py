@@ -1,7 +1,5 @@
 """Collect all scores on the standard test set from the files in ``results/`` into one table."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Metrics of the similarity of two photos, and of the fidelity of a student to its teacher."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Score methods side by side on photos with ground truth."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any

@@ -6,8 +6,6 @@ scores 28.43 dB on Set5 and 26.09 dB on Set14 (papers, which use MATLAB's kernel
 published weights of LightMSAFN score 29.88 and 27.13 dB.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """Time several methods in one process, so that all of them run under the same conditions."""
 
-from __future__ import annotations
-
 import contextlib
 import statistics
 import time

@@ -1,7 +1,5 @@
 """The effect of each part of the distillation loss: the same student, trained in many ways at one budget."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,8 +1,6 @@
 """A comparison of the engines of ``kdlib enhance``: their start-up time and speed, the number of photos from which a
 cluster pays, and a projection for a hundred million photos."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Does a low exposure target darken bright areas? One network, trained for several targets from several seeds."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Measurements of many runs that can be stopped and continued at any time: one JSON file, one row per run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

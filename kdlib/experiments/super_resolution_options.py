@@ -4,8 +4,6 @@
 command can be stopped at any time, and continues when it is called again.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time

@@ -1,7 +1,5 @@
 """Choices in the training of a teacher: one short run for each, scored on synthetically darkened photos."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -5,10 +5,9 @@ are dicts from layer name to B×C×h×w tensors, as :class:`LayerFeatures` colle
 gradient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from types import TracebackType
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -89,7 +88,7 @@ class LayerFeatures:
         for handle in self._handles:
             handle.remove()
 
-    def __enter__(self) -> LayerFeatures:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

@@ -4,8 +4,6 @@ The levels are those of IAT and its student (:mod:`kdlib.stages`): two maps, the
 colour matrix, a gamma and the final image, as well as the ground truth. Each level is a separately weighted term.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

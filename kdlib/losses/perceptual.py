@@ -1,7 +1,5 @@
 """Perceptual loss: the distance between two images in the feature space of a pretrained classifier."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from urllib.error import URLError

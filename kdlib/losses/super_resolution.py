@@ -1,7 +1,5 @@
 """Losses of super-resolution distillation: to a teacher's photo and to its features."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -4,8 +4,6 @@ Every loss returns a scalar, averages over the batch and has finite gradients ev
 constant images. Images are B×3×H×W in [0, 1], curve maps B×C×H×W in [-1, 1].
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -5,8 +5,6 @@ that package's list. The registry, the reader of weights files, the choice of a 
 line all look the record up.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module

@@ -19,8 +19,6 @@ parts are known: global features from a thumbnail (Gharbi et al., "Deep Bilatera
 Enhancement", SIGGRAPH 2017), à-trous filtering (Dammertz et al., HPG 2010) and the sigma filter (Lee, 1983).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -8,8 +8,6 @@ Source: Cui et al., "You Only Need 90K Parameters to Adapt Light: a Light Weight
 Exposure Correction", BMVC 2022. Layers are named as in the published weights.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -9,8 +9,6 @@ has a different mean, so a photo cannot be processed in independent tiles; inste
 gates of the whole photo and :meth:`MSAFN.forward` accepts them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """What every network of the package has in common."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from torch import Tensor, nn

@@ -5,8 +5,6 @@ Sources: Guo et al., "Zero-Reference Deep Curve Estimation for Low-Light Image E
 TPAMI 2022 (Zero-DCE++).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Literal

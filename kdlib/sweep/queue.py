@@ -1,14 +1,12 @@
 """The trials of a sweep in a database that several processes and machines share, with Optuna."""
 
-from __future__ import annotations
-
 import contextlib
 import uuid
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
@@ -222,7 +220,7 @@ class Queue:
         with contextlib.suppress(OSError):
             (self._alive / self._owner).unlink()
 
-    def __enter__(self) -> Queue:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:

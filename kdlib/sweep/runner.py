@@ -1,7 +1,5 @@
 """Running a sweep: a process for each trial, several at one time, and a table of what came of them."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """What a sweep is: read from a YAML file and checked before anything runs."""
 
-from __future__ import annotations
-
 import ast
 import itertools
 import json

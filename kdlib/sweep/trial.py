@@ -3,8 +3,6 @@
 The folder holds ``parameters.json``. The notebook writes ``metrics.json`` there; if it fails, ``failed.txt`` says why.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import threading

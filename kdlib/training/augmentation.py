@@ -1,7 +1,5 @@
 """Random exposures and flips of training photos."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The files of a training run: its checkpoints and its history."""
 
-from __future__ import annotations
-
 import csv
 import inspect
 import os

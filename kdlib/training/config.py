@@ -1,7 +1,5 @@
 """The settings that all trainings share, and the optimiser and schedule that they select."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass

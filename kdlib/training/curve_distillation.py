@@ -1,7 +1,5 @@
 """Distillation into curve networks of the Zero-DCE family, by a recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path

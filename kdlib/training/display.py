@@ -1,7 +1,5 @@
 """A run while it lasts: its progress bar and its printed lines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from tqdm.auto import tqdm

@@ -1,7 +1,5 @@
 """Stage 2: teach a student to do what its teacher does."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Unpack

@@ -1,7 +1,5 @@
 """Stage 2 for networks that enhance a photo in stages: a student learns each of its teacher's stages, and the truth."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Unpack
 

@@ -1,7 +1,5 @@
 """An epoch under way: its random draws and its sums, from which an interrupted run can continue."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any

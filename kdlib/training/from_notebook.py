@@ -1,7 +1,5 @@
 """The training of a notebook alone: in this process, without a kernel, figures or evaluation."""
 
-from __future__ import annotations
-
 import contextlib
 import linecache
 import os

@@ -1,7 +1,5 @@
 """Fresh curve networks, and starting values for networks of a few channels."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The one training loop: schedule, checkpoints, resume, NaN guard, progress and log, on one process or many."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from functools import partial

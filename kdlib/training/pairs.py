@@ -1,7 +1,5 @@
 """Supervised training on pairs of a dark photo and its target: synthetic pairs, or real ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace

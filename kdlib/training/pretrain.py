@@ -1,7 +1,5 @@
 """Stage 1: train a network without a teacher and without ground truth."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack

@@ -1,7 +1,5 @@
 """Evaluation pictures of a run: a model's output for a few held-out photos, epoch after epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

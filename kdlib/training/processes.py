@@ -1,7 +1,5 @@
 """One process or many: how they are found, how they share batches, and how they stay in step."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Weights of the terms of the distillation loss, and the two published recipes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The state of a training run: everything that changes from batch to batch, and that a checkpoint keeps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields

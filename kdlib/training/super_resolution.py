@@ -1,7 +1,5 @@
 """Training of super-resolution networks: a teacher from sharp images alone, its student from these and the teacher."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from pathlib import Path

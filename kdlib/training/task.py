@@ -1,7 +1,5 @@
 """What all trainings have in common: how they begin, and the task that they hand to the loop."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import inspect

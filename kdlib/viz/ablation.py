@@ -1,7 +1,5 @@
 """Figures of the ablation study: variants with their seeds, the α × β grid, and one score against another."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures shared by several notebooks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

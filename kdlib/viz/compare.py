@@ -1,7 +1,5 @@
 """Figures of notebook 08 on Zero-DCE: comparison pages with gamma corrections, and the effect of exposure targets."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

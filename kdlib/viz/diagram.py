@@ -1,7 +1,5 @@
 """Diagrams of networks as boxes and arrows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt

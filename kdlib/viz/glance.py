@@ -1,7 +1,5 @@
 """Figures of notebook 11 on GlanceNet: curves, their slopes, context and noise."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 

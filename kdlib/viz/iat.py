@@ -1,7 +1,5 @@
 """Figures of notebook 09 on IAT, its student and multi-level losses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

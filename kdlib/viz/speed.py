@@ -1,7 +1,5 @@
 """Figures about speed: memory traffic of a computation, and time over photo size."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of notebook 10 on super-resolution."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Figures of a sweep: a heat map, a scatter plot, a line, or one panel per parameter."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

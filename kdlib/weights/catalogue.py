@@ -1,7 +1,5 @@
 """Catalogues of trained weights: files and their digests. One ships with the project; a second may be your own."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

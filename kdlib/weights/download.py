@@ -3,8 +3,6 @@
 Nothing is ever fetched unasked: :func:`fetch`, behind ``kdlib weights fetch``, is the only way to the network.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ The file may come from anyone. The sizes that it claims are checked against its 
 limits, before a tensor is read, so that memory and time stay in proportion to the file. This works without PyTorch.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Mapping

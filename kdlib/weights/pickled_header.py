@@ -5,8 +5,6 @@ of names to tensors, and it creates no object: each call is recorded instead of 
 which reads the tensors later, runs no code either, but allocates tensors of any size that a file asks for.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import pickletools

@@ -5,8 +5,6 @@ sees and the effect of a strength do not depend on the library, so that a family
 class from which all of them derive.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """What the compiled backends share: they take arrays, and open a weights file without PyTorch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self
 

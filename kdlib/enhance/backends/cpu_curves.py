@@ -1,7 +1,5 @@
 """The Zero-DCE family on the CPU: network and fused curve compiled."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """GlanceNet on the CPU: the network in NumPy, smoothing and power curve compiled."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The maps of the Zero-DCE family, whose light-enhancement curve is applied several times."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

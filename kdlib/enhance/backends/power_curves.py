@@ -1,7 +1,5 @@
 """The maps of GlanceNet: gain and gamma of a power curve, and the tolerance of the smoothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The base class of all backends that run in PyTorch."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ On CUDA the two steps that touch the full photo run as Triton kernels (:mod:`kdl
 plain tensor operations give the same result, a few rows at a time so that memory use stays small.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from typing import Any
 

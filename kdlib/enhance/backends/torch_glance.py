@@ -1,7 +1,5 @@
 """GlanceNet in PyTorch, for GPUs and where numba is missing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 Memory use grows with the photo. A network that can work from a small copy or tile by tile deserves a backend that does.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """IAT and its student in PyTorch: the local branch tile by tile at full resolution, the global branch once."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Super-resolution in PyTorch: bicubic upsampling, then the network at the full size, tile by tile."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Enhancing a data set with many Ray Data workers, on one machine or on a cluster."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import logging

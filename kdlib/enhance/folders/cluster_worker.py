@@ -1,7 +1,5 @@
 """The parts that run on a cluster: workers that enhance photos, and a ledger of the photos on which they died."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections import Counter

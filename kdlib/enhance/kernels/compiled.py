@@ -1,7 +1,5 @@
 """Compiling Python functions for the CPU, with a cache that all processes share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -6,8 +6,6 @@ written once. The curve map stays small: each of its rows is stretched to the ph
 in between are weighted means of two such rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any

@@ -15,8 +15,6 @@ coloured blotches, and differences of channels have twice the noise of their mea
 tolerance. Edges of luminance also limit the smoothing of colour, so that colours do not bleed.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -7,8 +7,6 @@ The curve follows in the same pass, so that smoothed values stay float32. All fu
 does not notice when a compiled function in another module changes, and would keep using its old machine code.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

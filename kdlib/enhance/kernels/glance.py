@@ -3,8 +3,6 @@
 The reference is :class:`kdlib.models.glance.GlanceNet`, whose module explains the design; results agree with it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The kernels in plain PyTorch: the reference for the compiled ones, and the fallback where these do not run."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -4,8 +4,6 @@ The depthwise-separable curve networks (Zero-DCE++ and its students) run without
 enhancing a hundred photos and more memory than twenty of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any

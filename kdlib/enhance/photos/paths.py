@@ -1,7 +1,5 @@
 """Finding photos on disk, and reporting why one cannot be read."""
 
-from __future__ import annotations
-
 import os
 import struct
 import zlib

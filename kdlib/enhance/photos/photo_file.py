@@ -1,7 +1,5 @@
 """Decoding and encoding photos of any format, with no loss other than that of the format itself."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path

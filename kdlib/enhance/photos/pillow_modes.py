@@ -1,7 +1,5 @@
 """Converting Pillow images to arrays and back to their original mode."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

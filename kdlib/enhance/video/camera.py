@@ -1,7 +1,5 @@
 """A live view of a camera, with the original picture beside the enhanced one."""
 
-from __future__ import annotations
-
 import os
 import queue
 import subprocess
@@ -13,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 # Our one-line error replaces the ten lines that OpenCV's backends log about a missing camera. OpenCV reads the variable
 # when it is imported.
@@ -74,7 +72,7 @@ class Window:
         key = cv2.waitKey(1) & 0xFF
         return key != ord("q") and cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> Self:
         try:
             cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:

@@ -1,7 +1,5 @@
 """Brightening videos while keeping sound, frame times, colour tags and all other tracks as they are."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing

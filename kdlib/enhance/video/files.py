@@ -1,7 +1,5 @@
 """Recognising and opening video files."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 from typing import Any

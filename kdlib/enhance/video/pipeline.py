@@ -1,7 +1,5 @@
 """Pipeline stages that run in parallel, each in its own thread, connected by short queues."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Generator, Iterator
 from queue import Empty, Full, Queue

@@ -1,7 +1,5 @@
 """Reading a video: its pictures as RGB arrays in display order, and the packets of its other tracks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The moving average is causal, so that videos and cameras share it. On night scen
 frames did not reduce the flicker further, and it would delay frames.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any, Protocol

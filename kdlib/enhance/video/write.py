@@ -1,7 +1,5 @@
 """Writing a video that differs from its source only in its pictures."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os
@@ -9,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -254,7 +252,7 @@ class VideoOutput:
         self._container.mux(self._stream.encode(None))
         self._container.close()
 
-    def __enter__(self) -> VideoOutput:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

@@ -1,7 +1,5 @@
 """GlanceNet: gain, gamma and smoothing from a thumbnail, for a power curve at full size."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kdlib.models.family import Family, Shapes, Whole

@@ -1,7 +1,5 @@
 """The Illumination Adaptive Transformer and its convolutional student: local maps, then a colour matrix and a gamma."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kdlib.models.family import Family, Limit, Number, Shapes, Whole

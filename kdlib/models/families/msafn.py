@@ -1,7 +1,5 @@
 """MSAFN and its student LightMSAFN: super-resolution of photos that bicubic interpolation has enlarged."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kdlib.models.family import Family, Number, Shapes, Whole

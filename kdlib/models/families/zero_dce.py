@@ -1,7 +1,5 @@
 """Zero-DCE, Zero-DCE++ and their students: a per-pixel curve that is applied several times."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kdlib.models.family import Family, Shapes, Whole

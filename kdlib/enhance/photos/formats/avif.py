@@ -1,7 +1,5 @@
 """The AVIF format; metadata, chroma subsampling and colour description are kept."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The BMP format, which holds pixels and resolution."""
 
-from __future__ import annotations
-
 import io
 import struct
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Editing EXIF blocks without moving their content: removing the thumbnail and updating the size."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Mapping
 

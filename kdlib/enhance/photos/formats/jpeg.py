@@ -1,7 +1,5 @@
 """The JPEG format; metadata are kept byte for byte, and the quantisation and chroma subsampling are the source's."""
 
-from __future__ import annotations
-
 import errno
 import io
 import struct

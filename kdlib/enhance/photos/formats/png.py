@@ -1,7 +1,5 @@
 """The PNG format with 8 or 16 bits per channel; all chunks that remain valid are copied byte for byte."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

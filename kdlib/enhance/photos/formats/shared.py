@@ -1,7 +1,5 @@
 """Helpers that the formats share: checks of size, conversion of colour modes, and conversion from Pillow to NumPy."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """TIFF, 8 and 16 bits per channel: every tag that does not describe the storage of the pixels is kept."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """The WebP format; lossless files stay lossless, and EXIF, XMP and the ICC profile are kept."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
