@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from IPython.display import Markdown
 
-from kdlib.names import unknown_name
+from kdlib.checks import unknown_name
 
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlib.checks import check_number
+
 
 def crop_to_multiple(images: Tensor, factor: int = 4) -> Tensor:
     """Return a view of the largest upper left part of ``…×H×W`` whose sides are multiples of ``factor``.
@@ -19,7 +21,7 @@ def crop_to_multiple(images: Tensor, factor: int = 4) -> Tensor:
     Raises:
         ValueError: a side is smaller than ``factor``, or ``factor`` is below 1.
     """
-    _check_factor(factor)
+    check_number("the factor", factor, 1)
     height, width = images.shape[-2:]
     if min(height, width) < factor:
         raise ValueError(f"a photo of {width}×{height} pixels is too small to be downsampled to 1/{factor}")
@@ -38,7 +40,7 @@ def shrink(images: Tensor, factor: int = 4) -> Tensor:
     Raises:
         ValueError: the rank or dtype is wrong, a side is not a multiple of ``factor``, or ``factor`` is below 1.
     """
-    _check_factor(factor)
+    check_number("the factor", factor, 1)
     height, width = images.shape[-2:]
     if height % factor or width % factor:
         raise ValueError(f"a side of {width}×{height} pixels is not a multiple of {factor}; use crop_to_multiple first")
@@ -63,11 +65,6 @@ def enlarge(images: Tensor, to: int | Sequence[int] = 4) -> Tensor:
     if rows < height or columns < width:
         raise ValueError(f"{width}×{height} pixels cannot be enlarged to {columns}×{rows}")
     return resize(images, (rows, columns))
-
-
-def _check_factor(factor: int) -> None:
-    if factor < 1:
-        raise ValueError(f"the factor must be an integer of at least 1, not {factor}")
 
 
 def as_stored(images: Tensor) -> Tensor:

@@ -144,11 +144,12 @@ def evaluate(
 
     Super-resolution networks are scored on --data FOLDER of sharp photos, with bicubic for comparison.
     """
+    from kdlib.checks import check_choice
     from kdlib.cli import _super_resolution
     from kdlib.data.datasets import dark_photos, evaluation_pairs
     from kdlib.evaluation.benchmark import parse_size
     from kdlib.evaluation.classical import classical_methods
-    from kdlib.evaluation.leaderboard import check_category
+    from kdlib.evaluation.leaderboard import CATEGORIES
     from kdlib.evaluation.metrics import FIDELITY_CAP, fidelity
     from kdlib.evaluation.report import compare, measure_method, over_seeds, resized
     from kdlib.evaluation.timing import milliseconds_1080p
@@ -176,7 +177,8 @@ def evaluate(
             width, height = parse_size(size)
             name_of_data += f", {width}×{height}"
             pairs = resized(pairs, width, height)
-        check_category(category)
+        if category:
+            check_choice("category", category, CATEGORIES)
         if together and not models:
             raise ValueError(f"--as {together}: name the weights files of its seeds")
         earlier = read_earlier(out, name_of_data) if append and out is not None and out.is_file() else []

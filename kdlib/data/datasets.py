@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kdlib.checks import check_number
 from kdlib.data.samples import HELD_OUT, sample_crops, sample_pairs
 from kdlib.enhance.photos.rgb import PhotoError, list_photos, open_photo, read_photo, to_tensor
 
@@ -103,10 +104,9 @@ def load_photos(
     Raises:
         FileNotFoundError, NotADirectoryError, ValueError: the folder does not exist or has no readable photo.
     """
-    if size < 16:
-        raise ValueError(f"size must be at least 16 pixels, got {size}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    check_number("size (in pixels)", size, 16)
+    if limit is not None:
+        check_number("limit", limit, 1)
     if data_dir is None:
         return PhotoSet(sample_crops(count if limit is None else min(count, limit), size, seed))
     paths = list_photos(training_folder(data_dir))

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlib.checks import check_number
+
 
 def srgb_to_linear(image: Tensor) -> Tensor:
     """Undo the sRGB transfer curve (IEC 61966-2-1); any shape, values in [0, 1]."""
@@ -43,8 +45,9 @@ class Darkening:
     def __post_init__(self) -> None:
         if not 0 <= self.stops[0] <= self.stops[1]:
             raise ValueError(f"stops must be an ascending range from 0 or more, got {self.stops}")
-        if self.full_well <= 0 or min(self.read_noise, self.cast, self.unevenness) < 0:
-            raise ValueError("full_well must be positive; read_noise, cast and unevenness must not be negative")
+        check_number("full_well", self.full_well, above=0)
+        for name in ("read_noise", "cast", "unevenness"):
+            check_number(name, getattr(self, name))
 
 
 DEFAULT_DARKENING = Darkening()

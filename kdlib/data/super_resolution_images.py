@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
+from kdlib.checks import check_choice, check_number
 from kdlib.enhance.photos.rgb import PhotoError, list_photos, read_photo
 
 MOST_IN_A_ROW = 20
@@ -40,8 +41,7 @@ class SharpSet(Dataset[Tensor], ABC):
     alike = 1
 
     def __init__(self, count: int, least_side: int = 1) -> None:
-        if least_side < 1:
-            raise ValueError(f"least_side is at least 1, not {least_side}")
+        check_number("least_side", least_side, 1)
         self.least_side = least_side
         # In shared memory, so that the process that owns the data set learns which images its workers could not read.
         self._failed = torch.zeros(count, dtype=torch.bool).share_memory_()
@@ -203,10 +203,8 @@ class Vimeo90K(SharpSet):
         least_side: int = 1,
         check: bool = True,
     ) -> None:
-        if split not in ("train", "test"):
-            raise ValueError(f"split {split!r} is unknown; choose from train, test")
-        if layout not in _LAYOUTS:
-            raise ValueError(f"layout {layout!r} is unknown; choose from {', '.join(_LAYOUTS)}")
+        check_choice("split", split, ("train", "test"))
+        check_choice("layout", layout, _LAYOUTS)
         prefix, length = _LAYOUTS[layout]
         self.frames = tuple(frames) if frames is not None else tuple(range(1, length + 1))
         if not self.frames or not set(self.frames) <= set(range(1, length + 1)):

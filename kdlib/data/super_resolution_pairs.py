@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kdlib.checks import check_number
 from kdlib.resampling import blur, enlarge
 
 MARGIN = 4
@@ -50,12 +51,11 @@ class PatchPairs(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, dataset: Images, patch: int = 96, *, upscale: int = 4, repeats: int = 1, seed: int = 0) -> None:
-        if upscale < 2:
-            raise ValueError(f"upscale is at least 2, not {upscale}")
+        check_number("upscale", upscale, 2)
+        check_number("repeats", repeats, 1)
+        check_number("seed", seed)
         if patch < upscale or patch % upscale:
             raise ValueError(f"patch is a multiple of {upscale}, so that it has whole small pixels, not {patch}")
-        if repeats < 1 or seed < 0:
-            raise ValueError(f"repeats is at least 1 and seed at least 0, not {repeats} and {seed}")
         self.dataset, self.patch, self.upscale, self.seed = dataset, patch, upscale, seed
         # In shared memory: workers live for one epoch only, and would otherwise draw the same patches in each.
         self._drawn = torch.zeros(repeats * len(dataset), dtype=torch.int32).share_memory_()
@@ -65,8 +65,7 @@ class PatchPairs(Dataset[tuple[Tensor, Tensor]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Continue as if so many whole epochs had been drawn."""
-        if epoch < 0:
-            raise ValueError(f"epochs are counted from 0, not {epoch}")
+        check_number("the epoch", epoch)
         self._drawn.fill_(epoch)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
@@ -138,10 +137,8 @@ def augment_pair(
     Raises:
         ValueError: shapes that differ, images that are not square, or a brightness or noise out of range.
     """
-    if not (0 <= brightness <= 1 and 0 <= noise < float("inf")):
-        raise ValueError(
-            f"brightness is a share from 0 to 1 and noise a number from 0 up, not {brightness} and {noise}"
-        )
+    check_number("brightness", brightness, 0, 1)
+    check_number("noise", noise)
     if blurred.shape != sharp.shape or sharp.ndim != 4 or sharp.shape[-1] != sharp.shape[-2]:
         raise ValueError(f"expected two batches B×3×P×P alike, got {tuple(blurred.shape)} and {tuple(sharp.shape)}")
     batch, side, device = len(sharp), sharp.shape[-1], sharp.device

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from kdlib.checks import check_number
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.backend import DAMAGED
 from kdlib.enhance.backends.choose import choose_backend
@@ -81,12 +82,11 @@ class Enhancer:
         upscale: int | None = None,
     ) -> None:
         for name, value in (("strength", strength), ("denoise", denoise)):
-            if value is not None and not 0 <= value <= 2:
-                raise ValueError(f"{name} is a number from 0 to 2, not {value}")
-        if max_network_side < 1:
-            raise ValueError(f"max_network_side is at least 1, not {max_network_side}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads is at least 1, not {threads}")
+            if value is not None:
+                check_number(name, value, 0, 2)
+        check_number("max_network_side", max_network_side, 1)
+        if threads is not None:
+            check_number("threads", threads, 1)
         self.strength, self.max_network_side = float(strength), int(max_network_side)
         self.threads = threads or available_threads()
         self._backend = choose_backend(model, device)

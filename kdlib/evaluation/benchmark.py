@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdlib.checks import check_number
 from kdlib.enhance import Enhancer
 from kdlib.evaluation.classical import clahe_in_lab, gamma_table
 from kdlib.evaluation.timing import SIZES, Run, measure, use_threads
@@ -162,8 +163,8 @@ def benchmark(
             student, or the network enlarges photos.
         FileNotFoundError: the weights file does not exist.
     """
-    if repeats < 1 or threads < 1:
-        raise ValueError(f"repeats and threads must be at least 1, got {repeats} and {threads}")
+    check_number("repeats", repeats, 1)
+    check_number("threads", threads, 1)
     shapes = {size: parse_size(size) for size in sizes}
     loaded = load_model(model)
     family = find_family(loaded.config)

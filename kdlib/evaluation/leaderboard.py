@@ -46,13 +46,6 @@ def behaviour_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str,
     return {**columns, "daylight": ("daylight", ".1%"), "ms_1080p": ("ms, 1080p", ".2f")}
 
 
-def check_category(category: str) -> str:
-    """Return ``category`` if it is empty or one of :data:`CATEGORIES`; otherwise raise a ValueError."""
-    if category and category not in CATEGORIES:
-        raise ValueError(f"category {category!r} is unknown; choose from {', '.join(CATEGORIES)}")
-    return category
-
-
 def read_scores(path: str | Path) -> dict[str, Any]:
     """Read a file written by ``kdlib evaluate --out``.
 

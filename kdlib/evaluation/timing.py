@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from kdlib.checks import check_number
 from kdlib.evaluation.classical import InPlace
 
 SIZES = {"640×480": (640, 480), "1080p": (1920, 1080), "4K": (3840, 2160), "12 MP": (4000, 3000)}  # width, height
@@ -24,7 +25,11 @@ def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
 
     Each block begins with a pause, during which the threads of the previous method become idle, and an untimed run,
     which brings the method's data back into the caches.
+
+    Raises:
+        ValueError: ``repeats`` is below 1.
     """
+    check_number("repeats", repeats, 1)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for block in range(_BLOCKS):
         for name, run in runs.items():
@@ -50,8 +55,6 @@ def milliseconds_1080p(methods: Mapping[str, InPlace], *, threads: int, repeats:
     Raises:
         ValueError: ``repeats`` or ``threads`` is below 1.
     """
-    if repeats < 1 or threads < 1:
-        raise ValueError(f"repeats and threads must be at least 1, got {repeats} and {threads}")
     width, height = SIZES["1080p"]
     photo = np.random.default_rng(0).integers(0, 64, (height, width, 3), dtype=np.uint8)
     out = np.empty_like(photo)
@@ -62,7 +65,8 @@ def milliseconds_1080p(methods: Mapping[str, InPlace], *, threads: int, repeats:
 
 @contextlib.contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Set the number of threads of PyTorch and OpenCV for the duration of the context."""
+    """Set the number of threads of PyTorch and OpenCV, at least 1, for the duration of the context."""
+    check_number("threads", count, 1)
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(count)
     cv2.setNumThreads(count)

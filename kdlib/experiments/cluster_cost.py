@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 
+from kdlib.checks import check_number
 from kdlib.data.samples import sample_pairs
 from kdlib.enhance.photos.rgb import to_array
 from kdlib.evaluation.benchmark import parse_size
@@ -58,10 +59,8 @@ def measure_engines(
         ValueError: an unknown size, or too few photos or repetitions.
         RuntimeError: a command failed.
     """
-    if photos < 4 or repeats < 1:
-        raise ValueError(
-            f"the longest folder has at least 4 photos, and repeats is at least 1, not {photos}, {repeats}"
-        )
+    check_number("photos", photos, 4)
+    check_number("repeats", repeats, 1)
     shapes = {size: parse_size(size) for size in sizes}
     rows, bytes_each = [], {}
     for size, (width, height) in shapes.items():

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from kdlib.checks import check_number
+
 # Pairs of (student layer, teacher layer), from shallow to deep.
 SAME_DEPTH_LAYERS = (("e_conv2", "e_conv2"), ("e_conv4", "e_conv4"), ("e_conv6", "e_conv6"))
 SHALLOW_STUDENT_LAYERS = (("e_conv1", "e_conv2"), ("e_conv2", "e_conv4"), ("e_conv3", "e_conv7"))
@@ -156,8 +158,7 @@ class ContrastiveLoss(nn.Module):
 
     def __init__(self, layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS, temperature: float = 0.1) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
+        check_number("temperature", temperature, above=0)
         self.layer_pairs, self.temperature = layer_pairs, temperature
 
     def forward(

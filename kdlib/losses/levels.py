@@ -4,12 +4,12 @@ The levels are those of IAT and its student (:mod:`kdlib.stages`): two maps, the
 colour matrix, a gamma and the final image, as well as the ground truth. Each level is a separately weighted term.
 """
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.checks import check_choice, check_number
 from kdlib.losses.distillation import SSIMLoss
 from kdlib.losses.perceptual import PerceptualLoss
 from kdlib.stages import Stages
@@ -35,10 +35,8 @@ def check_levels(weights: Mapping[str, float]) -> dict[str, float]:
         ValueError: a level is unknown or a weight is out of range.
     """
     for level, weight in weights.items():
-        if level not in LEVELS:
-            raise ValueError(f"unknown level {level!r}; choose from {', '.join(LEVELS)}")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise ValueError(f"the weight of {level!r} must be a finite number of at least 0, got {weight!r}")
+        check_choice("level", level, LEVELS)
+        check_number(f"the weight of {level!r}", weight)
     return dict(weights)
 
 
@@ -52,8 +50,7 @@ class LevelLosses(nn.Module):
 
     def __init__(self, distance: str = "l1", backbone: str = "squeezenet1_1") -> None:
         super().__init__()
-        if distance not in DISTANCES:
-            raise ValueError(f"distance {distance!r} is unknown; choose from {', '.join(DISTANCES)}")
+        check_choice("distance", distance, DISTANCES)
         self.distance, self.backbone = distance, backbone
         self.ssim = SSIMLoss()
         self.perceptual: PerceptualLoss | None = None

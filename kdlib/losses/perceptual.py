@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
+from kdlib.checks import check_choice
+
 # Indices into torchvision's ``features`` of the compared outputs, which follow the activations of successive stages.
 BACKBONE_LAYERS: dict[str, tuple[int, ...]] = {
     "squeezenet1_1": (1, 4, 7),
@@ -31,8 +33,7 @@ def pretrained_features(backbone: str) -> nn.Sequential:
         ValueError: the backbone is not in ``BACKBONE_LAYERS``.
         BackboneUnavailableError: the weights are missing and cannot be downloaded; the message names file and folder.
     """
-    if backbone not in BACKBONE_LAYERS:
-        raise ValueError(f"unknown backbone {backbone!r}; choose from {', '.join(BACKBONE_LAYERS)}")
+    check_choice("backbone", backbone, BACKBONE_LAYERS)
     weights = get_model_weights(backbone).DEFAULT
     network = get_model(backbone, weights=None)
     try:

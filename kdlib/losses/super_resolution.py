@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlib.checks import check_number
+
 
 def softened_divergence(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
     """Kullback-Leibler divergence between two images that are taken for logits: the teacher's share of each pixel in
@@ -25,8 +27,7 @@ def softened_divergence(student: Tensor, teacher: Tensor, temperature: float = 0
     """
     if student.shape != teacher.shape:
         raise ValueError(f"expected two batches B×3×H×W alike, got {tuple(student.shape)} and {tuple(teacher.shape)}")
-    if not temperature > 0:
-        raise ValueError(f"the temperature is positive, not {temperature}")
+    check_number("temperature", temperature, above=0)
     asked, told = (image.float().flatten(2) / temperature for image in (student, teacher))
     # Summed over the pixels of a channel, as over the classes of an example, and averaged over channels and images.
     divergence = F.kl_div(asked.log_softmax(-1), told.log_softmax(-1), reduction="none", log_target=True).sum(-1)

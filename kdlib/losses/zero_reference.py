@@ -4,12 +4,13 @@ Every loss returns a scalar, averages over the batch and has finite gradients ev
 constant images. Images are B×3×H×W in [0, 1], curve maps B×C×H×W in [-1, 1].
 """
 
-import math
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kdlib.checks import check_choice, check_number
 
 
 def patch_means(image: Tensor, patch: int) -> Tensor:
@@ -280,14 +281,11 @@ class ZeroReferenceLoss(nn.Module):
     def __init__(self, objective: str | Mapping[str, float] = "zero-dce++", exposure_target: float = 0.6) -> None:
         super().__init__()
         if isinstance(objective, str):
-            if objective not in OBJECTIVES:
-                raise ValueError(f"unknown objective {objective!r}; choose from {', '.join(OBJECTIVES)}")
+            check_choice("objective", objective, OBJECTIVES)
             objective = OBJECTIVES[objective]
         for term, weight in objective.items():
-            if term not in TERMS:
-                raise ValueError(f"unknown loss term {term!r}; choose from {', '.join(TERMS)}")
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"the weight of {term!r} must be a finite number of at least 0, got {weight}")
+            check_choice("loss term", term, TERMS)
+            check_number(f"the weight of {term!r}", weight)
         self.weights = dict(objective)
         self.spatial = SpatialConsistencyLoss()
         self.exposure = ExposureControlLoss(exposure_target)

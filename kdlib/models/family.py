@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
+from kdlib.checks import brief, check_number
+
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of the tensors of a state dict, by name."""
 
@@ -72,27 +74,17 @@ class Family:
         for name, value in arguments.items():
             match self.limits.get(name):
                 case Whole(least, most):
-                    if type(value) is not int or not least <= value <= most:
-                        raise ValueError(f"{name} is a whole number from {least} to {most}, not {_brief(value)}")
+                    check_number(name, value, least, most, whole=True)
                 case Number(least, most):
-                    if type(value) not in (int, float) or not least <= value <= most:
-                        raise ValueError(f"{name} is a number from {least:g} to {most:g}, not {_brief(value)}")
+                    check_number(name, value, least, most)
                 case None:
-                    raise ValueError(f"the family {self.name} has no argument {_brief(name)}")
+                    raise ValueError(f"the family {self.name} has no argument {brief(name)}")
                 case kind if type(value) is not kind:
                     wanted = "true or false" if kind is bool else "a name"
-                    raise ValueError(f"{name} is {wanted}, not {_brief(value)}")
+                    raise ValueError(f"{name} is {wanted}, not {brief(value)}")
 
 
 def follow(path: str) -> Any:
     """Return the object that an import path names."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
-
-
-def _brief(value: object) -> str:
-    # Python refuses to print a number of more than 4300 digits.
-    text = (
-        f"a number of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > 64 else repr(value)
-    )
-    return text if len(text) <= 40 else f"{text[:40]}…"

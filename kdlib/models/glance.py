@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.checks import check_number
 from kdlib.models.families.glance import BLACK, GAMMA_RANGE
 from kdlib.models.network import Network, check_photos
 from kdlib.noise import measure_noise
@@ -125,8 +126,8 @@ class GlanceNet(Network):
 
     def __init__(self, width: int = 8, hidden: int = 10, side: int = 32) -> None:
         super().__init__()
-        if min(width, hidden, side) < 1:
-            raise ValueError(f"width, hidden and side must be at least 1, got {width}, {hidden} and {side}")
+        for name, value in (("width", width), ("hidden", hidden), ("side", side)):
+            check_number(name, value, 1)
         self.width, self.hidden, self.side = width, hidden, side
         self.conv = nn.Conv2d(3, width, 3, padding=1)
         self.depth_conv = nn.Conv2d(width, width, 3, padding=1, groups=width)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from kdlib.checks import check_number
 from kdlib.models.iat import start_at_identity
 from kdlib.models.network import Network, check_photos
 from kdlib.stages import Stages, compose, guard_colour
@@ -78,13 +79,10 @@ class IATStudent(Network):
         folded: bool = False,
     ) -> None:
         super().__init__()
-        if min(width, global_width, blocks) < 1:
-            raise ValueError(
-                f"width, global_width and blocks must be at least 1, got {width}, {global_width} and {blocks}"
-            )
+        for name, size in (("width", width), ("global_width", global_width), ("blocks", blocks)):
+            check_number(name, size, 1)
+        check_number("most_gamma", most_gamma, above=0)
         self.width, self.global_width, self.blocks = width, global_width, blocks
-        if not 0 < most_gamma < math.inf:
-            raise ValueError(f"most_gamma must be a finite positive number, got {most_gamma}")
         self.centred, self.guarded, self.is_folded = centred, guarded, folded
         self.most_gamma = float(most_gamma)
         self.shared_conv1 = nn.Conv2d(3, width, 3, padding=1)

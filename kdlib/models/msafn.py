@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.checks import check_number
 from kdlib.models.msafn_blocks import SLOPE, DenseBlock, Gate, GatePass, LightBlock, Refinement
 from kdlib.models.network import Network, check_photos
 
@@ -57,12 +58,10 @@ class MSAFN(Network):
         upscale: int = 4,
     ) -> None:
         super().__init__()
-        if min(width, blocks, steps) < 1:
-            raise ValueError(f"width, blocks and steps must be at least 1, got {width}, {blocks} and {steps}")
-        if upscale < 2:
-            raise ValueError(f"upscale must be at least 2, got {upscale}")
-        if not 0 <= drop < 1:
-            raise ValueError(f"drop must be a probability from 0 to below 1, got {drop}")
+        for name, value in (("width", width), ("blocks", blocks), ("steps", steps)):
+            check_number(name, value, 1)
+        check_number("upscale", upscale, 2)
+        check_number("drop", drop, below=1)
         self.width, self.blocks, self.steps, self.drop = width, blocks, steps, float(drop)
         self.recurrent, self.residual, self.upscale = recurrent, residual, upscale
         self.conv_init = nn.Conv2d(3, width, 3, padding=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from kdlib.checks import check_choice
 from kdlib.extras import needed_by
 from kdlib.models.families import RECORDS
 from kdlib.models.family import Family, follow
@@ -57,8 +58,7 @@ def find_family(config: Mapping[str, Any]) -> Family:
         ValueError: there is no such family.
     """
     name = config.get("family", _UNNAMED)
-    if name not in FAMILIES:
-        raise ValueError(f"unknown family {name!r}; choose from {', '.join(FAMILIES)}")
+    check_choice("family", name, FAMILIES)
     return FAMILIES[name]
 
 
@@ -122,8 +122,7 @@ def create_model(name: str, **overrides: Any) -> Network:
     Raises:
         ValueError: unknown name or argument.
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"unknown model {name!r}; choose from {', '.join(ARCHITECTURES)}")
+    check_choice("model", name, ARCHITECTURES)
     try:
         with needed_by(f"create_model({name!r})"):
             return build_model({**ARCHITECTURES[name], **overrides})

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlib.checks import check_choice, check_number
 from kdlib.models.network import Network, check_photos
 
 CurveActivation = Literal["tanh", "sigmoid"]
@@ -112,20 +113,13 @@ class ZeroDCE(Network):
         curve_activation: CurveActivation = "tanh",
     ) -> None:
         super().__init__()
-        if width < 1 or iterations < 1:
-            raise ValueError(f"width and iterations must be at least 1, got {width} and {iterations}")
+        check_number("width", width, 1)
+        check_number("iterations", iterations, 1)
         if depth < 2 or (skips and (depth < 3 or depth % 2 == 0)):
             raise ValueError(f"depth must be at least 2 without skips, and odd and at least 3 with skips, got {depth}")
-        if scale_factor < 1 or scale_factor != int(scale_factor):
-            raise ValueError(f"scale_factor must be a whole number of at least 1, got {scale_factor}")
-        if network_side < 0 or network_side != int(network_side):
-            raise ValueError(
-                f"network_side must be a whole number of at least 1, or 0 for no limit, got {network_side}"
-            )
-        if curve_activation not in CURVE_ACTIVATIONS:
-            raise ValueError(
-                f"curve_activation {curve_activation!r} is unknown; choose from {sorted(CURVE_ACTIVATIONS)}"
-            )
+        for name, value, least in (("scale_factor", scale_factor, 1), ("network_side", network_side, 0)):
+            check_number(name, int(value) if value == int(value) else value, least, whole=True)
+        check_choice("curve_activation", curve_activation, CURVE_ACTIVATIONS)
         self.width, self.depth, self.iterations = width, depth, iterations
         self.separable, self.shared_map, self.skips = separable, shared_map, skips
         self.scale_factor, self.network_side = int(scale_factor), int(network_side)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdlib.checks import nearest
 from kdlib.files import replacing, write_json
-from kdlib.names import nearest
 from kdlib.sweep.queue import Claim, Queue, finished, folder_of
 from kdlib.sweep.settings import Sweep
 from kdlib.sweep.trial import FAILED, METRICS, PARAMETERS

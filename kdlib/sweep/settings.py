@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlib.names import unknown_name
+from kdlib.checks import check_number, unknown_name
 from kdlib.notebook import parameters_of, project_path, read_yaml
 
 _TOP = ("notebook", "output_dir", "metric", "direction", "parameters", "space", "where", "trials", "jobs", "storage")
@@ -141,9 +141,7 @@ def _checked(given: Any) -> Sweep:
         )
     options = {key: given[key] for key in ("trials", "jobs", "seed") if key in given}
     for key, value in options.items():
-        least = 1 if key == "trials" else 0
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{key} is a whole number from {least} up, not {value!r}")
+        check_number(key, value, 1 if key == "trials" else 0, whole=True)
     for key, choices in (("direction", ("maximize", "minimize")), ("sampler", ("tpe", "random"))):
         if given.get(key, choices[0]) not in choices:
             raise ValueError(f"{key} is {' or '.join(choices)}, not {given[key]!r}")

@@ -3,19 +3,13 @@
 import torch
 from torch import Tensor
 
+from kdlib.checks import check_choice
 from kdlib.data.degrade import Darkening, darken
 
 GAMMA_RANGE = (0.5, 1.5)
 AUGMENTATIONS = ("none", "gamma", "darken")
 # Half of the photos of a batch stay as they are, the others lose up to 5.3 stops (a factor of 10^1.6) of light.
 TRAINING_DARKENING = Darkening(stops=(0.0, 5.3))
-
-
-def check_augmentation(kind: str, *further: str) -> str:
-    """``kind`` itself, if it is one of ``AUGMENTATIONS`` or ``further``; else a ValueError."""
-    if kind not in (allowed := (*AUGMENTATIONS, *further)):
-        raise ValueError(f"augmentation {kind!r} is unknown; choose from {', '.join(allowed)}")
-    return kind
 
 
 def augment(photos: Tensor, kind: str, generator: torch.Generator) -> Tensor:
@@ -27,7 +21,8 @@ def augment(photos: Tensor, kind: str, generator: torch.Generator) -> Tensor:
             ``darken`` (every other photo physically, by up to 5.3 stops).
         generator: on the photos' device.
     """
-    if check_augmentation(kind) == "none":
+    check_choice("augmentation", kind, AUGMENTATIONS)
+    if kind == "none":
         return photos
     if torch.rand((), generator=generator, device=photos.device) < 0.5:
         photos = photos.flip(-1)

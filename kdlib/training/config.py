@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
+from kdlib.checks import check_choice, check_number
+
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SCHEDULES = ("one-cycle", "cosine", "step", "plateau", "constant")
 
@@ -99,29 +101,24 @@ class LoopConfig:
     preview_every: int = 0
 
     def __post_init__(self) -> None:
-        counts = {"epochs": 1, "batch_size": 1, "workers": 0, "report_every": 0, "preview_every": 0}
-        for name, least in counts.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} is a whole number from {least} up, not {value!r}")
-        for name in ("learning_rate", "weight_decay", "clip_norm", "ema_decay", "checkpoint_minutes"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} is a number from 0 up, not {value!r}")
-        if self.learning_rate == 0 or self.ema_decay >= 1:
-            raise ValueError("learning_rate must be above 0 and ema_decay below 1")
-        if isinstance(self.hold_norm, bool) or not 0 < self.hold_norm <= 1:
-            raise ValueError(f"hold_norm is a share above 0 and at most 1, not {self.hold_norm!r}")
+        for name in ("epochs", "batch_size"):
+            check_number(name, getattr(self, name), 1, whole=True)
+        for name in ("workers", "report_every", "preview_every"):
+            check_number(name, getattr(self, name), whole=True)
+        for name in ("weight_decay", "clip_norm", "checkpoint_minutes"):
+            check_number(name, getattr(self, name))
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("ema_decay", self.ema_decay, below=1)
+        check_number("hold_norm", self.hold_norm, above=0, most=1)
         if self.averaged and not self.ema_decay:
             raise ValueError("averaged=True needs an ema_decay above 0")
         for name, allowed in (
-            ("optimiser", tuple(OPTIMISERS)),
+            ("optimiser", OPTIMISERS),
             ("schedule", SCHEDULES),
             ("device", ("auto", "cpu", "cuda", "mps")),
             ("precision", ("auto", "32-true", "bf16-mixed", "16-mixed")),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(allowed)}")
+            check_choice(name, getattr(self, name), allowed)
 
     def identity(self) -> dict[str, Any]:
         """The settings that must be equal for a run to be continued."""

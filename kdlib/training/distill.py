@@ -7,9 +7,10 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
+from kdlib.checks import check_choice
 from kdlib.data.datasets import load_photos
 from kdlib.models import create_model
-from kdlib.training.augmentation import check_augmentation, darken_once
+from kdlib.training.augmentation import AUGMENTATIONS, darken_once
 from kdlib.training.checkpoint import alone_in_its_folder
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.curve_distillation import distill_curve
@@ -105,7 +106,7 @@ def distill(
         _refuse({"data": data, "validate": validate, "monitor": monitor}, "need losses or features of your own")
     if (validate is None) != (monitor is None):
         raise ValueError("validate and monitor are given together: monitor names the score that selects the best epoch")
-    check_augmentation(augmentation, "darken-once")
+    check_choice("augmentation", augmentation, (*AUGMENTATIONS, "darken-once"))
     if data is not None and (photos is not None or data_dir is not None or augmentation != "none"):
         raise ValueError("data replaces data_dir and photos, and is not augmented")
     contrastive = not free and chosen.contrastive > 0

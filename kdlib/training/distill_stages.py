@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from kdlib.checks import check_number
 from kdlib.data.datasets import load_photos
 from kdlib.data.degrade import darken
 from kdlib.data.pairs import split_scenes
@@ -239,14 +240,11 @@ def distill_stages(
     """
     settings.setdefault("averaged", True)
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
-    if not 16 <= side <= size:
-        raise ValueError(f"side is from 16 up to size, {size}, not {side}")
-    if not 0 <= whole <= 1:
-        raise ValueError(f"whole is a share from 0 to 1, not {whole}")
-    if asked_at and min(asked_at) < 16:
-        raise ValueError(f"asked_at is a width and a height from 16 up, not {asked_at[0]}x{asked_at[1]}")
-    if not 1 <= noise_gain <= 10:
-        raise ValueError(f"noise_gain is from 1 (no noise is added) to 10, not {noise_gain}")
+    check_number("side (at most size)", side, 16, size)
+    check_number("whole", whole, 0, 1)
+    for length in asked_at or ():
+        check_number("each side in asked_at", length, 16)
+    check_number("noise_gain", noise_gain, 1, 10)
     pupil = create_model(student) if isinstance(student, str) else student
     # Without a teacher, the untrained student's answers fill the place of the teacher's, and no term uses them.
     master = frozen(pupil if teacher is None else teacher, config)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlib.checks import check_choice, check_number
 from kdlib.losses.distillation import LayerFeatures
-from kdlib.training.augmentation import augment, check_augmentation
+from kdlib.training.augmentation import AUGMENTATIONS, augment
 from kdlib.training.task import columns_of
 
 # (student's output, teacher's output, the batch's columns) → loss; likewise for the features of two layers.
@@ -61,7 +62,8 @@ class Distillation:
         self.teacher, self.terms, self.pool = teacher, terms, pool
         pairs = list(layers)
         self.student_layers, self.teacher_layers = [s for s, _ in pairs], [t for _, t in pairs]
-        self.augmentation = check_augmentation(augmentation)
+        check_choice("augmentation", augmentation, AUGMENTATIONS)
+        self.augmentation = augmentation
 
     def __call__(self, model: nn.Module, batch: Any, average: Any, generator: torch.Generator) -> dict[str, Tensor]:
         columns = [column.float() / 255 if column.dtype == torch.uint8 else column for column in columns_of(batch)]
@@ -108,6 +110,5 @@ def terms_of(
     terms = {name: (weight, of_outputs(loss)) for name, (weight, loss) in losses.items()}
     terms |= {name: (weight, of_features(pair, loss)) for name, (weight, pair, loss) in features.items()}
     for name, (weight, _) in terms.items():
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"the weight of {name!r} is a number from 0 up, not {weight!r}")
+        check_number(f"the weight of {name!r}", weight)
     return terms

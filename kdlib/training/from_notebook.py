@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdlib.names import unknown_name
+from kdlib.checks import unknown_name
 from kdlib.notebook import parameters_of
 from kdlib.training.processes import leave, rank
 

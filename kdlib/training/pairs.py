@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from kdlib.checks import check_choice
 from kdlib.data.datasets import load_photos
 from kdlib.data.degrade import Darkening, darken
 from kdlib.data.pairs import load_pairs, split_scenes, well_exposed
@@ -47,18 +48,12 @@ def log_error(enhanced: Tensor, truth: Tensor) -> Tensor:
     return 0.1 * torch.log((enhanced - truth).square().mean(dim=(1, 2, 3)) + 1e-3).mean()
 
 
-def check_source(source: str) -> str:
-    """``source`` itself, if it is one of ``SOURCES``; else a ValueError."""
-    if source not in SOURCES:
-        raise ValueError(f"pairs {source!r} is unknown; choose from {', '.join(SOURCES)}")
-    return source
-
-
 class PairSource:
     """Turns a batch of the training set into dark photos and targets, B×3×S×S in [0, 1]."""
 
     def __init__(self, source: str) -> None:
-        self.source = check_source(source)
+        check_choice("pairs", source, SOURCES)
+        self.source = source
 
     def __call__(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """``batch`` is (truth,) or (dark, truth), each B×3×S×S uint8."""
@@ -159,7 +154,7 @@ def load_training_set(
     Raises:
         ValueError: unknown source, no well-exposed photo in the folder, or no real pairs.
     """
-    check_source(source)
+    check_choice("pairs", source, SOURCES)
     if source == "real":
         if data_dir is None:
             raise ValueError("real pairs come from a folder with low/ and high/: give data_dir, or use self-made pairs")

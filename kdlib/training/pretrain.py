@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from kdlib.checks import check_choice
 from kdlib.data.datasets import load_photos
 from kdlib.losses.zero_reference import ZeroReferenceLoss
 from kdlib.models import ZeroDCE
-from kdlib.training.augmentation import augment, check_augmentation
+from kdlib.training.augmentation import AUGMENTATIONS, augment
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.initialise import fresh_model
 from kdlib.training.preview import preview_of
@@ -23,7 +24,8 @@ class PretrainObjective:
     """The zero-reference loss of a batch of photos (a 1-tuple of B×3×H×W, uint8)."""
 
     def __init__(self, loss: ZeroReferenceLoss, augmentation: str) -> None:
-        self.loss, self.augmentation = loss, check_augmentation(augmentation)
+        check_choice("augmentation", augmentation, AUGMENTATIONS)
+        self.loss, self.augmentation = loss, augmentation
 
     def __call__(
         self, model: nn.Module, batch: tuple[Tensor], average: nn.Module | None, generator: torch.Generator

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from kdlib.checks import check_choice, check_number, unknown_name
 from kdlib.losses.zero_reference import MULTI_REGION_WEIGHTS, ZERO_DCE_PP_WEIGHTS
-from kdlib.names import unknown_name
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
-                raise ValueError(f"{name} is a number in [0, 1], not {value!r}")
+            check_number(name, getattr(self, name), 0, 1)
         if self.alpha + self.beta > 1 + 1e-9:
             raise ValueError(
                 f"alpha + beta must not exceed 1, because 1 − alpha − beta is the task loss's share; "
                 f"{self.alpha} + {self.beta} = {self.alpha + self.beta:g}"
             )
         for name in ("alignment", "map_weight", "ssim", "perceptual", "contrastive"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
-                raise ValueError(f"{name} is a number from 0 up, not {value!r}")
-        if not isinstance(self.pretrain_epochs, int) or self.pretrain_epochs < 0:
-            raise ValueError(f"pretrain_epochs is a whole number from 0 up, not {self.pretrain_epochs!r}")
+            check_number(name, getattr(self, name))
+        check_number("pretrain_epochs", self.pretrain_epochs, whole=True)
 
 
 RECIPES = {
@@ -72,8 +67,7 @@ def make_recipe(recipe: str | Recipe = "one-stage", **overrides: Any) -> Recipe:
         ValueError: unknown name or field, or a value out of range.
     """
     if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ValueError(f"unknown recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+        check_choice("recipe", recipe, RECIPES)
         recipe = RECIPES[recipe]
     known = [f.name for f in fields(Recipe)]
     for name in overrides:

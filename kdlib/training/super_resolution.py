@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
+from kdlib.checks import check_choice, check_number
 from kdlib.data.samples import HELD_OUT, sample_photos
 from kdlib.data.super_resolution_images import JoinedImages, SharpImages, SharpSet, Vimeo90K, vimeo_layout
 from kdlib.data.super_resolution_pairs import Images, PatchPairs, augment_pair
@@ -203,13 +204,10 @@ def distill_super_resolution(
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
     shares = {"alpha": alpha, "teacher_decay": teacher_decay, "brightness": brightness}
     for name, value in {**shares, "validation_fraction": validation_fraction}.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is a share from 0 to 1, not {value}")
+        check_number(name, value, 0, 1)
     for name, value in {"ssim": ssim, "mimic": mimic, "noise": noise}.items():
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name} is a number from 0 up, not {value}")
-    if soft_loss not in SOFT_LOSSES:
-        raise ValueError(f"soft_loss {soft_loss!r} is unknown; choose from {', '.join(SOFT_LOSSES)}")
+        check_number(name, value)
+    check_choice("soft_loss", soft_loss, SOFT_LOSSES)
     pupil: Any = create_model(student) if isinstance(student, str) else student
     master = None if teacher is None else frozen(teacher, config)
     for role, network in (("student", pupil), ("teacher", master)):

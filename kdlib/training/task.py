@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from kdlib.names import unknown_name
+from kdlib.checks import unknown_name
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.loop import Objective, fit
 from kdlib.training.preview import Preview

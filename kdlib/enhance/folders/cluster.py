@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kdlib.checks import check_number
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.folders.local import Summary
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
@@ -71,8 +72,7 @@ def enhance_dataset(
     from kdlib.enhance.folders.cluster_worker import Settings
     from kdlib.enhance.folders.stores import is_empty, place, plan_inputs, tasks_of
 
-    if workers < 0:
-        raise ValueError(f"workers must be at least 1, or 0 for one per core, not {workers}")
+    check_number("workers", workers)
     options: dict[str, Any] = {"strength": strength, "denoise": denoise, "upscale": upscale, "device": "cpu"}
     Enhancer(model, threads=1, **options)  # report wrong values before anything is started
     root = place(output)

@@ -19,6 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from kdlib.checks import check_number
 from kdlib.enhance.kernels.denoise_rows import ROUNDS, filter_rows
 from kdlib.noise import TOP, black_gain, measure_noise
 from kdlib.threads import over_rows
@@ -64,8 +65,7 @@ def denoise_photo(
     """
     if image.dtype.name not in TOP:
         raise TypeError(f"a photo must have dtype {', '.join(TOP)}, not {image.dtype}")
-    if not 0 <= amount <= 2:
-        raise ValueError(f"denoise must be a number from 0 to 2, not {amount}")
+    check_number("denoise", amount, 0, 2)
     if out is None:
         out = np.empty(image.shape, image.dtype)
     height, width = image.shape[:2]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kdlib.checks import check_number
 from kdlib.enhance.kernels.denoise import filter_photo
 from kdlib.models.families.glance import GAMMA_LIMITS
 from kdlib.noise import measure_noise
@@ -44,8 +45,7 @@ class GlanceNetwork:
             ValueError: a value out of range.
         """
         for name in ("width", "hidden", "side"):
-            if type(architecture[name]) is not int or architecture[name] < 1:
-                raise ValueError(f"{name} is a whole number from 1 up, not {architecture[name]!r}")
+            check_number(name, architecture[name], 1, whole=True)
         width, hidden = architecture["width"], architecture["hidden"]
         return {
             "conv.weight": (width, 3, 3, 3),

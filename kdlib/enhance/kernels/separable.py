@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kdlib.checks import check_number
 from kdlib.enhance.kernels.compiled import compiled
 from kdlib.threads import over_rows
 from kdlib.weights.header import require_shapes
@@ -147,11 +148,8 @@ class SeparableNetwork:
             ValueError: a value out of range.
         """
         for name in ("iterations", "scale_factor", "width", "depth"):
-            if type(architecture[name]) is not int or architecture[name] < 1:
-                raise ValueError(f"{name} is a whole number from 1 up, not {architecture[name]!r}")
-        network_side = architecture.get("network_side", 0)
-        if type(network_side) is not int or network_side < 0:
-            raise ValueError(f"network_side is a whole number from 1 up, or 0 for no limit, not {network_side!r}")
+            check_number(name, architecture[name], 1, whole=True)
+        check_number("network_side", architecture.get("network_side", 0), whole=True)
         width, depth, straight = architecture["width"], architecture["depth"], _straight(architecture)
         maps = 1 if architecture["shared_map"] else architecture["iterations"]
         shapes: dict[str, tuple[int, ...]] = {}

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kdlib.checks import check_number
+
 # A scene begins where all three conditions hold. On pairs of photos and on night scenes they miss one cut in twenty,
 # and detect no cut in a pan by a tenth of the width per frame, a lamp switched on, or a flash.
 _CORRELATION = 0.55  # upper limit of the correlation of two frames; a flash leaves it higher
@@ -122,8 +124,7 @@ class MapSmoother:
     """
 
     def __init__(self, seconds: float = 0.25) -> None:
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"smoothing must be a time of 0 seconds or more, not {seconds}")
+        check_number("smoothing (in seconds)", seconds)
         self.seconds = seconds
         self.cut = True
         self._cuts = SceneCuts()

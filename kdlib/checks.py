@@ -1,0 +1,58 @@
+"""Checks of the names and numbers that a caller gives, with one form of message for each kind of mistake."""
+
+import difflib
+import math
+from collections.abc import Collection, Iterable
+from numbers import Real
+
+
+def unknown_name(kind: str, name: object, known: Collection[str], takes: str = "there are") -> str:
+    """Return an error message about an unknown name, which suggests the nearest known name and lists all of them."""
+    return f"unknown {kind} {name!r}: {nearest(name, known)}{takes} {', '.join(known)}"
+
+
+def nearest(name: object, known: Collection[str]) -> str:
+    """Return "did you mean 'name'? " with the most similar known name, or an empty string if none is similar."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def check_choice(kind: str, value: object, choices: Iterable[str]) -> None:
+    """Raise ValueError, which lists the choices, unless a value is one of them."""
+    if value not in (known := list(choices)):
+        raise ValueError(f"{kind} {value!r} is unknown; choose from {', '.join(known)}")
+
+
+def check_number(
+    name: str,
+    value: object,
+    least: float = 0,
+    most: float = math.inf,
+    *,
+    above: float | None = None,
+    below: float = math.inf,
+    whole: bool = False,
+) -> None:
+    """Raise ValueError unless a value is a finite number from ``least`` to ``most``; True and False are no numbers.
+
+    Args:
+        name: what the message calls the value.
+        above, below: bounds that the value must not reach; ``above`` takes the place of ``least``.
+        whole: accept integers only.
+    """
+    number = isinstance(value, int if whole else Real) and not isinstance(value, bool)
+    if number and value <= most and value < below and (value >= least if above is None else value > above):  # type: ignore[operator]
+        return
+    ends = f" and at most {most:g}" if most < math.inf else f" and below {below:g}" if below < math.inf else ""
+    limits = f"above {above:g}{ends}" if above is not None else f"of at least {least:g}{ends}"
+    if above is None and most < math.inf:
+        limits = f"from {least:g} to {most:g}"
+    raise ValueError(f"{name} must be a {'whole ' if whole else ''}number {limits}, not {brief(value)}")
+
+
+def brief(value: object) -> str:
+    """Return what a message shows of a value, at most 41 characters."""
+    # Python refuses to print a number of more than 4300 digits.
+    huge = isinstance(value, int) and value.bit_length() > 64
+    text = f"a number of {value.bit_length()} bits" if huge else repr(value)  # type: ignore[attr-defined]
+    return text if len(text) <= 40 else f"{text[:40]}…"
