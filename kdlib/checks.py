@@ -20,7 +20,7 @@ def nearest(name: object, known: Collection[str]) -> str:
 def check_choice(kind: str, value: object, choices: Iterable[str]) -> None:
     """Raise ValueError, which lists the choices, unless a value is one of them."""
     if value not in (known := list(choices)):
-        raise ValueError(f"{kind} {value!r} is unknown; choose from {', '.join(known)}")
+        raise ValueError(f"unknown {kind} {value!r}; choose from {', '.join(known)}")
 
 
 def check_number(

@@ -88,5 +88,5 @@ def test_other_layers_stay_as_they_are():
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.5, True])
 def test_a_share_out_of_range_is_refused(share):
-    with pytest.raises(ValueError, match="hold_norm is a share above 0 and at most 1"):
+    with pytest.raises(ValueError, match="hold_norm must be a number above 0 and at most 1"):
         LoopConfig(hold_norm=share)

@@ -316,7 +316,7 @@ def test_progress_sees_every_photo(tmp_path):
 
 
 def test_training_images_have_a_minimum_size():
-    with pytest.raises(ValueError, match="at least 16 pixels, got 15"):
+    with pytest.raises(ValueError, match="of at least 16, not 15"):
         load_photos(size=15)
 
 
@@ -561,10 +561,10 @@ def test_dark_photo_is_quantised_to_eight_bits():
     [
         ({"stops": (3.0, 1.0)}, r"stops must be an ascending range from 0 or more, got \(3\.0, 1\.0\)"),
         ({"stops": (-1.0, 2.0)}, "stops must be an ascending range"),
-        ({"full_well": 0.0}, "full_well must be positive"),
-        ({"read_noise": -0.1}, "read_noise, cast and unevenness must not be negative"),
-        ({"cast": -0.1}, "must not be negative"),
-        ({"unevenness": -0.1}, "must not be negative"),
+        ({"full_well": 0.0}, "full_well must be a number above 0, not 0.0"),
+        ({"read_noise": -0.1}, "read_noise must be a number of at least 0"),
+        ({"cast": -0.1}, "cast must be a number of at least 0"),
+        ({"unevenness": -0.1}, "unevenness must be a number of at least 0"),
     ],
 )
 def test_invalid_darkening_ranges_are_refused(ranges, message):

@@ -194,11 +194,11 @@ def test_a_network_without_stages_is_refused(role):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"side": 8}, "side is from 16 up to size, 32, not 8"),
-        ({"side": 40}, "side is from 16 up to size, 32, not 40"),
-        ({"noise_gain": 0.5}, "noise_gain is from 1"),
-        ({"whole": 1.5}, "whole is a share from 0 to 1, not 1.5"),
-        ({"asked_at": (600, 8)}, "asked_at is a width and a height from 16 up, not 600x8"),
+        ({"side": 8}, r"side .* must be a number from 16 to 32, not 8"),
+        ({"side": 40}, r"side .* must be a number from 16 to 32, not 40"),
+        ({"noise_gain": 0.5}, "noise_gain must be a number from 1 to 10"),
+        ({"whole": 1.5}, "whole must be a number from 0 to 1, not 1.5"),
+        ({"asked_at": (600, 8)}, "asked_at must be a number of at least 16, not 8"),
         ({"distance": "l3"}, "choose from l1, smooth-l1, mse"),
         ({"pairs": "fake"}, "fake"),
         ({"pairs": "real"}, "data_dir"),

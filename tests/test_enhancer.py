@@ -513,14 +513,14 @@ def test_strength_1_is_what_the_network_proposes():
 @pytest.mark.parametrize("name", ["strength", "denoise"])
 @pytest.mark.parametrize("value", [-0.01, 2.01, math.nan, math.inf, -math.inf])
 def test_strength_out_of_range_is_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name} is a number from 0 to 2, not {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be a number from 0 to 2, not {value}"):
         Enhancer("student-565", **{name: value})
 
 
 @pytest.mark.parametrize("name", ["max_network_side", "threads"])
 @pytest.mark.parametrize("value", [0, -3])
 def test_counts_below_1_are_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name} is at least 1, not {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be a number of at least 1, not {value}"):
         Enhancer("student-565", **{name: value})
 
 

@@ -103,7 +103,7 @@ def test_a_taken_name_is_refused(toy):
 
 
 def test_a_file_may_not_ask_for_more_than_the_limits(toy, tmp_path):
-    with pytest.raises(ValueError, match="count is a whole number from 1 to 4, not 5"):
+    with pytest.raises(ValueError, match="count must be a whole number from 1 to 4, not 5"):
         load_model(save_model(Toy(5), tmp_path / "large.safetensors"))
 
 

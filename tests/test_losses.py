@@ -231,9 +231,9 @@ def test_term_with_weight_zero_is_skipped():
     [
         ("zero-dce+", r"unknown objective 'zero-dce\+'; choose from zero-dce\+\+, zero-dce, multi-region"),
         ({"color": 1.0}, "unknown loss term 'color'; choose from .*colour"),
-        ({"colour": -1.0}, r"the weight of 'colour' must be a finite number of at least 0, got -1\.0"),
-        ({"colour": float("nan")}, "got nan"),
-        ({"colour": float("inf")}, "got inf"),
+        ({"colour": -1.0}, r"the weight of 'colour' must be a number of at least 0, not -1\.0"),
+        ({"colour": float("nan")}, "not nan"),
+        ({"colour": float("inf")}, "not inf"),
     ],
 )
 def test_invalid_objective_is_refused(objective, message):
@@ -462,7 +462,7 @@ def test_contrastive_loss_pulls_to_the_teacher_from_the_far_side_of_the_average(
 
 
 def test_contrastive_loss_refuses_a_temperature_of_zero():
-    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+    with pytest.raises(ValueError, match="temperature must be a number above 0, not 0"):
         ContrastiveLoss(temperature=0)
 
 

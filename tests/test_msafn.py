@@ -181,8 +181,8 @@ def test_features_are_convolved_once():
         (lambda: MSAFN(width=0), "at least 1"),
         (lambda: LightMSAFN(blocks=0), "at least 1"),
         (lambda: MSAFN(steps=0), "at least 1"),
-        (lambda: MSAFN(upscale=1), "upscale must be at least 2, got 1"),
-        (lambda: MSAFN(drop=1.0), "drop must be a probability"),
+        (lambda: MSAFN(upscale=1), "upscale must be a number of at least 2, not 1"),
+        (lambda: MSAFN(drop=1.0), "drop must be a number of at least 0 and below 1, not 1.0"),
         (lambda: create_model("msafn", depth=3), "depth"),
     ],
 )

@@ -196,7 +196,7 @@ def test_strengths_outside_0_to_2_are_refused(value, name):
     if 0 <= value <= 2:
         assert getattr(Enhancer("nano-161", device="cpu", **{name: value}), name) == value
     else:
-        with pytest.raises(ValueError, match=f"{name} is a number from 0 to 2"):
+        with pytest.raises(ValueError, match=f"{name} must be a number from 0 to 2"):
             Enhancer("nano-161", device="cpu", **{name: value})
 
 

@@ -136,11 +136,11 @@ def test_the_embedded_photos_are_there_without_a_folder():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"alpha": 1.5}, "alpha is a share from 0 to 1, not 1.5"),
+        ({"alpha": 1.5}, "alpha must be a number from 0 to 1, not 1.5"),
         ({"teacher_decay": -1}, "teacher_decay is a share"),
-        ({"brightness": 2.0}, "brightness is a share from 0 to 1, not 2.0"),
-        ({"ssim": -0.1}, "ssim is a number from 0 up"),
-        ({"mimic": float("inf")}, "mimic is a number from 0 up"),
+        ({"brightness": 2.0}, "brightness must be a number from 0 to 1, not 2.0"),
+        ({"ssim": -0.1}, "ssim must be a number of at least 0"),
+        ({"mimic": float("inf")}, "mimic must be a number of at least 0"),
         ({"soft_loss": "cosine"}, "choose from l1, mse, kl"),
         ({"patch": 30}, "patch is a multiple of 4"),
         (
@@ -278,7 +278,7 @@ def test_divergence_is_that_of_the_definition_and_does_not_see_a_brightness():
 
 def test_divergence_refuses_what_would_make_it_nan_or_spread():
     photo = torch.rand(1, 3, 4, 4)
-    with pytest.raises(ValueError, match="the temperature is positive, not 0"):
+    with pytest.raises(ValueError, match="temperature must be a number above 0, not 0"):
         softened_divergence(photo, photo, 0.0)
     with pytest.raises(ValueError, match=r"got \(1, 3, 4, 4\) and \(1, 3, 1, 1\)"):
         softened_divergence(photo, photo[..., :1, :1])

@@ -178,7 +178,7 @@ def test_without_minutes_checkpoints_are_written_after_epochs_only(tmp_path, mon
     assert len(written) == 2
     # How often is no part of what a run is.
     numbered_run(tmp_path / "seldom", epochs=2, checkpoint_minutes=5)
-    with pytest.raises(ValueError, match="checkpoint_minutes is a number from 0 up, not -1"):
+    with pytest.raises(ValueError, match="checkpoint_minutes must be a number of at least 0, not -1"):
         LoopConfig(checkpoint_minutes=-1)
 
 

@@ -369,7 +369,7 @@ def test_a_data_set_of_single_tensors_and_networks_of_three_dimensions():
         ({"validate": lambda model: {}}, "validate: need losses or features of your own"),
         ({"losses": MSE, "monitor": "score"}, "validate and monitor are given together"),
         ({"losses": {}}, "there is nothing to compare"),
-        ({"losses": {"photo": (-1.0, None)}}, "the weight of 'photo' is a number from 0 up, not -1.0"),
+        ({"losses": {"photo": (-1.0, None)}}, "the weight of 'photo' must be a number of at least 0, not -1.0"),
         ({"losses": MSE, "features": {"photo": (1.0, ("a", "b"), mimicry)}}, "photo: losses and features need names"),
         ({"losses": MSE, "data": TensorDataset(torch.zeros(4, 3))}, "data replaces data_dir and photos"),
         ({"losses": MSE, "features": {"f": (1.0, ("no", "e_conv1"), mimicry)}}, "the model has no layer 'no'"),
@@ -384,6 +384,6 @@ def test_arguments_that_do_not_go_together_are_refused(arguments, message, photo
 def test_the_former_name_of_super_resolution_still_works_and_warns():
     with (
         pytest.warns(DeprecationWarning, match="now called distill_super_resolution"),
-        pytest.raises(ValueError, match="alpha is a share from 0 to 1, not 2"),
+        pytest.raises(ValueError, match="alpha must be a number from 0 to 1, not 2"),
     ):
         distill_sharpening("light-msafn", None, alpha=2)

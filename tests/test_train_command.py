@@ -142,7 +142,7 @@ def test_torchrun_reaches_the_same_weights(distilled, tmp_path):
         ([DISTILL, "-p", "epoch", "3"], "unknown parameter 'epoch': did you mean 'epochs'?"),
         ([DISTILL, "-p", "epochs", "many"], "parameter 'epochs' takes int, got str 'many'. (in cell 5 of 04_distill"),
         ([DISTILL, "-f", "no/such.yaml"], "no parameters file at no/such.yaml"),
-        ([DISTILL, "-p", "batch_size", "0", "-p", "size", "16"], "batch_size is a whole number from 1 up"),
+        ([DISTILL, "-p", "batch_size", "0", "-p", "size", "16"], "batch_size must be a whole number of at least 1"),
         ([ROOT / "notebooks" / "01_architecture.ipynb"], "has no cells tagged 'train'"),
         ([ROOT / "README.md"], "README.md cannot be read as a notebook"),
         ([ROOT / "nothing.ipynb"], "no notebook at"),

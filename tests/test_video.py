@@ -984,7 +984,7 @@ def test_command_warns_of_damage_but_the_video_is_complete(run, tmp_path):
     [
         (["out.xyz"], "videos are written as"),
         (["in.mp4"], "is the source itself"),
-        (["out.mp4", "--strength", "3"], "strength is a number from 0 to 2"),
+        (["out.mp4", "--strength", "3"], "strength must be a number from 0 to 2"),
         (["out.mp4", "--model", "nonsense"], "no shipped weights named 'nonsense'"),
         (["out.mp4", "--encoder-option", "preset"], "takes NAME=VALUE"),
         (["out.mp4", "--codec", "nonsense"], "no encoder is named"),
