@@ -77,7 +77,7 @@ def test_each_network_runs_on_photos_of_the_given_size():
 
 @pytest.mark.parametrize("arguments", [{"repeats": 0}, {"threads": 0}, {"models": {}}])
 def test_timing_nothing_is_refused(arguments):
-    with pytest.raises(ValueError, match="at least (1|one)"):
+    with pytest.raises(ValueError, match=r"at least (1|one)"):
         milliseconds(**{"models": {"a": nn.Identity()}, "sizes": [(4, 4)], **arguments})
 
 

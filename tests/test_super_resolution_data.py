@@ -465,7 +465,7 @@ def test_noise_stays_in_range_and_fits_any_side():
 @pytest.mark.parametrize("settings", [{"brightness": 1.5}, {"brightness": float("nan")}, {"noise": -0.1}])
 def test_augmentation_refuses_what_would_spoil_pairs(settings):
     photos = torch.rand(2, 3, 8, 8, generator=rng())
-    with pytest.raises(ValueError, match="(brightness|noise) must be a number"):
+    with pytest.raises(ValueError, match=r"(brightness|noise) must be a number"):
         augment_pair(photos, photos, rng(), **settings)
 
 

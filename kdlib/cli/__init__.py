@@ -33,9 +33,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    help="Enhance dark photos and videos, and distil the networks that do it.",
+    cls=Commands, no_args_is_help=True, help="Enhance dark photos and videos, and distil the networks that do it."
 )
 app.command()(enhance)
 app.command()(video)

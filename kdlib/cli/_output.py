@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import markup
@@ -54,6 +56,31 @@ def shown_command(context: typer.Context) -> str:
         for one in value if isinstance(value, list | tuple) else [value]:
             words += option if one is True else [*option, shortened(one)]
     return " ".join([words[0], *(shlex.quote(word) for word in words[1:])])
+
+
+def say(text: str) -> None:
+    """Print a line of markup as it is: without highlighting, and not broken at the width of the terminal."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def write_result(path: Path | None, content: Mapping[str, Any]) -> None:
+    """Write figures to a JSON file, if one was asked for, and say so."""
+    from kdlib.files import write_json
+
+    if path is not None:
+        write_json(path, content)
+        console.print(f"written to {path}")
+
+
+@contextmanager
+def errors_reported(*further: type[Exception]) -> Iterator[None]:
+    """End the command with a message for the errors that the library documents, and for ``further`` ones."""
+    expected: tuple[type[Exception], ...] = (OSError, ValueError, *further)
+    try:
+        yield
+    except expected as error:
+        where = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
+        raise fail(f"{error}{where}") from None
 
 
 def fail(message: str) -> typer.Exit:

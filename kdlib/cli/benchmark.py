@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdlib.cli._options import Model
-from kdlib.cli._output import console, fail
+from kdlib.cli._output import console, errors_reported, write_result
 
 
 def benchmark(
@@ -38,20 +38,16 @@ def benchmark(
 
     from kdlib.evaluation.benchmark import SIZES, speed_table
     from kdlib.evaluation.benchmark import benchmark as run
-    from kdlib.files import write_json
 
-    try:
-        with console.status("…") as status:
-            result = run(
-                model,
-                size or list(SIZES),
-                repeats=15 if repeats is None else repeats,
-                threads=threads,
-                without=without or [],
-                progress=status.update,
-            )
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
+    with errors_reported(), console.status("…") as status:
+        result = run(
+            model,
+            size or list(SIZES),
+            repeats=15 if repeats is None else repeats,
+            threads=threads,
+            without=without or [],
+            progress=status.update,
+        )
     console.print(Markdown(speed_table(result)))
     for name, reason in result["left_out"].items():
         console.print(f"left out: {name} ({reason})", highlight=False)
@@ -59,9 +55,7 @@ def benchmark(
         console.print(
             "4K on {device}: {us} µs, {fraction_of_copy_bandwidth:.0%} of its copy bandwidth".format(**result["cuda"])
         )
-    if out is not None:
-        write_json(out, {"command": "kdlib benchmark", **result})
-        console.print(f"written to {out}")
+    write_result(out, {"command": "kdlib benchmark", **result})
     if plot is not None:
         from kdlib.viz.speed import plot_speed
 
@@ -73,22 +67,15 @@ def _engines(model: str, size: list[str] | None, repeats: int, photos: int, pric
     import tempfile
 
     from kdlib.experiments.cluster_cost import SIZES_OF_PHOTOS, engines_table, measure_engines
-    from kdlib.files import write_json
 
-    try:
-        with console.status("…") as status, tempfile.TemporaryDirectory(prefix="kdlib-") as folder:
-            result = measure_engines(
-                Path(folder),
-                size or SIZES_OF_PHOTOS,
-                photos=photos,
-                repeats=repeats,
-                model=model,
-                price=price,
-                progress=status.update,
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise fail(str(error)) from None
+    with (
+        errors_reported(RuntimeError),
+        console.status("…") as status,
+        tempfile.TemporaryDirectory(prefix="kdlib-") as folder,
+    ):
+        result = measure_engines(
+            Path(folder), size or SIZES_OF_PHOTOS, photos=photos, repeats=repeats, model=model, price=price,
+            progress=status.update,
+        )  # fmt: skip
     print(engines_table(result))
-    if out is not None:
-        write_json(out, {"command": "kdlib benchmark --engines", **result})
-        console.print(f"written to {out}")
+    write_result(out, {"command": "kdlib benchmark --engines", **result})

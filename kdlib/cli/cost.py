@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdlib.cli._output import console, fail, shown_command
+from kdlib.cli._output import console, errors_reported, shown_command, write_result
 
 COLUMNS = {
     "method": ("network", "s"),
@@ -39,11 +39,10 @@ def cost(
     from kdlib.evaluation.benchmark import parse_size
     from kdlib.evaluation.cost import milliseconds, multiply_adds
     from kdlib.evaluation.report import markdown_table
-    from kdlib.files import write_json
     from kdlib.models import IATStudent
     from kdlib.weights import load_model
 
-    try:
+    with errors_reported():
         sizes = [parse_size(text) for text in size or ["600x400"]]
         networks = {label: load_model(name) for label, name in label_models(models).items()}
         if fold:
@@ -53,10 +52,6 @@ def cost(
             rows = milliseconds(networks, sizes, repeats=repeats, threads=threads)
             for row in rows:
                 row["multiply_adds"] = multiply_adds(networks[row["method"]], row["height"], row["width"])
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
     shown = [{**row, "at": f"{row['width']}×{row['height']}", "giga": row["multiply_adds"] / 1e9} for row in rows]
     console.print(Markdown(markdown_table(shown, COLUMNS)))
-    if out is not None:
-        write_json(out, {"command": shown_command(context), "threads": threads, "rows": rows})
-        console.print(f"written to {out}")
+    write_result(out, {"command": shown_command(context), "threads": threads, "rows": rows})

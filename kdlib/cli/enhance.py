@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Strength
-from kdlib.cli._output import console, escape, fail, progress_bar
+from kdlib.cli._output import console, errors_reported, escape, fail, progress_bar, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,25 +85,22 @@ def enhance(
     doing = {"workers": workers, "overwrite": overwrite, "resume": resume, "max_pixels": max_pixels}
     options = {"strength": strength, "denoise": denoise, "upscale": upscale}
     start = time.perf_counter()
-    try:
-        with progress_bar() as bar:
-            task = bar.add_task("", total=None, speed="")
+    with errors_reported(), progress_bar() as bar:
+        task = bar.add_task("", total=None, speed="")
 
-            def progress(photos: int, total: int | None = None) -> None:
-                rate = photos / (time.perf_counter() - start)
-                bar.update(task, completed=photos, total=total, speed=f"{rate:.1f} photos/s")
+        def progress(photos: int, total: int | None = None) -> None:
+            rate = photos / (time.perf_counter() - start)
+            bar.update(task, completed=photos, total=total, speed=f"{rate:.1f} photos/s")
 
-            if engine is Engine.ray:
-                from kdlib.scale import enhance_dataset
+        if engine is Engine.ray:
+            from kdlib.scale import enhance_dataset
 
-                everything: dict[str, Any] = {**shared, **doing, **options, "model": model, "address": address}
-                summary, where = enhance_dataset(inputs, str(output), **everything, progress=progress), ""
-            else:
-                summary, where = _on_this_machine(
-                    inputs, output, shared, doing, {**options, "device": device}, model, progress
-                )
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
+            everything: dict[str, Any] = {**shared, **doing, **options, "model": model, "address": address}
+            summary, where = enhance_dataset(inputs, str(output), **everything, progress=progress), ""
+        else:
+            summary, where = _on_this_machine(
+                inputs, output, shared, doing, {**options, "device": device}, model, progress
+            )
     seconds, most, unwritten = time.perf_counter() - start, _LISTED, ""
     if report is not None:
         try:
@@ -111,10 +108,10 @@ def enhance(
         except OSError as error:  # the run may have been long: print everything that the report would have held
             most, unwritten = summary.photos + len(summary.notes), str(error)
     kept = f", {summary.kept} kept" if summary.kept else ""
-    console.print(f"{summary.done} enhanced{kept}, {seconds:.1f} s{escape(where)}", highlight=False, soft_wrap=True)
+    say(f"{summary.done} enhanced{kept}, {seconds:.1f} s{escape(where)}")
     for colour, lines in (("yellow", summary.notes), ("bold red", summary.failed)):
         for photo, what in lines[:most]:
-            console.print(f"[{colour}]{escape(photo)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
+            say(f"[{colour}]{escape(photo)}[/]: {escape(what)}")
         if len(lines) > most:
             console.print(f"… and {len(lines) - _LISTED:,} more; --report FILE lists them all", highlight=False)
     if summary.failed:

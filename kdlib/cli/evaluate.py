@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdlib.cli._output import console, fail, shown_command
+from kdlib.cli._output import console, errors_reported, shown_command, write_result
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,14 +91,9 @@ def write_rows(
     context: typer.Context, rows: list[dict[str, Any]], earlier: list[dict[str, Any]], data: str, out: Path | None
 ) -> None:
     """Write the rows to ``out``, if it is given, after the earlier rows of other methods."""
-    from kdlib.files import write_json
-
-    if out is None:
-        return
     command = shown_command(context)  # stored per row, because --append collects rows of several commands
     rows = list({row["method"]: row for row in [*earlier, *({**row, "command": command} for row in rows)]}.values())
-    write_json(out, {"command": "kdlib evaluate", "data": data, "rows": rows})
-    console.print(f"written to {out}")
+    write_result(out, {"command": "kdlib evaluate", "data": data, "rows": rows})
 
 
 def evaluate(
@@ -131,13 +126,11 @@ def evaluate(
         list[float] | None, typer.Option(help="Also score the Enhancer with this much denoising; repeatable.")
     ] = None,
     time: Annotated[
-        bool,
-        typer.Option(help="Also time the Enhancer at 1920×1080, or per megapixel for super-resolution."),
+        bool, typer.Option(help="Also time the Enhancer at 1920×1080, or per megapixel for super-resolution.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the scores to this JSON file.")] = None,
     append: Annotated[
-        bool,
-        typer.Option(help="Keep the rows of other methods in the file; gamma and CLAHE are not scored again."),
+        bool, typer.Option(help="Keep the rows of other methods in the file; gamma and CLAHE are not scored again.")
     ] = False,
 ) -> None:
     """Score models against ground truth, with gamma curves and CLAHE for comparison.
@@ -172,7 +165,7 @@ def evaluate(
     def pairs() -> Any:
         return evaluation_pairs(data)
 
-    try:
+    with errors_reported():
         if size:
             width, height = parse_size(size)
             name_of_data += f", {width}×{height}"
@@ -247,7 +240,5 @@ def evaluate(
                 for row in rows:
                     if row["method"] in times:
                         row |= {"ms_1080p": times[row["method"]], "threads": threads}
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
     print_tables(rows)
     write_rows(context, rows, earlier, name_of_data, out)

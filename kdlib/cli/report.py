@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdlib.cli._output import fail
+from kdlib.cli._output import errors_reported
 
 
 def report(
@@ -16,8 +16,6 @@ def report(
     """Print all scores on the standard test as one Markdown table."""
     from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 
-    try:
+    with errors_reported():
         table = leaderboard_table(leaderboard(results))
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
     typer.echo(table)  # as Markdown source, to be pasted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdlib.cli._output import console, escape, fail
+from kdlib.cli._output import console, errors_reported, escape, say
 
 if TYPE_CHECKING:
     from kdlib.sweep import Sweep
@@ -29,7 +29,7 @@ def sweep(
 
     from kdlib.sweep import read_sweep, run_sweep
 
-    try:
+    with errors_reported():
         chosen = read_sweep(settings)
 
         def shown(row: Mapping[str, Any]) -> list[str]:
@@ -42,14 +42,12 @@ def sweep(
             chosen,
             jobs=jobs,
             retry=retry_failed,
-            progress=lambda row: console.print("  ".join(shown(row)), highlight=False, soft_wrap=True),
+            progress=lambda row: say("  ".join(shown(row))),
         )
         done = [row for row in rows if row["state"] == "done"]
         failed = [row for row in rows if row["state"] == "failed"]
         if done:
             _draw(chosen, rows)
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
     done.sort(key=lambda row: row["metric"], reverse=chosen.direction == "maximize")
     table = Table("trial", *map(escape, chosen.space), escape(chosen.metric), "time")
     for row in done:
@@ -57,7 +55,7 @@ def sweep(
     console.print(table)
     for row in failed:
         reason = str(row["reason"]).strip().splitlines()[0]
-        console.print(f"[bold red]trial-{row['trial']:04}[/]: {escape(reason)}", highlight=False, soft_wrap=True)
+        say(f"[bold red]trial-{row['trial']:04}[/]: {escape(reason)}")
     console.print(f"{len(done)} done, {len(failed)} failed → {escape(str(chosen.output))}/results.csv, .json, .png")
     if failed:
         raise typer.Exit(1)

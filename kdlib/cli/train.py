@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from kdlib.cli._output import console, fail
+from kdlib.cli._output import console, errors_reported
 
 
 class AsPapermill(TyperCommand):
@@ -29,8 +29,7 @@ def train(
         list[str] | None, typer.Option("-p", "--parameters", metavar="NAME VALUE", help="A parameter; repeatable.")
     ] = None,
     parameters_file: Annotated[
-        Path | None,
-        typer.Option("-f", "--parameters-file", help="A YAML file of parameters, as in configs/."),
+        Path | None, typer.Option("-f", "--parameters-file", help="A YAML file of parameters, as in configs/.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run; the same as -p resume True.")] = False,
 ) -> None:
@@ -43,7 +42,7 @@ def train(
     from kdlib.training.loop import NonFiniteLossError
     from kdlib.training.processes import rank
 
-    try:
+    with errors_reported(NameError, TypeError, NonFiniteLossError):
         if parameters_file and not parameters_file.is_file():
             raise FileNotFoundError(f"no parameters file at {parameters_file}")
         given: Any = (read_yaml(parameters_file) or {}) if parameters_file else {}
@@ -55,9 +54,6 @@ def train(
         if resume:
             given["resume"] = True
         train_from_notebook(notebook, given)
-    except (OSError, ValueError, NameError, TypeError, NonFiniteLossError) as error:
-        where = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
-        raise fail(f"{error}{where}") from None
     if rank() == 0:
         evaluating = f"`papermill {notebook} … -p resume True` with the same parameters evaluates it"
         console.print(f"trained; {evaluating}", soft_wrap=True)  # a command is copied: it keeps to one line

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Smoothing, Strength
-from kdlib.cli._output import console, escape, fail, progress_bar
+from kdlib.cli._output import console, errors_reported, escape, fail, progress_bar, say
 
 if TYPE_CHECKING:
     from kdlib.enhance.video.enhance import VideoReport
@@ -94,32 +94,29 @@ def video(
 
 
 def _print_report(report: VideoReport) -> None:
-    def line(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
-
     steady = report.steadiness
-    line(f"{escape(str(report.out))}: {report.frames} frames, {report.width}×{report.height}, {report.elapsed:.1f} s")
-    line(
+    say(f"{escape(str(report.out))}: {report.frames} frames, {report.width}×{report.height}, {report.elapsed:.1f} s")
+    say(
         f"per frame: decoding {report.decode_ms:.2f} ms, enhancing {report.enhance_ms:.2f} ms, "
         f"encoding {report.encode_ms:.2f} ms, all in parallel"
     )
-    line(
+    say(
         f"brightness from frame to frame: ±{steady.source:.2%} in the source, ±{steady.output:.2%} enhanced "
         f"(±{steady.unsmoothed:.2%} without smoothing)"
     )
-    line(f"the enhancement's own share: ±{steady.gain:.2%} (±{steady.gain_unsmoothed:.2%} without smoothing)")
+    say(f"the enhancement's own share: ±{steady.gain:.2%} (±{steady.gain_unsmoothed:.2%} without smoothing)")
     for note in report.notes:
-        line(f"[yellow]Note:[/] {escape(note)}")
+        say(f"[yellow]Note:[/] {escape(note)}")
     if report.damages:
         repeated = sum(damage.repeated for damage in report.damages)
-        line(
+        say(
             f"[bold yellow]Warning:[/] {len(report.damages)} damaged frames: {len(report.damages) - repeated} patched "
             f"by the decoder, {repeated} replaced by the picture before"
         )
         for damage in report.damages[:_LISTED]:
-            line(f"  {damage.time:.3f} s: {'replaced' if damage.repeated else 'patched'}")
+            say(f"  {damage.time:.3f} s: {'replaced' if damage.repeated else 'patched'}")
         if len(report.damages) > _LISTED:
-            line(f"  … the last at {report.damages[-1].time:.3f} s")
+            say(f"  … the last at {report.damages[-1].time:.3f} s")
 
 
 def camera(
@@ -135,13 +132,11 @@ def camera(
     from kdlib.enhance.video.camera import Window, view
     from kdlib.enhance.video.smoothing import check_same_size
 
-    try:
+    with errors_reported():
         enhancer = Enhancer(model, strength=strength, denoise=denoise, device=device)
         check_same_size(enhancer)  # before a window opens
         with Window("kdlib") as window:
             report = view(source, enhancer, window.show, smoothing=smoothing)
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
     console.print(
         f"{report.frames} frames, {report.frames_per_second:.1f} per second, latency {report.latency_ms:.1f} ms, "
         f"{report.dropped} dropped to keep up",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdlib.cli._output import console, escape, fail
+from kdlib.cli._output import console, errors_reported, escape, fail, say
 
 if TYPE_CHECKING:
     from kdlib.weights.catalogue import CatalogueEntry
@@ -72,7 +72,7 @@ def fetch_weights(
         else:
             if not there:
                 got += 1
-                console.print(f"{escape(entry.name)} → {escape(str(path))}", highlight=False, soft_wrap=True)
+                say(f"{escape(entry.name)} → {escape(str(path))}")
     console.print(f"{got} downloaded, {len(wanted) - got - missing} of {len(wanted)} were there")
     if missing:
         raise typer.Exit(1)
@@ -81,11 +81,9 @@ def fetch_weights(
 def _entries(own: Path | None) -> dict[str, CatalogueEntry]:
     from kdlib.weights.catalogue import catalogue, own_catalogue
 
-    try:
+    with errors_reported():
         return catalogue() | own_catalogue(own)
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
 
 
 def _print_error(entry: CatalogueEntry, error: Exception) -> None:
-    console.print(f"[bold red]{escape(entry.name)}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    say(f"[bold red]{escape(entry.name)}:[/] {escape(str(error))}")

@@ -14,25 +14,7 @@ with needed_by("kdlib.data"):
     from kdlib.enhance.photos.rgb import PhotoError, list_photos, read_photo, to_array, to_tensor, write_photo
 
 __all__ = [
-    "Darkening",
-    "JoinedImages",
-    "PatchPairs",
-    "PhotoError",
-    "PhotoSet",
-    "SharpImages",
-    "Vimeo90K",
-    "augment_pair",
-    "dark_photos",
-    "darken",
-    "evaluation_pairs",
-    "find_pairs",
-    "list_photos",
-    "load_photos",
-    "read_photo",
-    "sample_crops",
-    "sample_pairs",
-    "sample_photos",
-    "to_array",
-    "to_tensor",
-    "write_photo",
-]
+    "Darkening", "JoinedImages", "PatchPairs", "PhotoError", "PhotoSet", "SharpImages", "Vimeo90K", "augment_pair",
+    "dark_photos", "darken", "evaluation_pairs", "find_pairs", "list_photos", "load_photos", "read_photo",
+    "sample_crops", "sample_pairs", "sample_photos", "to_array", "to_tensor", "write_photo",
+]  # fmt: skip

@@ -14,23 +14,7 @@ with needed_by("kdlib.evaluation"):
     from kdlib.files import write_json
 
 __all__ = [
-    "classical_methods",
-    "compare",
-    "daylight_change",
-    "daylight_photos",
-    "fidelity",
-    "fixed_curve_psnr",
-    "gt_mean",
-    "lpips",
-    "lpips_available",
-    "markdown_table",
-    "milliseconds",
-    "multiply_adds",
-    "over_seeds",
-    "psnr",
-    "quantise",
-    "score",
-    "shared_map_psnr",
-    "ssim",
-    "write_json",
-]
+    "classical_methods", "compare", "daylight_change", "daylight_photos", "fidelity", "fixed_curve_psnr", "gt_mean",
+    "lpips", "lpips_available", "markdown_table", "milliseconds", "multiply_adds", "over_seeds", "psnr", "quantise",
+    "score", "shared_map_psnr", "ssim", "write_json",
+]  # fmt: skip

@@ -14,11 +14,7 @@ CATEGORIES = ("zero-reference", "self-made pairs", "real pairs")
 NOTHING, UNKNOWN = "–", "?"
 
 # Published weights by prefix of their name; all are zero-reference networks or were distilled from one.
-_PUBLISHED = {
-    "zero_dce": "zero-reference",
-    "student_565_peer": "zero-reference",
-    "nano_161_peer": "zero-reference",
-}
+_PUBLISHED = {"zero_dce": "zero-reference", "student_565_peer": "zero-reference", "nano_161_peer": "zero-reference"}
 
 OWN, SEEDS, PUBLISHED = "eval15.json", "seeds.json", "published.json"
 

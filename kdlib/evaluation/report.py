@@ -101,12 +101,7 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
 
 
 def measure_method(
-    name: str,
-    method: Method,
-    pairs: Pairs,
-    *,
-    parameters: int = 0,
-    adaptivity: Mapping[str, Photos] | None = None,
+    name: str, method: Method, pairs: Pairs, *, parameters: int = 0, adaptivity: Mapping[str, Photos] | None = None
 ) -> dict[str, Any]:
     """Measure everything about a method that needs no teacher.
 

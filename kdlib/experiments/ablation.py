@@ -186,13 +186,7 @@ def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[
 
 
 def train_variant(
-    variant: Variant,
-    originals: Tensor,
-    teacher: ZeroDCE,
-    student: str,
-    epochs: int,
-    seed: int,
-    **settings: Any,
+    variant: Variant, originals: Tensor, teacher: ZeroDCE, student: str, epochs: int, seed: int, **settings: Any
 ) -> tuple[ZeroDCE, float]:
     """Train a fresh student on photos (uint8). Returns the student, and the seconds of processor time.
 

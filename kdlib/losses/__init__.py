@@ -28,21 +28,8 @@ with needed_by("kdlib.losses"):
     )
 
 __all__ = [
-    "BackboneUnavailableError",
-    "ColourConstancyLoss",
-    "ContrastiveLoss",
-    "ExposureControlLoss",
-    "FeatureMatchingLoss",
-    "GlobalExposureLoss",
-    "IlluminationSmoothnessLoss",
-    "LayerFeatures",
-    "MultiRegionExposureLoss",
-    "OutputAlignmentLoss",
-    "PerceptualLoss",
-    "SSIMLoss",
-    "SaturationLoss",
-    "SpatialConsistencyLoss",
-    "ZeroReferenceLoss",
-    "attention_map",
-    "attention_maps",
-]
+    "BackboneUnavailableError", "ColourConstancyLoss", "ContrastiveLoss", "ExposureControlLoss",
+    "FeatureMatchingLoss", "GlobalExposureLoss", "IlluminationSmoothnessLoss", "LayerFeatures",
+    "MultiRegionExposureLoss", "OutputAlignmentLoss", "PerceptualLoss", "SSIMLoss", "SaturationLoss",
+    "SpatialConsistencyLoss", "ZeroReferenceLoss", "attention_map", "attention_maps",
+]  # fmt: skip

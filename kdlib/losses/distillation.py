@@ -119,9 +119,7 @@ class FeatureMatchingLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS,
-        weights: tuple[float, ...] = LAYER_WEIGHTS,
+        self, layer_pairs: tuple[tuple[str, str], ...] = SAME_DEPTH_LAYERS, weights: tuple[float, ...] = LAYER_WEIGHTS
     ) -> None:
         super().__init__()
         if len(layer_pairs) != len(weights):

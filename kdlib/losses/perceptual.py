@@ -13,11 +13,7 @@ from torchvision.models import get_model, get_model_weights
 from kdlib.checks import check_choice
 
 # Indices into torchvision's ``features`` of the compared outputs, which follow the activations of successive stages.
-BACKBONE_LAYERS: dict[str, tuple[int, ...]] = {
-    "squeezenet1_1": (1, 4, 7),
-    "vgg16": (3, 8, 15),
-    "vgg19": (3, 8, 17),
-}
+BACKBONE_LAYERS: dict[str, tuple[int, ...]] = {"squeezenet1_1": (1, 4, 7), "vgg16": (3, 8, 15), "vgg19": (3, 8, 17)}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

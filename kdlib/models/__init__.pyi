@@ -18,23 +18,7 @@ from .registry import (
 from .zero_dce import ZeroDCE, apply_curve
 
 __all__ = [
-    "ARCHITECTURES",
-    "FAMILIES",
-    "IAT",
-    "MSAFN",
-    "Family",
-    "GlanceNet",
-    "IATStudent",
-    "LightMSAFN",
-    "Network",
-    "Stages",
-    "ZeroDCE",
-    "apply_curve",
-    "build_model",
-    "count_parameters",
-    "create_model",
-    "family_of",
-    "infer_architecture",
-    "register",
-    "to_published",
-]
+    "ARCHITECTURES", "FAMILIES", "IAT", "MSAFN", "Family", "GlanceNet", "IATStudent", "LightMSAFN", "Network",
+    "Stages", "ZeroDCE", "apply_curve", "build_model", "count_parameters", "create_model", "family_of",
+    "infer_architecture", "register", "to_published",
+]  # fmt: skip

@@ -10,6 +10,7 @@ gates of the whole photo and :meth:`MSAFN.forward` accepts them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -228,15 +229,5 @@ class LightMSAFN(MSAFN):
     _block = LightBlock
     _reduction, _resets = 8, False
 
-    def __init__(
-        self,
-        width: int = 32,
-        blocks: int = 3,
-        steps: int = 2,
-        *,
-        drop: float = 0.0,
-        recurrent: bool = True,
-        residual: bool = False,
-        upscale: int = 4,
-    ) -> None:
-        super().__init__(width, blocks, steps, drop=drop, recurrent=recurrent, residual=residual, upscale=upscale)
+    def __init__(self, width: int = 32, blocks: int = 3, steps: int = 2, *, drop: float = 0.0, **further: Any) -> None:
+        super().__init__(width, blocks, steps, drop=drop, **further)

@@ -19,16 +19,6 @@ with needed_by("kdlib.training"):
     from kdlib.training.task import Task
 
 __all__ = [
-    "RECIPES",
-    "LoopConfig",
-    "NonFiniteLossError",
-    "Recipe",
-    "Run",
-    "Task",
-    "distill",
-    "distill_stages",
-    "distill_super_resolution",
-    "make_recipe",
-    "pretrain",
-    "train_pairs",
-]
+    "RECIPES", "LoopConfig", "NonFiniteLossError", "Recipe", "Run", "Task", "distill", "distill_stages",
+    "distill_super_resolution", "make_recipe", "pretrain", "train_pairs",
+]  # fmt: skip

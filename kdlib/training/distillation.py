@@ -88,8 +88,7 @@ class Distillation:
 
 
 def terms_of(
-    losses: Mapping[str, tuple[float, OutputLoss]],
-    features: Mapping[str, tuple[float, tuple[str, str], FeatureLoss]],
+    losses: Mapping[str, tuple[float, OutputLoss]], features: Mapping[str, tuple[float, tuple[str, str], FeatureLoss]]
 ) -> dict[str, tuple[float, Compare]]:
     """The terms that compare outputs, followed by those that compare the features of a layer pair.
 

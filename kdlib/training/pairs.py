@@ -95,10 +95,7 @@ class CurveObjective:
             dark, truth = zoom(dark, truth, generator)
             return {"error": log_error(model.enhance(dark, model.curve_map(dark)), truth)}
         enhanced, curve_map = model(dark)
-        return {
-            "error": log_error(enhanced, truth),
-            "smoothness": self.smoothness * self.total_variation(curve_map),
-        }
+        return {"error": log_error(enhanced, truth), "smoothness": self.smoothness * self.total_variation(curve_map)}
 
 
 class SmoothingObjective:
@@ -117,10 +114,7 @@ class SmoothingObjective:
         top, left = (torch.rand(2, generator=generator, device=dark.device) * (room + 1)).int().tolist()
         window = (..., slice(top, top + CROP), slice(left, left + CROP))
         enhanced = model.enhance(dark[window], curve_map[window], noise)
-        return {
-            "error": log_error(enhanced, truth[window]),
-            "ssim": SSIM_WEIGHT * self.ssim(enhanced, truth[window]),
-        }
+        return {"error": log_error(enhanced, truth[window]), "ssim": SSIM_WEIGHT * self.ssim(enhanced, truth[window])}
 
 
 @contextmanager

@@ -27,21 +27,7 @@ with needed_by("kdlib.viz"):
     )
 
 __all__ = [
-    "COLOURS",
-    "before_after",
-    "compare_maps",
-    "draw_network",
-    "error_map",
-    "map_over_photo",
-    "plot_bars",
-    "plot_curves",
-    "plot_history",
-    "plot_lines",
-    "plot_panels",
-    "plot_stacked",
-    "plt",
-    "show_loss",
-    "show_maps",
-    "show_photos",
-    "show_stages",
-]
+    "COLOURS", "before_after", "compare_maps", "draw_network", "error_map", "map_over_photo", "plot_bars",
+    "plot_curves", "plot_history", "plot_lines", "plot_panels", "plot_stacked", "plt", "show_loss", "show_maps",
+    "show_photos", "show_stages",
+]  # fmt: skip

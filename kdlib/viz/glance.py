@@ -15,11 +15,7 @@ from kdlib.enhance.photos.rgb import to_array
 from kdlib.viz.common import COLOURS
 
 # Colours of the families of curves, the same in every figure; other families use matplotlib's colour cycle.
-CURVES = {
-    "light-enhancement": COLOURS["student"],
-    "gamma": COLOURS["input"],
-    "gain × power": COLOURS["teacher"],
-}
+CURVES = {"light-enhancement": COLOURS["student"], "gamma": COLOURS["input"], "gain × power": COLOURS["teacher"]}
 
 Box = tuple[int, int, int]
 

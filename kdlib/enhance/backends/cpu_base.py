@@ -61,9 +61,7 @@ class CpuBackend:
         return cls.from_arrays(state, model.config)
 
     def own(self, maps: np.ndarray) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return maps
 
     def as_array(self, maps: np.ndarray) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return maps

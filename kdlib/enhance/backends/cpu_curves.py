@@ -25,25 +25,21 @@ class CpuCurves(CpuBackend, CurveMaps):
 
     @classmethod
     def complete(cls, architecture: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        """See :class:`~kdlib.enhance.backends.cpu_base.CpuBackend`."""
         if not architecture.get("separable"):
             raise ValueError("no compiled form of this network")
         return super().complete(architecture, shapes)
 
     @classmethod
     def from_model(cls, model: Any) -> Self:
-        """See :class:`~kdlib.enhance.backends.cpu_base.CpuBackend`."""
         return super().from_model(model) if model.separable else cls(_in_torch(model), model.config)
 
     def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         size = self.copy_size(photo.shape[0], photo.shape[1], limit)
         return self._network(small_copy(photo, size, threads=threads), threads)
 
     def apply(
         self, photo: np.ndarray, maps: np.ndarray, out: np.ndarray, *, strength: float, denoise: float, threads: int
     ) -> None:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         maps = self.settle(maps, photo.shape[2], strength)
         apply_curve_map(photo, maps, self.iterations, out=out, threads=threads)
         if denoise:

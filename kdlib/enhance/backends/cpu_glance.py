@@ -22,13 +22,11 @@ class CpuGlance(CpuBackend, PowerCurveMaps):
         self._network = network
 
     def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         size = self.copy_size(photo.shape[0], photo.shape[1], limit)
         return self._network(small_copy(photo, size, threads=threads))
 
     def apply(
         self, photo: np.ndarray, maps: np.ndarray, out: np.ndarray, *, strength: float, denoise: float, threads: int
     ) -> None:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         settled = self.settle(maps, photo.shape[2], strength, denoise)
         apply_power_curve(photo, *settled, self._network.limits, out=out, threads=threads)

@@ -24,11 +24,9 @@ class TorchBackend:
         self.device = device
 
     def own(self, maps: np.ndarray) -> Any:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return torch.from_numpy(np.array(maps, order="C")).to(self.device)
 
     def as_array(self, maps: Any) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return kinds.on_host(maps)
 
     def on_device(self, photo: Any) -> Tensor:

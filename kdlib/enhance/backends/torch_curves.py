@@ -35,14 +35,12 @@ class TorchCurves(TorchBackend, CurveMaps):
         self._kernels = kernels
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image = self.on_device(photo)
         with torch.inference_mode():
             small = self._kernels.small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
             return self.model.estimate_curve(small[None])[0].float()
 
     def apply(self, photo: Any, maps: Tensor, out: Any, *, strength: float, denoise: float, threads: int) -> None:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image, maps = self.on_device(photo), self.settle(maps, photo.shape[2], strength)
         self.into(out, image, lambda target: self._kernels.apply_curve_map(image, maps, self.iterations, target))
         if denoise:  # its kernel exists for the CPU only

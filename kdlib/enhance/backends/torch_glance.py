@@ -26,14 +26,12 @@ class TorchGlance(TorchBackend, PowerCurveMaps):
         self._reach = 2 ** len(model.smoothing.log_tolerance) - 1
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image = self.on_device(photo)
         with torch.inference_mode():
             small = small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
             return self.model.estimate_curve(small[None])[0]
 
     def apply(self, photo: Any, maps: Tensor, out: Any, *, strength: float, denoise: float, threads: int) -> None:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image = self.on_device(photo)
         gain, gamma, tolerance = self.settle(maps, image.shape[2], strength, denoise)
         noise = measure_noise(kinds.on_host(photo)) if tolerance.any() else None

@@ -26,11 +26,9 @@ class TorchImage(TorchBackend):
         check_shape(curve_map, 1)
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return self.own(np.zeros((1, 1, 1), np.float32))
 
     def apply(self, photo: Any, maps: Any, out: Any, *, strength: float, denoise: float, threads: int) -> None:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`; ``denoise`` is 0."""
         image = self.on_device(photo)
         with at_most(threads):
             self.into(out, image, lambda target: self._apply(image, strength, target))

@@ -61,16 +61,13 @@ class TorchStages(TorchBackend):
             raise ValueError("the curve map has values that are NaN or infinite")
 
     def own(self, maps: np.ndarray) -> PhotoStages:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         values = super().own(maps).view(1, 10)
         return PhotoStages(values[:, :9].view(1, 3, 3), values[:, 9:])
 
     def as_array(self, maps: PhotoStages) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return torch.cat([maps.colour.flatten(), maps.gamma.flatten()]).view(10, 1, 1).cpu().numpy()
 
     def estimate(self, photo: Any, limit: int, threads: int) -> PhotoStages:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image = self.on_device(photo)
         height, width, _ = image.shape
         size = self.copy_size(height, width, limit)
@@ -82,7 +79,6 @@ class TorchStages(TorchBackend):
             return PhotoStages(colour, gamma)
 
     def apply(self, photo: Any, maps: PhotoStages, out: Any, *, strength: float, denoise: float, threads: int) -> None:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`; ``denoise`` is 0."""
         image = self.on_device(photo)
         with at_most(threads):
             self.into(out, image, lambda target: self._apply(image, maps, strength, target))

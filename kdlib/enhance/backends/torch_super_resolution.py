@@ -76,15 +76,12 @@ class TorchSuperResolution(TorchBackend):
             raise ValueError("the curve map has values outside [0, 1]")
 
     def own(self, maps: np.ndarray) -> PhotoGates:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return PhotoGates(super().own(maps).view(1, -1, 1, 1).split(self.gate_widths, dim=1))
 
     def as_array(self, maps: PhotoGates) -> np.ndarray:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         return torch.cat(maps.gates, dim=1)[0].cpu().numpy()
 
     def estimate(self, photo: Any, limit: int, threads: int) -> PhotoGates:
-        """See :class:`~kdlib.enhance.backends.backend.Backend`."""
         image = self.on_device(photo)
         height, width, _ = image.shape
         tiles = gate_tiles(height, width, self.budget(limit), self.upscale)

@@ -13,15 +13,9 @@ from kdlib.enhance.photos.paths import PHOTO_SUFFIXES, PhotoError, photo_errors
 from kdlib.files import replacing
 
 __all__ = [
-    "MAX_PIXELS",
-    "MAX_SIDE",
-    "PHOTO_SUFFIXES",
-    "PhotoError",
-    "PhotoFile",
-    "decode_photo",
-    "encode_photo",
+    "MAX_PIXELS", "MAX_SIDE", "PHOTO_SUFFIXES", "PhotoError", "PhotoFile", "decode_photo", "encode_photo",
     "resized",
-]
+]  # fmt: skip
 
 MAX_PIXELS = 250_000_000
 """Default limit; more than the largest sensors of cameras and phones have, and 750 MB as 8-bit RGB."""

@@ -16,15 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "PHOTO_SUFFIXES",
-    "PhotoError",
-    "list_photos",
-    "open_photo",
-    "read_photo",
-    "to_array",
-    "to_tensor",
+    "PHOTO_SUFFIXES", "PhotoError", "list_photos", "open_photo", "read_photo", "to_array", "to_tensor",
     "write_photo",
-]
+]  # fmt: skip
 
 # Pillow's names of the formats behind PHOTO_SUFFIXES.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "GIF", "PPM")

@@ -4,10 +4,7 @@ from typing import Any
 
 from kdlib.models.family import Family, Limit, Number, Shapes, Whole
 
-_SHARED: dict[str, Any] = {
-    "output": "stages",
-    "backend": "kdlib.enhance.backends.torch_stages:TorchStages",
-}
+_SHARED: dict[str, Any] = {"output": "stages", "backend": "kdlib.enhance.backends.torch_stages:TorchStages"}
 _LIMITS: dict[str, Limit] = {"width": Whole(1, 1024), "global_width": Whole(1, 1024), "centred": bool, "guarded": bool}
 
 

@@ -1,5 +1,6 @@
 """MSAFN and its student LightMSAFN: super-resolution of photos that bicubic interpolation has enlarged."""
 
+from functools import partial
 from typing import Any
 
 from kdlib.models.family import Family, Number, Shapes, Whole
@@ -20,7 +21,10 @@ _SHARED: dict[str, Any] = {
 _DENSE = "res_blocks.0.conv3.weight"  # the teacher's dense blocks have a third convolution
 
 
-def _arguments(shapes: Shapes) -> dict[str, Any]:
+def recognise(shapes: Shapes, *, dense: bool) -> dict[str, Any] | None:
+    """Return the arguments of an MSAFN or a LightMSAFN; steps, residual and upscale are the published code's."""
+    if "conv_init.weight" not in shapes or (_DENSE in shapes) is not dense:
+        return None
     blocks = {key.split(".")[1] for key in shapes if key.startswith("res_blocks.")}
     if not blocks:
         raise KeyError("res_blocks.0.conv1.weight")
@@ -31,27 +35,17 @@ def _arguments(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def recognise_teacher(shapes: Shapes) -> dict[str, Any] | None:
-    """Return the arguments of an MSAFN; steps, residual and upscale are the published code's."""
-    return _arguments(shapes) if "conv_init.weight" in shapes and _DENSE in shapes else None
-
-
-def recognise_student(shapes: Shapes) -> dict[str, Any] | None:
-    """Return the arguments of a LightMSAFN; steps, residual and upscale are the published code's."""
-    return _arguments(shapes) if "conv_init.weight" in shapes and _DENSE not in shapes else None
-
-
 FAMILY = Family(
     name="msafn",
     builder="kdlib.models.msafn:MSAFN",
     models={"msafn": {}},
-    recognise=recognise_teacher,
+    recognise=partial(recognise, dense=True),
     **_SHARED,
 )
 STUDENT = Family(
     name="light-msafn",
     builder="kdlib.models.msafn:LightMSAFN",
     models={"light-msafn": {}},
-    recognise=recognise_student,
+    recognise=partial(recognise, dense=False),
     **_SHARED,
 )

@@ -59,12 +59,10 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: AvifContainer, width: int, height: int) -> AvifContainer:
-    """Return the container for a photo of another size, with the size tags in its EXIF data updated."""
     return replace(container, exif=with_size(container.exif, width, height))
 
 
 def encode(pixels: np.ndarray, container: AvifContainer, file: Path) -> None:
-    """Write an AVIF file."""
     image = image_of(pixels, "AVIF", (1, 3, 4))
     image.save(
         file,

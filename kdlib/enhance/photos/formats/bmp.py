@@ -29,12 +29,10 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: BmpContainer, width: int, height: int) -> BmpContainer:
-    """Return the container for a photo of another size, which is the same."""
     return container
 
 
 def encode(pixels: np.ndarray, container: BmpContainer, file: Path) -> None:
-    """Write a BMP file."""
     image = image_of(pixels, "BMP", (1, 3, 4))
     # In memory: writing to a file, Pillow does not notice when the system has written a part only.
     memory = io.BytesIO()

@@ -105,7 +105,6 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
-    """Return the container for a photo of another size, with the size tags in its EXIF data updated."""
     segments = tuple(
         Segment(marker, with_size(payload, width, height))
         if marker == _APP1 and payload.startswith(_EXIF)
@@ -116,7 +115,6 @@ def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
 
 
 def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:
-    """Write a JPEG file."""
     image = image_of(pixels, "JPEG", (1, 3))
     how = {"qtables": [list(table) for table in container.tables]} if container.tables else {"quality": 95}
     # Save to a file rather than to memory, because Pillow then releases the interpreter lock.

@@ -96,7 +96,6 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: PngContainer, width: int, height: int) -> PngContainer:
-    """Return the container for a photo of another size, with the size tags in its EXIF data updated."""
 
     def updated(chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
         return tuple(
@@ -108,7 +107,6 @@ def resized(container: PngContainer, width: int, height: int) -> PngContainer:
 
 
 def encode(pixels: np.ndarray, container: PngContainer, file: Path) -> None:
-    """Write a PNG file."""
     require_pixels(pixels, "PNG", (1, 2, 3, 4), (np.uint8, np.uint16))
     height, width = pixels.shape[:2]
     channels = pixels.shape[2] if pixels.ndim == 3 else 1

@@ -47,12 +47,10 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
 
 
 def resized(container: WebPContainer, width: int, height: int) -> WebPContainer:
-    """Return the container for a photo of another size, with the size tags in its EXIF data updated."""
     return replace(container, exif=with_size(container.exif, width, height))
 
 
 def encode(pixels: np.ndarray, container: WebPContainer, file: Path) -> None:
-    """Write a WebP file."""
     image = image_of(pixels, "WebP", (3, 4))
     # For lossless files, "quality" is effort; more makes files a few percent smaller and takes several times as long.
     effort = {"lossless": True, "exact": True, "quality": 20, "method": 1}
