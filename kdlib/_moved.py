@@ -1,13 +1,14 @@
-"""Modules under the names that they had in version 0.1; each import warns, and version 0.3 will no longer have them."""
+"""Modules, and names in them, as version 0.1 had them; each use warns, and version 0.3 will no longer have them."""
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import CodeType, ModuleType
+from typing import Any
 
 MOVED = {
     "kdlib.catalogue": "kdlib.weights.catalogue",
@@ -109,6 +110,20 @@ class _Finder(MetaPathFinder, Loader):
         assert new is not None
         warnings.warn(f"{old} is now {new}; version 0.3 drops the old name", DeprecationWarning, stacklevel=3)
         return new
+
+
+def former_names(module: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module some of whose names moved: old name → module and new name with a dot."""
+
+    def find(name: str) -> Any:
+        if name not in moved:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        message = f"{module}.{name} is now {moved[name]}; version 0.3 drops the old name"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        home, _, new = moved[name].rpartition(".")
+        return getattr(import_module(home), new)
+
+    return find
 
 
 def install() -> None:

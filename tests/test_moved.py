@@ -55,6 +55,15 @@ def test_old_names_do_not_replace_attributes_of_new_packages():
         assert {key: value for key, value in vars(package).items() if key in before[name]} == before[name]
 
 
+@pytest.mark.parametrize("name", ["DistillationObjective", "cache_teacher", "matching_layers"])
+def test_a_name_that_moved_to_another_module_warns(name):
+    old, new = import_module("kdlib.training.distill"), import_module("kdlib.training.curve_distillation")
+    with pytest.warns(DeprecationWarning, match=rf"distill\.{name} is now kdlib\.training\.curve_distillation\.{name}"):
+        assert getattr(old, name) is getattr(new, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        old.nothing  # noqa: B018
+
+
 def test_a_name_that_there_never_was_is_missing():
     with (
         pytest.warns(DeprecationWarning, match="is now"),

@@ -1,4 +1,4 @@
-"""Score super-resolution: sharp photos are downsampled, upsampled again, sharpened, and compared with the originals.
+"""Score super-resolution: sharp photos are downsampled, upsampled again, restored, and compared with the originals.
 
 This is the usual test of super-resolution by a factor of 4: scores are computed on the luminance of BT.601, without 4
 pixels along the border. With the photos of :func:`kdlib.resampling.blur` and results in 8 bits, bicubic interpolation
@@ -84,7 +84,7 @@ def score_super_resolution(method: Method, images: Iterable[tuple[str, Tensor]],
     Photos are cropped to multiples of ``upscale``; ``upscale`` pixels along the border are ignored.
 
     Args:
-        method: maps an enlarged photo, 3×H×W in [0, 1], to a sharpened one of the same size.
+        method: maps an enlarged photo, 3×H×W in [0, 1], to a restored one of the same size.
         images: (name, sharp photo, 3×H×W in [0, 1]), for example from :func:`sharp_photos`.
 
     Returns:
@@ -119,7 +119,7 @@ def score_super_resolution(method: Method, images: Iterable[tuple[str, Tensor]],
 def milliseconds_per_megapixel(
     methods: Mapping[str, Method], *, upscale: int = 4, side: int = 256, threads: int = 1, repeats: int = 3
 ) -> dict[str, float]:
-    """Measure the median time of enlarging and sharpening a photo, in milliseconds per megapixel of output.
+    """Measure the median time of enlarging and restoring a photo, in milliseconds per megapixel of output.
 
     The methods are timed in alternating blocks.
 

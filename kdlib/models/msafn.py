@@ -1,4 +1,4 @@
-"""MSAFN, which sharpens photos enlarged by a factor of 4, and LightMSAFN, a student with a twentieth of its parameters.
+"""MSAFN, which restores photos enlarged by a factor of 4, and LightMSAFN, a student with a twentieth of its parameters.
 
 Both work at the full size of the enlarged photo. Features from three scales are fused, pass through residual blocks,
 and are refined by a recurrent unit that processes the same features several times. The structure and the layer names
@@ -119,7 +119,7 @@ class MSAFN(Network):
         return -(-(radius + 2) // COARSEST) * COARSEST
 
     def forward(self, image: Tensor, gates: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Sharpen a batch of photos.
+        """Restore the detail of a batch of enlarged photos.
 
         If the sides are not multiples of 4, the photo is padded at its lower and right border by repeating the last
         pixel, and the result is cropped.
@@ -130,13 +130,13 @@ class MSAFN(Network):
                 by default.
 
         Returns:
-            The sharpened photos, B×3×H×W, not clipped, and their last features, B×2·width×H×W.
+            The restored photos, B×3×H×W, not clipped, and their last features, B×2·width×H×W.
 
         Raises:
             ValueError: the rank, channel count or dtype is wrong, or the gates do not fit the network or the batch.
         """
         check_photos(image)
-        return self._sharpened(image, GatePass(None if gates is None else self._given(gates, len(image))))
+        return self._restored(image, GatePass(None if gates is None else self._given(gates, len(image))))
 
     def with_own_gates(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Compute the results of :meth:`forward` and :meth:`gates` in a single pass.
@@ -147,14 +147,14 @@ class MSAFN(Network):
             image: B×3×H×W, floating point in [0, 1].
 
         Returns:
-            The sharpened photos, not clipped, and the factors of all gates.
+            The restored photos, not clipped, and the factors of all gates.
 
         Raises:
             ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         run = GatePass(whole=True)
-        return self._sharpened(image, run)[0], tuple(run.found)
+        return self._restored(image, run)[0], tuple(run.found)
 
     def gates(self, image: Tensor, *, together: bool = False) -> tuple[Tensor, ...]:
         """Compute the factors of all gates for a batch of photos, as :meth:`forward` accepts them.
@@ -193,11 +193,11 @@ class MSAFN(Network):
                 )
         return dict(zip(modules, gates, strict=True))
 
-    def _sharpened(self, image: Tensor, run: GatePass) -> tuple[Tensor, Tensor]:
+    def _restored(self, image: Tensor, run: GatePass) -> tuple[Tensor, Tensor]:
         features = self.refinement(self._fused(image, run))
         height, width = image.shape[-2:]
-        sharpened = self.recon(features)[..., :height, :width]
-        return image + sharpened if self.residual else sharpened, features[..., :height, :width]
+        restored = self.recon(features)[..., :height, :width]
+        return image + restored if self.residual else restored, features[..., :height, :width]
 
     def _fused(self, image: Tensor, run: GatePass) -> Tensor:
         """Compute the features before the refinement, with the photo padded to multiples of 4."""

@@ -1,6 +1,7 @@
-"""Random exposures and flips of training photos."""
+"""Random exposures, windows and flips of training photos."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.checks import check_choice
@@ -43,3 +44,27 @@ def darken_once(photos: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     parts = [augment(batch.float() / 255, "darken", generator) for batch in photos.split(64)]
     return torch.cat([part.mul(255).round().byte() for part in parts])
+
+
+def random_window(columns: Tensor, side: int, whole: float, generator: torch.Generator) -> Tensor:
+    """The same random window, flip and quarter turn for everything that belongs to a photo.
+
+    Args:
+        columns: B×C×S×S, everything that has to stay aligned.
+        side: of the result.
+        whole: in this share of the calls the window is the whole photo, downsampled; else its side is drawn from
+            ``side`` to S.
+
+    Returns:
+        B×C×side×side.
+    """
+    full = columns.shape[-1]
+    drawn, zoom, top, left, flip, turn = torch.rand(6, generator=generator, device=generator.device).tolist()
+    kept = full if drawn < whole else side + int(zoom * (full - side + 1))
+    top, left = int(top * (full - kept + 1)), int(left * (full - kept + 1))
+    window = columns[..., top : top + kept, left : left + kept]
+    if kept != side:
+        window = F.interpolate(window, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    if flip < 0.5:
+        window = window.flip(-1)
+    return window.rot90(int(turn * 4), dims=(-2, -1))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -18,35 +17,12 @@ from kdlib.models import IAT, IATStudent, create_model
 from kdlib.noise import measure_noise
 from kdlib.resampling import resize
 from kdlib.stages import Stages, compose
+from kdlib.training.augmentation import random_window
 from kdlib.training.config import LoopConfig, SharedSettings
 from kdlib.training.pairs import VALIDATION_DARKENING, load_training_set
 from kdlib.training.preview import preview_of
 from kdlib.training.state import Run
 from kdlib.training.task import Task, device_of, digest, frozen, training
-
-
-def random_window(columns: Tensor, side: int, whole: float, generator: torch.Generator) -> Tensor:
-    """The same random window, flip and quarter turn for everything that belongs to a photo.
-
-    Args:
-        columns: B×C×S×S, everything that has to stay aligned.
-        side: of the result.
-        whole: in this share of the calls the window is the whole photo, downsampled; else its side is drawn from
-            ``side`` to S.
-
-    Returns:
-        B×C×side×side.
-    """
-    full = columns.shape[-1]
-    drawn, zoom, top, left, flip, turn = torch.rand(6, generator=generator, device=generator.device).tolist()
-    kept = full if drawn < whole else side + int(zoom * (full - side + 1))
-    top, left = int(top * (full - kept + 1)), int(left * (full - kept + 1))
-    window = columns[..., top : top + kept, left : left + kept]
-    if kept != side:
-        window = F.interpolate(window, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    if flip < 0.5:
-        window = window.flip(-1)
-    return window.rot90(int(turn * 4), dims=(-2, -1))
 
 
 class StagesObjective:

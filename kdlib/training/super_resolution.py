@@ -1,6 +1,5 @@
 """Training of super-resolution networks: a teacher from sharp images alone, its student from these and the teacher."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
+from kdlib._moved import former_names
 from kdlib.checks import check_choice, check_number
 from kdlib.data.samples import HELD_OUT, sample_photos
 from kdlib.data.super_resolution_images import JoinedImages, SharpImages, SharpSet, Vimeo90K, vimeo_layout
@@ -259,7 +259,4 @@ def distill_super_resolution(
     ).train(config, output_dir)
 
 
-def distill_sharpening(*args: Any, **kwargs: Any) -> Run:
-    """The former name of :func:`distill_super_resolution`, to be removed in the next release."""
-    warnings.warn("distill_sharpening is now called distill_super_resolution", DeprecationWarning, stacklevel=2)
-    return distill_super_resolution(*args, **kwargs)
+__getattr__ = former_names(__name__, {"distill_sharpening": f"{__name__}.distill_super_resolution"})

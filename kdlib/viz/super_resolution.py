@@ -29,7 +29,7 @@ def draw_msafn(width: float = 11.0) -> Figure:
         "blocks": (6.5, 1.0, "residual\nblocks", True),
         "refine": (7.9, 1.0, "recurrent\nunit", True),
         "recon": (9.3, 1.0, "two 3×3", True),
-        "out": (10.6, 1.0, "sharpened", False),
+        "out": (10.6, 1.0, "restored", False),
     }
     diagram = Diagram(places, width)
     for path in ("full", "half", "quarter"):

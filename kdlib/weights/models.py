@@ -70,7 +70,11 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> Network:
     return model.eval()
 
 
-def resolve_model(model: str | Path | AnyModel, **overrides: Any) -> AnyModel | Any:
+@overload
+def resolve_model(model: AnyModel, **overrides: Any) -> AnyModel: ...
+@overload
+def resolve_model(model: str | Path, **overrides: Any) -> Network: ...
+def resolve_model(model: str | Path | nn.Module, **overrides: Any) -> nn.Module:
     """Return a model as it is, or load it by name or path, as every function does that takes "a teacher"."""
     return model if isinstance(model, nn.Module) else load_model(model, **overrides)
 

@@ -33,11 +33,11 @@ class PhotoGates(NamedTuple):
 
     Attributes:
         gates: factors as :meth:`kdlib.models.MSAFN.gates` returns them, each 1×C×1×1.
-        sharpened: the network's output for the whole photo, 1×3×H×W, if it has been computed already.
+        restored: the network's output for the whole photo, 1×3×H×W, if it has been computed already.
     """
 
     gates: tuple[Tensor, ...]
-    sharpened: Tensor | None = None
+    restored: Tensor | None = None
 
 
 class TorchSuperResolution(TorchBackend):
@@ -117,7 +117,7 @@ class TorchSuperResolution(TorchBackend):
     def _part(self, image: Tensor, maps: PhotoGates | None, strength: float, part: tuple[int, int, int, int]) -> Tensor:
         """Return one part of the result, 1×C×h×w in [0, 1]."""
         top, bottom, left, right = part
-        known = maps is None or not strength or maps.sharpened is not None
+        known = maps is None or not strength or maps.restored is not None
         around = 0 if known else self._border
         above, before = max(0, top - around), max(0, left - around)
         x = self._enlarged(
@@ -127,16 +127,16 @@ class TorchSuperResolution(TorchBackend):
         y = x[inside]
         if maps is None or not strength:
             return y
-        if maps.sharpened is not None:
-            sharpened = maps.sharpened[..., self._at(top, bottom), self._at(left, right)]
+        if maps.restored is not None:
+            restored = maps.restored[..., self._at(top, bottom), self._at(left, right)]
         else:
-            sharpened = self.model(_for_network(x), maps.gates)[0][inside]
-        if not sharpened.isfinite().all():
+            restored = self.model(_for_network(x), maps.gates)[0][inside]
+        if not restored.isfinite().all():
             raise ValueError(DAMAGED)
         colours = _colours(y)
         if colours == 1:
-            sharpened = sharpened.mean(1, keepdim=True)
-        blended = torch.lerp(y[:, :colours], sharpened, strength).clamp_(0, 1)
+            restored = restored.mean(1, keepdim=True)
+        blended = torch.lerp(y[:, :colours], restored, strength).clamp_(0, 1)
         return torch.cat([blended, y[:, colours:]], dim=1)
 
     def _parts(self, side: int) -> list[tuple[int, int]]:
