@@ -136,8 +136,8 @@ def test_cropping_keeps_the_upper_left_corner():
         (lambda: shrink(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), "uint8"),
         (lambda: enlarge(torch.rand(1, 3, 8, 8), (32, 4)), "8×8 pixels cannot be enlarged to 4×32"),
         (lambda: crop_to_multiple(torch.rand(3, 3, 50)), "50×3 pixels is too small"),
-        (lambda: crop_to_multiple(torch.rand(3, 8, 8), 0), "integer of at least 1, not 0"),
-        (lambda: shrink(torch.rand(1, 3, 8, 8), 0), "integer of at least 1, not 0"),
+        (lambda: crop_to_multiple(torch.rand(3, 8, 8), 0), "the factor must be a number of at least 1, not 0"),
+        (lambda: shrink(torch.rand(1, 3, 8, 8), 0), "the factor must be a number of at least 1, not 0"),
     ],
 )
 def test_photos_that_cannot_be_scaled_are_refused(call, message):

@@ -371,7 +371,7 @@ def test_repeats_and_subsets_and_folders(folder):
         ({"patch": 0}, "patch is a multiple of 4"),
         ({"upscale": 1}, "upscale must be a number of at least 2"),
         ({"patch": 16, "repeats": 0}, "repeats must be a number of at least 1"),
-        ({"patch": 16, "seed": -1}, "seed at least 0"),
+        ({"patch": 16, "seed": -1}, "seed must be a number of at least 0"),
     ],
 )
 def test_patches_refuse_senseless_settings(settings, message):

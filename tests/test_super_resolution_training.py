@@ -137,7 +137,7 @@ def test_the_embedded_photos_are_there_without_a_folder():
     ("arguments", "message"),
     [
         ({"alpha": 1.5}, "alpha must be a number from 0 to 1, not 1.5"),
-        ({"teacher_decay": -1}, "teacher_decay is a share"),
+        ({"teacher_decay": -1}, "teacher_decay must be a number from 0 to 1"),
         ({"brightness": 2.0}, "brightness must be a number from 0 to 1, not 2.0"),
         ({"ssim": -0.1}, "ssim must be a number of at least 0"),
         ({"mimic": float("inf")}, "mimic must be a number of at least 0"),

@@ -45,7 +45,8 @@ class Darkening:
     def __post_init__(self) -> None:
         if not 0 <= self.stops[0] <= self.stops[1]:
             raise ValueError(f"stops must be an ascending range from 0 or more, got {self.stops}")
-        check_number("full_well", self.full_well, above=0)
+        if not self.full_well > 0:  # infinitely many photons: no shot noise
+            raise ValueError(f"full_well must be a number above 0, not {self.full_well}")
         for name in ("read_noise", "cast", "unevenness"):
             check_number(name, getattr(self, name))
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdlib.checks import check_number
 from kdlib.enhance.photos.rgb import list_photos, read_photo, to_tensor
 from kdlib.evaluation.classical import Method
 from kdlib.evaluation.metrics import FIDELITY_CAP, capped_psnr, psnr, quantise, ssim
@@ -132,6 +133,7 @@ def milliseconds_per_megapixel(
     Raises:
         ValueError: ``repeats`` or ``threads`` is below 1.
     """
+    check_number("repeats", repeats, 1)
     small = torch.rand(1, 3, side // upscale, side // upscale, generator=torch.Generator().manual_seed(0))
 
     def whole(method: Method) -> Tensor:

@@ -1,5 +1,4 @@
-"""A comparison of the engines of ``kdlib enhance``: their start-up time and speed, the number of photos from which a
-cluster pays, and a projection for a hundred million photos."""
+"""Compare the engines of ``kdlib enhance``: start-up time, speed, and the number of photos from which a cluster pays."""
 
 import math
 import os
@@ -23,8 +22,8 @@ LOCAL, RAY = "local", "ray"
 SIZES_OF_PHOTOS = ("640×480", "12 MP")
 WORKERS = (1, 2)
 MACHINES = (1, 2, 10, 100)
-_CORES, _PHOTOS, _PROJECTED = 16, 100_000_000, "12 MP"  # of a projection
-_STOPS = 3.0  # by which the embedded photos are darkened
+_CORES, _PHOTOS, _PROJECTED = 16, 100_000_000, "12 MP"  # of the projection: cores of a machine, photos, their size
+_STOPS = 3.0  # exposure reduction of the embedded photos, in stops
 
 
 def measure_engines(
@@ -37,26 +36,27 @@ def measure_engines(
     price: float = 0.05,
     progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Time ``kdlib enhance`` on folders of three lengths, engine by engine in turns, the whole command.
+    """Time the whole command ``kdlib enhance`` on three folders of different lengths, with the engines taking turns.
 
     Args:
-        folder: where the photos and results are written, and removed again.
-        sizes: of the photos: names, or ``WIDTHxHEIGHT``. They are the embedded photos, darkened, as JPEG.
-        photos: in the longest folder, at 12 MP; of smaller photos more, by their size to the power of 3/4. The others
-            have a half and a quarter.
-        repeats: of each run; the median counts.
-        model: name or path.
-        price: of an hour of one core; an assumption, which only the projection of the cost uses.
-        progress: called with what is measured next.
+        folder: folder for photos and results, which are removed afterwards.
+        sizes: sizes of the photos, as names or ``WIDTHxHEIGHT``. The photos are the embedded ones, darkened, as JPEG.
+        photos: number of photos in the longest folder, for 12 MP. For smaller photos it grows with the inverse of their
+            number of pixels, to the power of 3/4. The other folders have a half and a quarter as many.
+        repeats: runs of each command, of which the median is reported.
+        model: name or path of the model.
+        price: assumed price of a core-hour, used only in the projection.
+        progress: called with a description of the next measurement.
 
     Returns:
         ``rows``: ``seconds`` by size, engine, workers and photos. ``fits``: by size, engine and workers, ``start`` and
-        ``each`` such that seconds = start + photos × each. ``pays``: by size and number of machines, each like this one
-        with the most workers, the number of photos from which Ray on all of them is faster than the local engine on
-        one; None for never. ``projection``: what 100 million photos of 12 MP would take, where that size is measured.
+        ``each`` such that seconds = start + photos × each. ``pays``: by size and number of machines, the number of
+        photos above which Ray is faster than the local engine on one machine, or None if it never is; all machines are
+        like this one and use the largest number of workers. ``projection``: time and cost of 100 million photos of
+        12 MP, or None if that size was not measured.
 
     Raises:
-        ValueError: an unknown size, or too few photos or repetitions.
+        ValueError: a size is unknown, or there are too few photos or repeats.
         RuntimeError: a command failed.
     """
     check_number("photos", photos, 4)
@@ -64,7 +64,7 @@ def measure_engines(
     shapes = {size: parse_size(size) for size in sizes}
     rows, bytes_each = [], {}
     for size, (width, height) in shapes.items():
-        # Seconds of work have to stand out from those of the start, which vary by one.
+        # The start-up time varies by a second, so that the work itself has to take several.
         most = round(photos * (12e6 / (width * height)) ** 0.75)
         progress(f"{size}: writing photos")
         _write_photos(folder / "in", width, height, most)
@@ -92,7 +92,7 @@ def measure_engines(
 
 
 def _write_photos(folder: Path, width: int, height: int, count: int) -> None:
-    """Copies of the embedded photos, each cut to the size after it was enlarged to cover it."""
+    """Write copies of the embedded photos, upsampled until they cover the given size and cropped to it."""
     folder.mkdir(parents=True)
     names = []
     for name, (dark, _) in sample_pairs(_STOPS).items():
@@ -110,7 +110,7 @@ def _write_photos(folder: Path, width: int, height: int, count: int) -> None:
 
 
 def _time(folder: Path, count: int, engine: str, workers: int, model: str) -> tuple[float, int]:
-    """Seconds of a whole command on the first photos, and the bytes that it wrote."""
+    """Return the seconds that a whole command takes on the first ``count`` photos, and the bytes that it writes."""
     chosen, out = folder / "chosen", folder / "out"
     chosen.mkdir()
     for path in sorted((folder / "in").iterdir())[:count]:
@@ -131,7 +131,7 @@ def _time(folder: Path, count: int, engine: str, workers: int, model: str) -> tu
 
 
 def fit(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each size, engine and number of workers the straight line through its seconds, by least squares."""
+    """Fit a straight line to the seconds over the number of photos, for each size, engine and number of workers."""
     lines = []
     for size, engine, workers in dict.fromkeys((row["size"], row["engine"], row["workers"]) for row in rows):
         ours = {"size": size, "engine": engine, "workers": workers}
@@ -147,17 +147,19 @@ def _line(fits: Sequence[Mapping[str, Any]], size: str, engine: str, workers: in
 
 
 def pays_from(fits: Sequence[Mapping[str, Any]], size: str, machines: int) -> int | None:
-    """From how many photos on Ray on so many machines is faster than the local engine on one; None if it never is.
-    Machines are taken to share the work without loss, as workers do that need nothing of each other."""
+    """Return the number of photos above which Ray on several machines is faster than the local engine on one, or None.
+
+    The machines are assumed to share the work without loss, because the workers do not exchange data.
+    """
     (start, each), (ray_start, ray_each) = (_line(fits, size, engine, max(WORKERS)) for engine in (LOCAL, RAY))
     gain = each - ray_each / machines
     return None if gain <= 0 else max(1, math.ceil((ray_start - start) / gain))
 
 
 def project(fits: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], price: float) -> dict[str, Any]:
-    """What 100 million photos of 12 MP would take on Ray, from the time of one and the bytes of one.
+    """Project the time and cost of 100 million photos of 12 MP on Ray from the time and the bytes of one photo.
 
-    Sixteen workers on one machine are taken to be as fast, each, as two are here; nothing is said of a store's speed.
+    Each of sixteen workers on a machine is assumed to be as fast as each of two here; the store's speed is ignored.
     """
     each = _line(fits, _PROJECTED, RAY, max(WORKERS))[1] * max(WORKERS)
     core_hours = _PHOTOS * each / 3600
@@ -176,7 +178,7 @@ def project(fits: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], price: 
 
 
 def engines_table(result: Mapping[str, Any]) -> str:
-    """Figures of :func:`measure_engines` as Markdown."""
+    """Format the result of :func:`measure_engines` as Markdown."""
     sizes = list(result["pays"])
     lines = ["| | " + " | ".join(sizes) + " |", "| --- |" + " --: |" * len(sizes)]
     for engine, title in ((LOCAL, "local engine"), (RAY, "Ray")):
