@@ -1,4 +1,4 @@
-"""Compare the engines of ``kdlib enhance``: start-up time, speed, and the number of photos from which a cluster pays."""
+"""Compare the engines of ``kdlib enhance``: start-up time, speed, and the number of photos that makes a cluster pay."""
 
 import math
 import os
