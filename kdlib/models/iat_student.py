@@ -45,6 +45,8 @@ class ResidualBlock(nn.Module):
 class IATStudent(Network):
     """The student, which computes the same :class:`~kdlib.stages.Stages` as its teacher with convolutions only.
 
+    Its methods are those of :class:`~kdlib.models.iat.IAT`.
+
     Photos of any size are accepted, because convolutions pad with zeros and features are pooled to 64×64.
 
     Training starts near the identity: multiply ≈ 1, add ≈ 0, gamma 1 (0.95 if gamma cannot reach 1), and an identity
@@ -155,20 +157,15 @@ class IATStudent(Network):
 
     @property
     def reach(self) -> int:
-        """See :attr:`kdlib.models.iat.IAT.reach`."""
         return 2 + 2 * self.blocks
 
     def local_stage(self, image: Tensor) -> Tensor:
-        """See :meth:`kdlib.models.iat.IAT.local_stage`."""
         seen = self._seen(image)
         _, for_multiply, for_add = self._features(seen)
         return self.mul_end(for_multiply) * seen + self.add_end(for_add)
 
     def decide(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :meth:`kdlib.models.iat.IAT.decide`.
-
-        The student's global head reads the features of the local branches, so ``local`` is returned as well.
-        """
+        # The global head reads the features of the local branches, so that these give the local stage as well.
         seen = self._seen(image)
         multiply, add, colour, gamma = self._maps(seen)
         return colour, gamma, multiply * seen + add
