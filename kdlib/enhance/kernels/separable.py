@@ -126,6 +126,8 @@ class SeparableNetwork:
         shapes = self.shapes(architecture)
         # Compiled code does not check array bounds.
         require_shapes({name: tensor.shape for name, tensor in state.items()}, shapes)
+        self.iterations: int = architecture["iterations"]
+        self.scale_factor: int = architecture["scale_factor"]
         self._width: int = architecture["width"]
         self._depth: int = architecture["depth"]
         self._straight = _straight(architecture)
