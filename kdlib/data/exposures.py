@@ -1,0 +1,246 @@
+"""A virtual camera: photos of known scenes at any exposure, each with the picture that it should have become.
+
+Three sources have the same form. Views of light with its true range can be exposed in any way; their target is the
+fusion of their own bracket. Photographed brackets have several exposures of a scene and their fusion. Well-exposed
+photos are their own target, and are exposed less or more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlib.data.brackets import load_bracketed_photos
+from kdlib.data.degrade import linear_to_srgb, srgb_to_linear
+from kdlib.data.licences import LicenceRow, read_licences
+from kdlib.data.light import PHOTO_FOLDER, fused_view, read_light
+from kdlib.enhance.photos.rgb import read_photo
+
+# Ranges of exposure in stops, and the share of photos that stay as they were taken.
+_PHOTO_STOPS, _PHOTOS_KEPT = (-4.3, 1.2), 0.15
+_BRACKET_STOPS, _BRACKETS_KEPT = (-0.8, 0.5), 0.6
+_BEYOND_BRACKET = (-2.0, 0.5)
+_KEPT_DEVIATION = 0.25
+# Brightest radiance that is stored, within the range of 16 bits.
+_BRIGHTEST = 60000.0
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """Scenes that a virtual camera can photograph, all of the same size.
+
+    Attributes:
+        radiance: N×3×S×S float16, linear light; at exposure 0 a value of 1 becomes white.
+        target: N×3×S×S uint8, what each photo of the scene should become.
+        stops: N×2, the range from which an exposure is drawn.
+        kept: N, the probability with which the exposure stays near 0 instead.
+        source: N integers; items with the same number show the same place.
+    """
+
+    radiance: Tensor
+    target: Tensor
+    stops: Tensor
+    kept: Tensor
+    source: Tensor
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, chosen: Tensor) -> "Exposures":
+        """Return the chosen items: indices or booleans."""
+        return Exposures(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def split(self, fraction: float, seed: int) -> tuple["Exposures", "Exposures"]:
+        """Split into training and validation, which has about ``fraction`` of the sources and at least one.
+
+        Raises:
+            ValueError: there is only one source.
+        """
+        names = self.source.unique()
+        if len(names) < 2:
+            raise ValueError("training needs at least 2 scenes, one of them for validation; there is 1")
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+        held = names[order[: min(len(names) - 1, max(1, round(len(names) * fraction)))]]
+        is_held = torch.isin(self.source, held)
+        return self[~is_held], self[is_held]
+
+    def resized(self, size: int) -> "Exposures":
+        """Return the same scenes at a side that divides theirs, averaged over areas."""
+        factor = self.radiance.shape[-1] // size
+
+        def small(images: Tensor) -> Tensor:
+            parts = [torch.nn.functional.avg_pool2d(part.float(), factor) for part in images.split(_BATCH)]
+            averaged = torch.cat(parts)
+            return averaged.round().byte() if images.dtype == torch.uint8 else averaged.to(images.dtype)
+
+        if factor == 1:
+            return self
+        return Exposures(small(self.radiance), small(self.target), self.stops, self.kept, self.source)
+
+
+def join(parts: Sequence[Exposures]) -> Exposures:
+    """Concatenate sets; scenes of different sets count as different sources."""
+    first, shifted = 0, []
+    for part in parts:
+        shifted.append(part.source + first)
+        first = int(shifted[-1].max()) + 1
+    columns = {field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Exposures)}
+    return Exposures(**{**columns, "source": torch.cat(shifted)})
+
+
+def views_of_light(
+    folder: str | Path, *, allowed: str = "any", views: int = 40, size: int = 128, seed: int = 0
+) -> tuple[Exposures, list[LicenceRow]]:
+    """Draw random views of all images of light.
+
+    Args:
+        folder, allowed: see :func:`kdlib.data.light.read_light`.
+        views: per panorama; images that show only a part of the surroundings get a third.
+        size: side in pixels, at most 192.
+        seed: of the views.
+
+    Returns:
+        The views, and the rows of the files that were used.
+
+    Raises:
+        FileNotFoundError, ValueError, PhotoError: as :func:`kdlib.data.light.read_light`.
+    """
+    rng = np.random.default_rng(seed)
+    drawn, source, rows = [], [], []
+    for number, light in enumerate(read_light(folder, allowed)):
+        rows.append(light.row)
+        count = views if light.panorama and not light.sky_only else max(1, views // 3)
+        drawn += [fused_view(light, rng, size) for _ in range(count)]
+        source += [number] * count
+    radiance, target, stops = (np.stack(column) for column in zip(*drawn, strict=True))
+    return Exposures(
+        _planes(np.minimum(radiance, _BRIGHTEST).astype(np.float16)),
+        _planes(target),
+        torch.from_numpy(stops).float() + torch.tensor(_BEYOND_BRACKET),
+        torch.zeros(len(source)),
+        torch.tensor(source),
+    ), rows
+
+
+def licensed_photos(
+    folder: str | Path, *, allowed: str = "any", crops: int = 4, size: int = 128, seed: int = 0
+) -> tuple[Exposures, list[LicenceRow]]:
+    """Return well-exposed photos as their own targets: each whole, and as random windows.
+
+    Photos that are dark or bright on purpose (``low-key`` and ``high-key`` in the listing) are never exposed
+    differently.
+
+    Args:
+        folder: has ``LICENCES.tsv`` and the files that it lists in ``photos/``.
+        allowed: see :func:`~kdlib.data.licences.read_licences`.
+        crops: windows of 60 to 100% of each side per photo, counting the whole; every other one is mirrored.
+        size: side in pixels, to which a window is squashed.
+        seed: of the windows.
+
+    Returns:
+        The photos, and the rows of the files that were used.
+
+    Raises:
+        FileNotFoundError, ValueError, PhotoError: no listing, no such row, or a photo that cannot be read.
+    """
+    rows = [row for row in read_licences(folder, allowed) if row.file.startswith(f"{PHOTO_FOLDER}/")]
+    if not rows:
+        raise ValueError(f"{folder} lists no file in {PHOTO_FOLDER}/ with a licence that is allowed ({allowed})")
+    rng = np.random.default_rng(seed)
+    targets, kept, source = [], [], []
+    for number, row in enumerate(rows):
+        photo = read_photo(Path(folder) / row.file)
+        for crop in range(crops):
+            part = 1.0 if crop == 0 else rng.uniform(0.6, 1)
+            height, width = (max(1, int(side * part)) for side in photo.shape[:2])
+            top, left = (rng.integers(0, side - own + 1) for side, own in zip(photo.shape, (height, width), strict=False))
+            window = photo[top : top + height, left : left + width]
+            small = cv2.resize(window, (size, size), interpolation=cv2.INTER_AREA)
+            targets.append(small[:, ::-1] if crop % 2 else small)
+            kept.append(1.0 if row.kind.endswith("key") else _PHOTOS_KEPT)
+            source.append(number)
+    target = _planes(np.stack(targets))
+    return Exposures(
+        _radiance(target), target, torch.tensor(_PHOTO_STOPS).repeat(len(source), 1), torch.tensor(kept), torch.tensor(source)
+    ), rows
+
+
+def bracketed(folder: str | Path, *, size: int = 128) -> Exposures:
+    """Return the photos of all brackets in a folder: see :func:`kdlib.data.brackets.load_bracketed_photos`."""
+    found = load_bracketed_photos(folder, size)
+    count = len(found.photos)
+    return Exposures(
+        _radiance(found.photos),
+        found.targets,
+        torch.tensor(_BRACKET_STOPS).repeat(count, 1),
+        torch.full((count,), _BRACKETS_KEPT),
+        found.scene,
+    )
+
+
+def _planes(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def _radiance(photos: Tensor) -> Tensor:
+    return torch.cat([srgb_to_linear(batch.float() / 255).half() for batch in photos.split(_BATCH)])
+
+
+@dataclass(frozen=True)
+class VirtualCamera:
+    """Ranges from which a photo's noise and rendering are drawn, separately for each photo of a batch.
+
+    Attributes:
+        shot: logarithms (base 10) of the least and the greatest variance of the noise of white's photons.
+        read: likewise of the standard deviation of the read noise, in linear light.
+        tone: largest strength of an S-shaped tone curve; it may also be a little inverse.
+        balance: standard deviation, in stops, of the white balance's error of red and blue, which every other photo
+            and its target have.
+    """
+
+    shot: tuple[float, float] = (-5.2, -3.6)
+    read: tuple[float, float] = (-4.3, -2.8)
+    tone: float = 0.35
+    balance: float = 0.25
+
+    def __call__(
+        self, radiance: Tensor, target: Tensor, stops: Tensor, kept: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Photograph a batch of scenes.
+
+        Args:
+            radiance, target, stops, kept: a batch of the columns of :class:`Exposures`.
+            generator: source of all random numbers, on the tensors' device.
+
+        Returns:
+            Photos, rounded to 8 bits, and their targets, both B×3×S×S in [0, 1].
+        """
+        count, device = len(radiance), radiance.device
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, device=device)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, device=device)
+
+        def between(limits: tuple[float, float]) -> Tensor:
+            return limits[0] + (limits[1] - limits[0]) * uniform(count, 1, 1, 1)
+
+        chosen = stops[:, 0] + (stops[:, 1] - stops[:, 0]) * uniform(count)
+        chosen = torch.where(uniform(count) < kept, _KEPT_DEVIATION * normal(count), chosen)
+        balance = self.balance * normal(count, 3, 1, 1) * (uniform(count, 1, 1, 1) < 0.5)
+        balance = 2 ** (balance - balance[:, 1:2])
+        light = radiance.float() * balance * 2 ** chosen.view(-1, 1, 1, 1)
+        variance = light.clamp(0, 1) * 10 ** between(self.shot) + 10 ** (2 * between(self.read))
+        photo = linear_to_srgb(light + variance.sqrt() * normal(*light.shape))
+        bend = self.tone * (2 * uniform(count, 1, 1, 1) - 0.6)
+        photo = photo + 2 * bend * photo * (1 - photo) * (2 * photo - 1)
+        wanted = linear_to_srgb(srgb_to_linear(target.float() / 255) * balance)
+        flipped = (uniform(count) < 0.5).view(-1, 1, 1, 1)
+        photo, wanted = (torch.where(flipped, image.flip(-1), image) for image in (photo, wanted))
+        return (photo.clamp(0, 1) * 255).round() / 255, wanted

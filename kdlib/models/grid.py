@@ -1,0 +1,222 @@
+"""GridNet: a network that corrects dark, backlit and over-exposed photos by gains over position and luminance.
+
+One curve for the whole photo cannot lift a dark room and keep the bright window; a curve for each place draws halos
+around everything that it lifts. A bilateral grid does neither: every cell holds a gain for each of several luminances,
+and a pixel takes the gain of its own place *and its own luminance*. Cells are large and change slowly, so that edges
+come from the photo alone.
+
+*Grid.* A thumbnail of the photo decides on 8×8 cells with gains at eight luminances. At full size they are interpolated
+linearly over position and luminance. The three channels share the gain, which keeps the hue.
+
+*Chroma.* A curve that is applied to each channel reduces saturation where it lifts and increases it where it darkens.
+A common gain does neither; lifted shadows would look garish and recovered highlights washed out. Chroma is therefore
+scaled by a function of the gain, with two learned factors, and by one factor for the whole photo.
+
+*Noise.* The photo is smoothed within its measured noise before the gain (:mod:`kdlib.models.glance`). Where luminance
+is not far above the noise, there is nothing to be seen, and the gain approaches 1, so that a black sky stays black.
+
+Bilateral grids are due to Chen, Paris and Durand, "Real-time Edge-Aware Image Processing with the Bilateral Grid",
+SIGGRAPH 2007; Gharbi et al., "Deep Bilateral Learning for Real-Time Image Enhancement", SIGGRAPH 2017, predict one from
+a thumbnail. Gains instead of affine colour transforms, the chroma and the noise terms are this project's own.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib.checks import check_choice, check_number
+from kdlib.models.families.grid import BODIES, KNOTS, MOST_CHROMA, MOST_GAIN
+from kdlib.models.glance import NoiseAwareSmoothing, noise_of
+from kdlib.models.network import Network, check_photos
+
+# Added to luminance before the logarithm. It keeps the shadows' noise from dominating the thumbnail.
+_FLOOR = 1 / 64
+
+
+def split_colour(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Split B×3×H×W into luminance (R + 2·G + B) / 4, B×1×H×W, and the differences from it, B×3×H×W."""
+    luminance = (image[:, :1] + 2 * image[:, 1:2] + image[:, 2:]) / 4
+    return luminance, image - luminance
+
+
+def knot_weights(luminance: Tensor) -> Tensor:
+    """Return the share of each knot in the linear interpolation over luminance, B×1×H×W to B×8×H×W; they sum to 1."""
+    first, last, shares = KNOTS[0], KNOTS[-1], []
+    for below, knot, above in zip((first, *KNOTS), KNOTS, (*KNOTS[1:], last), strict=False):
+        rising = (luminance - below) / (knot - below) if knot > first else torch.ones_like(luminance)
+        falling = (above - luminance) / (above - knot) if knot < last else torch.ones_like(luminance)
+        shares.append(torch.minimum(rising, falling).clamp(0, 1))
+    return torch.cat(shares, dim=1)
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions on C×h×w, added to their input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(min(4, channels), channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        added: Tensor = self.second(F.relu(self.first(F.relu(self.norm(features)))))
+        return features + added
+
+
+class SeparableBody(nn.Module):
+    """Features of a student, at a quarter of the thumbnail's side: one convolution and two separable ones."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.depth1 = nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width)
+        self.point1 = nn.Conv2d(width, width, 1)
+        self.depth2 = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.point2 = nn.Conv2d(width, width, 1)
+        self.pooled = width
+
+    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of each cell, and those from which the photo as a whole is judged."""
+        features = F.relu(self.conv(seen))
+        features = F.relu(self.point1(F.relu(self.depth1(features))))
+        features = features + self.point2(F.relu(self.depth2(features)))
+        return features, features
+
+
+class ResidualBody(nn.Module):
+    """Features of a teacher, at a quarter of the thumbnail's side, from three sizes down to a sixteenth."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.fine = Residual(width)
+        self.down1 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.middle = Residual(2 * width)
+        self.down2 = nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1)
+        self.coarse = Residual(2 * width)
+        self.up1 = nn.Conv2d(2 * width, width, 1)
+        self.up2 = nn.Conv2d(2 * width, width, 1)
+        self.last = Residual(width)
+        self.pooled = 2 * width
+
+    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of each cell, and those from which the photo as a whole is judged."""
+        fine = self.fine(self.second(F.relu(self.first(seen))))
+        middle = self.middle(self.down1(fine))
+        coarse = self.coarse(self.down2(middle))
+        for part, layer in ((middle, self.up1), (coarse, self.up2)):
+            fine = fine + F.interpolate(layer(part), fine.shape[-2:], mode="bilinear", align_corners=False)
+        features: Tensor = self.last(fine)
+        return features, coarse
+
+
+class GridNet(Network):
+    """Estimates a grid of gains from a thumbnail, then smooths the photo at full size and applies the gains.
+
+    Args:
+        body: what computes the features: ``separable`` for a student, ``residual`` for a teacher.
+        width: channels of the features.
+        hidden: units of the hidden layer that judges the photo as a whole.
+        side: maximum side of the thumbnail in pixels.
+
+    Attributes:
+        chroma: two factors, by which chroma decreases with gains above 1 and increases with gains below 1.
+        floor: luminance at which half of the gain above 1 remains, as a multiple of the noise.
+        smoothing: the filter in front of the gains.
+    """
+
+    family = "grid"
+    arguments = ("body", "width", "hidden", "side")
+
+    def __init__(self, body: str = "separable", width: int = 8, hidden: int = 10, side: int = 32) -> None:
+        super().__init__()
+        check_choice("body", body, BODIES)
+        for name, value in (("width", width), ("hidden", hidden), ("side", side)):
+            check_number(name, value, 1)
+        self.body, self.width, self.hidden, self.side = body, width, hidden, side
+        self.features = SeparableBody(width) if body == "separable" else ResidualBody(width)
+        self.decide = nn.Linear(2 * self.features.pooled + len(KNOTS), hidden)
+        self.globals = nn.Linear(hidden, width)
+        self.saturate = nn.Linear(hidden, 1)
+        self.knots = nn.Conv2d(width, len(KNOTS), 1)
+        self.chroma = nn.Parameter(torch.tensor([0.2, 0.5]))
+        self.floor = nn.Parameter(torch.tensor(1.0))
+        self.smoothing = NoiseAwareSmoothing()
+        for layer in (self.knots, self.saturate):  # training starts from the unchanged photo
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def thumbnail_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the thumbnail's height and width, which do not keep the aspect ratio and never exceed the photo's."""
+        return min(height, self.side), min(width, self.side)
+
+    def estimate_grid(self, thumbnail: Tensor) -> Tensor:
+        """Run only the network.
+
+        Args:
+            thumbnail: B×3×h×w in [0, 1], area-averaged.
+
+        Returns:
+            B×9×h'×w', with h' and w' a quarter of h and w: logarithms of the gains at the eight luminances ``KNOTS``,
+            from −3 to 3, and the logarithm of the photo's chroma, from −1 to 1, which is the same in all cells. Zeros
+            leave a photo unchanged, but for chroma that follows the gain.
+        """
+        luminance, colour = split_colour(thumbnail)
+        # Exposure is multiplicative, so the network sees the logarithm of luminance, from −1 for black to 1 for white.
+        seen = torch.cat([torch.log2(luminance + _FLOOR) / 3 + 1, 2 * colour[:, ::2]], dim=1)
+        local, whole = self.features(seen)
+        histogram = knot_weights(luminance).mean(dim=(2, 3))
+        pooled = torch.cat([whole.mean(dim=(2, 3)), whole.amax(dim=(2, 3)), 4 * histogram], dim=1)
+        decision = F.relu(self.decide(pooled))
+        features = F.relu(local + self.globals(decision)[:, :, None, None])
+        gains = MOST_GAIN * torch.tanh(self.knots(features) / MOST_GAIN)
+        chroma = MOST_CHROMA * torch.tanh(self.saturate(decision))[:, :, None, None]
+        return torch.cat([gains, chroma.expand_as(gains[:, :1])], dim=1)
+
+    def grid_of(self, image: Tensor) -> Tensor:
+        """Return :meth:`estimate_grid` of an image's thumbnail (B×3×H×W)."""
+        return self.estimate_grid(F.adaptive_avg_pool2d(image, self.thumbnail_size(*image.shape[-2:])))
+
+    def apply_grid(self, image: Tensor, grid: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Smooth a photo and apply the gains of a grid.
+
+        Args:
+            image: B×3×H×W in [0, 1].
+            grid: B×9×h×w; interpolated linearly between the centres of its cells, and constant beyond them.
+            noise: noise of each photo, B×1×1×1 in 255ths; None for no noise.
+
+        Returns:
+            B×3×H×W, not clipped.
+        """
+        return self.apply_gains(image, upsample_gains(grid, image.shape[-2:]), noise)
+
+    def apply_gains(self, image: Tensor, gains: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Do the same with gains at full size, B×9×H×W: eight gains and the photo's chroma, no logarithms."""
+        if noise is not None:
+            image = self.smoothing(image, noise).clamp(0, 1)
+        luminance, colour = split_colour(image)
+        gain = (gains[:, :-1] * knot_weights(luminance)).sum(dim=1, keepdim=True)
+        lift, drop = F.relu(gain - 1), F.relu(1 - gain)
+        chroma = gains[:, -1:] * (1 + self.chroma[1] * drop) / (1 + self.chroma[0] * lift)
+        if noise is not None:
+            signal = 255 * luminance / (255 * luminance + self.floor.clamp_min(0) * noise).clamp_min(1e-6)
+            gain = gain - lift * (1 - signal)
+        return gain * (luminance + chroma * colour)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Enhance a batch of photos.
+
+        Returns:
+            The enhanced photos, B×3×H×W in [0, 1], and their grids (see :meth:`estimate_grid`).
+        """
+        check_photos(image)
+        grid = self.grid_of(image).to(image.dtype)
+        return self.apply_grid(image, grid, noise_of(image)).clamp(0, 1), grid
+
+
+def upsample_gains(grid: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Turn a grid's logarithms into factors and interpolate them bilinearly between the centres of its cells."""
+    return F.interpolate(grid.exp(), size=tuple(size), mode="bilinear", align_corners=False)
