@@ -101,6 +101,9 @@ class DistillationObjective(Distillation):
         pool = partial(attention_map, size=FEATURE_SIZE)
         super().__init__(teacher, terms, pairs, pool=pool, augmentation=augmentation)
 
+    def prepare(self, column: Tensor, generator: torch.Generator) -> Tensor:
+        return super().prepare(column, generator).contiguous(memory_format=torch.channels_last)
+
     @torch.no_grad()
     def ask_teacher(self, photos: Tensor) -> tuple[Tensor, ...]:
         """The teacher's answer to photos B×3×H×W in [0, 1], and its attention maps: what a cache keeps."""

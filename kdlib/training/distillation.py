@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdlib.checks import check_choice, check_number
 from kdlib.losses.distillation import LayerFeatures
+from kdlib.models.network import Network
 from kdlib.training.augmentation import AUGMENTATIONS, augment
 from kdlib.training.task import columns_of
 
@@ -67,14 +68,15 @@ class Distillation:
 
     def __call__(self, model: nn.Module, batch: Any, average: Any, generator: torch.Generator) -> dict[str, Tensor]:
         columns = [column.float() / 255 if column.dtype == torch.uint8 else column for column in columns_of(batch)]
-        columns[0] = augment(columns[0], self.augmentation, generator)
-        if columns[0].ndim == 4:
-            columns[0] = columns[0].contiguous(memory_format=torch.channels_last)
-        seen = tuple(columns)
+        seen = self.prepare(columns[0], generator), *columns[1:]
         teacher, student = self.ask(seen), self.look(model, seen[0], self.student_layers)
         if average is not None:
             student.past = torch.no_grad()(lambda: self.look(average.module, seen[0], self.student_layers))
         return {name: weight * compare(student, teacher, seen) for name, (weight, compare) in self.terms.items()}
+
+    def prepare(self, column: Tensor, generator: torch.Generator) -> Tensor:
+        """The first column as both networks see it."""
+        return augment(column, self.augmentation, generator)
 
     @torch.no_grad()
     def ask(self, columns: tuple[Tensor, ...]) -> Answer:
@@ -83,6 +85,8 @@ class Distillation:
 
     def look(self, model: nn.Module, seen: Tensor, layers: Iterable[str]) -> Answer:
         """What a network makes of the first column."""
+        if isinstance(model, Network) and seen.ndim == 4:  # see State, which gives its weights this order of memory
+            seen = seen.contiguous(memory_format=torch.channels_last)
         with LayerFeatures(model, layers) as tap:
             return Answer(model(seen), {name: self.pool(features) for name, features in tap.features.items()})
 

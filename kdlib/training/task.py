@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from kdlib.checks import unknown_name
+from kdlib.models import ZeroDCE
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.loop import Objective, fit
 from kdlib.training.preview import Preview
@@ -146,8 +147,8 @@ def digest(*tensors: Tensor) -> str:
 
 @contextmanager
 def at_scale(scale: int, *models: nn.Module | None) -> Iterator[None]:
-    """Within the block those models that have a ``scale_factor`` see photos at 1/scale; afterwards at their own."""
-    scaled: list[Any] = [model for model in models if hasattr(model, "scale_factor")]
+    """Within the block the curve networks among the models see photos at 1/scale; afterwards at their own."""
+    scaled = [model for model in models if isinstance(model, ZeroDCE)]
     saved = [model.scale_factor for model in scaled]
     for model in scaled:
         model.scale_factor = scale
