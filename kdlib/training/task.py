@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from kdlib.checks import unknown_name
-from kdlib.models import ZeroDCE
+from kdlib.models import ZeroDCE, create_model
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.loop import Objective, fit
 from kdlib.training.preview import Preview
@@ -117,6 +117,22 @@ def frozen(teacher: str | Path | nn.Module, config: LoopConfig) -> Any:
         teacher: a shipped name, the path of a weights file, or a model.
     """
     return copy.deepcopy(resolve_model(teacher)).eval().requires_grad_(False).to(device_of(config))
+
+
+def student_and_teacher(
+    student: str | nn.Module, teacher: str | Path | nn.Module | None, config: LoopConfig, kind: Any, lack: str
+) -> tuple[Any, Any]:
+    """The student, new where it is given by name, and the :func:`frozen` teacher, if there is one.
+
+    Raises:
+        ValueError: one of them is not of this ``kind``; the message says what it ``lack``s.
+    """
+    pupil = create_model(student) if isinstance(student, str) else student
+    master = None if teacher is None else frozen(teacher, config)
+    for role, network in (("student", pupil), ("teacher", master)):
+        if network is not None and not isinstance(network, kind):
+            raise ValueError(f"the {role} {lack}: {type(network).__name__}; distil it with `distill`")
+    return pupil, master
 
 
 def split(count: int, fraction: float, seed: int, what: str = "photos") -> tuple[Tensor, Tensor]:
