@@ -170,6 +170,7 @@ def distill_curve(
             photos=photos,
             epochs=recipe.pretrain_epochs,
             validation_fraction=validation_fraction,
+            ema_decay=config.ema_decay if config.averaged else 0.0,
             **stage1,
         )
     device = device_of(config)
