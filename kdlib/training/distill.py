@@ -16,9 +16,10 @@ from kdlib.training.checkpoint import alone_in_its_folder
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.curve_distillation import distill_curve
 from kdlib.training.distillation import Distillation, FeatureLoss, OutputLoss, terms_of
+from kdlib.training.identity import fingerprint, fingerprint_of_data
 from kdlib.training.recipes import Recipe, make_recipe
 from kdlib.training.state import Run
-from kdlib.training.task import Task, at_scale, digest, frozen, split, training, validate_objective
+from kdlib.training.task import Task, at_scale, frozen, split, training, validate_objective
 
 
 @training
@@ -136,20 +137,21 @@ def distill(
             validation_fraction=validation_fraction, identity=identity, stage1=settings,
         )  # fmt: skip
     pupil: Any = create_model(student) if isinstance(student, str) else student
+    functions: dict[str, Any] = {**(losses or {}), **(features or {})}
     layers = [pair for _, pair, _ in (features or {}).values()]
     objective = Distillation(master, terms, layers, augmentation=augmentation)
     if photos is not None:
         data = TensorDataset(photos)
     assert data is not None
-    count = len(data)  # type: ignore[arg-type]  # map-style
     identity |= {
         "student": repr(getattr(pupil, "config", pupil)),
         "terms": repr({name: weight for name, (weight, _) in terms.items()}),
         "layers": repr(layers),
-        "data": digest(*data.tensors) if isinstance(data, TensorDataset) else count,
+        "functions": fingerprint({name: function for name, (*_, function) in functions.items()}),
+        "data": fingerprint_of_data(data, config.seed),
     }
     if validate is None:
-        train, held = split(count, validation_fraction, config.seed, "items")
+        train, held = split(len(data), validation_fraction, config.seed, "items")  # type: ignore[arg-type]  # map-style
         validate, monitor = validate_objective(objective, data, held, config.seed), "validation_objective"
         data = Subset(data, train.tolist())
     assert monitor is not None
