@@ -15,7 +15,7 @@ from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, display, dist
 from kdlib.training import loop as loop_module
 from kdlib.training.augmentation import augment
 from kdlib.training.config import centralise_gradients, make_schedule
-from kdlib.training.curve_distillation import DistillationObjective, cache_teacher
+from kdlib.training.distill_curve import RecipeObjective, cache_teacher
 from kdlib.training.initialise import fresh_model, initialise_from_data
 from kdlib.training.preview import preview_of, write_preview
 from kdlib.training.task import Task, split
@@ -88,7 +88,7 @@ def test_an_unknown_recipe_lists_the_known_ones():
 
 
 def terms_of(student, teacher, photos, recipe, average=None):
-    objective = DistillationObjective(student, teacher, recipe, "none")
+    objective = RecipeObjective(student, teacher, recipe, "none")
     return objective(student, (photos[:4],), average, torch.Generator())
 
 
@@ -136,7 +136,7 @@ def test_the_contrastive_term_is_live(teacher, photos):
 def test_a_cached_teacher_gives_the_same_terms(teacher, photos, name):
     student = fresh_model(name, photos)
     student.scale_factor = teacher.scale_factor = 1
-    objective = DistillationObjective(student, teacher, Recipe(), "none")
+    objective = RecipeObjective(student, teacher, Recipe(), "none")
     cached = cache_teacher(objective, photos[:4], torch.device("cpu"))
     batch = tuple(torch.stack(column) for column in zip(*(cached[i] for i in range(4)), strict=True))
     live = objective(student, (photos[:4],), None, torch.Generator())
@@ -186,7 +186,7 @@ def test_a_teacher_of_another_family_is_followed_by_its_photos(iat, photos, tmp_
 def test_a_cached_teacher_of_another_family_gives_the_same_terms(iat, photos):
     student = fresh_model("student-565", photos)
     student.scale_factor = 1
-    objective = DistillationObjective(student, iat, Recipe(alpha=1.0, beta=0.0, ssim=0.5), "none")
+    objective = RecipeObjective(student, iat, Recipe(alpha=1.0, beta=0.0, ssim=0.5), "none")
     cached = cache_teacher(objective, photos[:4], torch.device("cpu"))
     batch = tuple(torch.stack(column) for column in zip(*(cached[i] for i in range(4)), strict=True))
     assert [column.shape for column in batch] == [(4, 3, 32, 32)] * 2
@@ -203,7 +203,7 @@ def test_a_cached_teacher_of_another_family_gives_the_same_terms(iat, photos):
 def test_cached_or_not_a_run_loses_the_same(iat, photos, monkeypatch):
     settings = {"photos": photos, "alpha": 1.0, "beta": 0.0, "epochs": 2, **QUICK}
     first = distill("student-565", iat, **settings)
-    monkeypatch.setattr(sys.modules[DistillationObjective.__module__], "CACHE_LIMIT", 0)
+    monkeypatch.setattr(sys.modules[RecipeObjective.__module__], "CACHE_LIMIT", 0)
     second = distill("student-565", iat, **settings)
     for one, other in zip(first.history, second.history, strict=True):
         assert one["alignment"] == pytest.approx(other["alignment"], rel=1e-3)

@@ -11,11 +11,11 @@ from kdlib._moved import former_names
 from kdlib.checks import check_choice
 from kdlib.data.datasets import load_photos
 from kdlib.models import create_model
+from kdlib.training.answers import AnswersObjective, FeatureLoss, OutputLoss, terms_of
 from kdlib.training.augmentation import AUGMENTATIONS, darken_once
 from kdlib.training.checkpoint import alone_in_its_folder
 from kdlib.training.config import LoopConfig, LoopSettings
-from kdlib.training.curve_distillation import distill_curve
-from kdlib.training.distillation import Distillation, FeatureLoss, OutputLoss, terms_of
+from kdlib.training.distill_curve import distill_curve
 from kdlib.training.identity import fingerprint, fingerprint_of_data
 from kdlib.training.recipes import Recipe, make_recipe
 from kdlib.training.state import Run
@@ -139,7 +139,7 @@ def distill(
     pupil: Any = create_model(student) if isinstance(student, str) else student
     functions: dict[str, Any] = {**(losses or {}), **(features or {})}
     layers = [pair for _, pair, _ in (features or {}).values()]
-    objective = Distillation(master, terms, layers, augmentation=augmentation)
+    objective = AnswersObjective(master, terms, layers, augmentation=augmentation)
     if photos is not None:
         data = TensorDataset(photos)
     assert data is not None
@@ -171,8 +171,9 @@ def distill(
 __getattr__ = former_names(
     __name__,
     {
-        name: f"kdlib.training.curve_distillation.{name}"
-        for name in ("DistillationObjective", "cache_teacher", "matching_layers")
+        "DistillationObjective": "kdlib.training.distill_curve.RecipeObjective",
+        "cache_teacher": "kdlib.training.distill_curve.cache_teacher",
+        "matching_layers": "kdlib.training.distill_curve.matching_layers",
     },
 )
 

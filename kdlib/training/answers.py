@@ -1,4 +1,4 @@
-"""The objective of distillation: any student against any frozen teacher, compared by functions of their outputs."""
+"""The objective that compares what a student and its frozen teacher, of any kind, make of the same batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlib._moved import former_names
 from kdlib.checks import check_choice, check_number
 from kdlib.losses.distillation import LayerFeatures
 from kdlib.models.network import Network
@@ -38,8 +39,8 @@ class Answer:
 Compare = Callable[[Answer, Answer, tuple[Tensor, ...]], Tensor]
 
 
-class Distillation:
-    """The weighted terms of a batch.
+class AnswersObjective:
+    """The weighted terms of a batch, which compare the answers of student and teacher.
 
     Both networks see the batch's first column. Columns of 8 bits are photos, and are brought to [0, 1].
 
@@ -115,3 +116,6 @@ def terms_of(
     for name, (weight, _) in terms.items():
         check_number(f"the weight of {name!r}", weight)
     return terms
+
+
+__getattr__ = former_names(__name__, {"Distillation": f"{__name__}.AnswersObjective"})
