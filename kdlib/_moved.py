@@ -53,6 +53,8 @@ MOVED = {
     "kdlib.scale.stores": "kdlib.enhance.folders.stores",
     "kdlib.scale.worker": "kdlib.enhance.folders.cluster_worker",
     "kdlib.training.ablation": "kdlib.experiments.ablation",
+    "kdlib.training.curve_distillation": "kdlib.training.distill_curve",
+    "kdlib.training.distillation": "kdlib.training.answers",
     "kdlib.training.exposure_targets": "kdlib.experiments.exposure_targets",
     "kdlib.training.resumable": "kdlib.experiments.measurement",
     "kdlib.training.sharpening_options": "kdlib.experiments.super_resolution_options",

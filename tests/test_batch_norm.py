@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from kdlib.training import LoopConfig
 from kdlib.training.config import set_batch_norm
-from kdlib.training.loop import fit
+from kdlib.training.task import Task
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu", "learning_rate": 0.01}
 
@@ -37,7 +37,7 @@ def train(epochs, folder=None, count=30, **settings):
             return {"s": -float((model(pictures).mean(dim=(1, 2, 3)) - levels.flatten()).square().mean())}
 
     config = LoopConfig(**{**QUICK, "epochs": epochs, **settings})
-    run = fit(network(), objective, TensorDataset(pictures, levels.flatten()), score, "s", config, folder)
+    run = Task(network(), objective, TensorDataset(pictures, levels.flatten()), score, "s").train(config, folder)
     return run, seen
 
 

@@ -17,11 +17,10 @@ from torch.utils.data import Dataset, TensorDataset
 
 from kdlib.data import sample_crops
 from kdlib.models import create_model
-from kdlib.training import LoopConfig, distill, pretrain, state
+from kdlib.training import LoopConfig, Task, distill, pretrain, state
 from kdlib.training import loop as loop_module
 from kdlib.training.epoch import Draws
 from kdlib.training.initialise import fresh_model
-from kdlib.training.loop import fit
 from kdlib.training.processes import GlobalBatches, average_gradients, leave, make_fabric
 
 pytestmark = pytest.mark.skipif(
@@ -174,7 +173,8 @@ def recording(count, batch_size, epochs):
         validated.append(1)
         return {"s": 0.0}
 
-    fit(nn.Linear(1, 1), objective, data, validate, "s", LoopConfig(epochs=epochs, batch_size=batch_size, **QUICK))
+    task = Task(nn.Linear(1, 1), objective, data, validate, "s")
+    task.train(LoopConfig(epochs=epochs, batch_size=batch_size, **QUICK))
     return data.asked, given, len(validated)
 
 
@@ -289,7 +289,7 @@ def infinite(precision):
     torch.manual_seed(0)
     data = TensorDataset(torch.rand(24, 2, generator=torch.Generator().manual_seed(0)))
     config = LoopConfig(epochs=2, batch_size=4, precision=precision, **QUICK)
-    return outcome(fit(nn.Linear(2, 1), objective, data, lambda model: {"s": 0.0}, "s", config))
+    return outcome(Task(nn.Linear(2, 1), objective, data, lambda model: {"s": 0.0}, "s").train(config))
 
 
 def half_on_cpu(device, precision):
@@ -318,7 +318,8 @@ def statistics():
     def objective(model, batch, average, generator):
         return {"loss": model(batch).mean() + model[1].running_mean.sum() * 0}
 
-    fit(model, objective, Recorder(12), lambda model: {"s": 0.0}, "s", LoopConfig(epochs=1, batch_size=6, **QUICK))
+    task = Task(model, objective, Recorder(12), lambda model: {"s": 0.0}, "s")
+    task.train(LoopConfig(epochs=1, batch_size=6, **QUICK))
     return [model[1].running_mean.tolist(), model[1].running_var.tolist()]
 
 

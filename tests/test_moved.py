@@ -55,11 +55,20 @@ def test_old_names_do_not_replace_attributes_of_new_packages():
         assert {key: value for key, value in vars(package).items() if key in before[name]} == before[name]
 
 
-@pytest.mark.parametrize("name", ["DistillationObjective", "cache_teacher", "matching_layers"])
-def test_a_name_that_moved_to_another_module_warns(name):
-    old, new = import_module("kdlib.training.distill"), import_module("kdlib.training.curve_distillation")
-    with pytest.warns(DeprecationWarning, match=rf"distill\.{name} is now kdlib\.training\.curve_distillation\.{name}"):
-        assert getattr(old, name) is getattr(new, name)
+@pytest.mark.parametrize(
+    ("home", "name", "new_home", "new_name"),
+    [
+        ("distill", "DistillationObjective", "distill_curve", "RecipeObjective"),
+        ("distill", "cache_teacher", "distill_curve", "cache_teacher"),
+        ("distill", "matching_layers", "distill_curve", "matching_layers"),
+        ("distill_curve", "DistillationObjective", "distill_curve", "RecipeObjective"),
+        ("answers", "Distillation", "answers", "AnswersObjective"),
+    ],
+)
+def test_a_name_that_moved_to_another_module_warns(home, name, new_home, new_name):
+    old, new = import_module(f"kdlib.training.{home}"), import_module(f"kdlib.training.{new_home}")
+    with pytest.warns(DeprecationWarning, match=rf"{home}\.{name} is now kdlib\.training\.{new_home}\.{new_name}"):
+        assert getattr(old, name) is getattr(new, new_name)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         old.nothing  # noqa: B018
 

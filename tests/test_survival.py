@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from kdlib.models import create_model
-from kdlib.training import LoopConfig
+from kdlib.training import LoopConfig, Task
 from kdlib.training import loop as loop_module
 from kdlib.training.checkpoint import open_folder
 
@@ -139,7 +139,7 @@ def numbered_run(folder, *, epochs=3, stop_at=None, norm=False, asked=None, **se
     usual = {"batch_size": 3, "progress": False, "device": "cpu", "checkpoint_minutes": OFTEN, "resume": True}
     config = LoopConfig(epochs=epochs, **{**usual, **settings})
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) if norm else create_model("nano-161")
-    run = loop_module.fit(model, objective, data, lambda model: {"s": 1.0}, "s", config, folder)
+    run = Task(model, objective, data, lambda model: {"s": 1.0}, "s").train(config, folder)
     return run, data.asked
 
 
@@ -193,7 +193,8 @@ def test_bad_batches_in_a_row_are_counted_across_an_interruption(tmp_path):
             return {"loss": model(batch)[0].mean() * float("nan")}
 
         config = LoopConfig(batch_size=2, progress=False, device="cpu", checkpoint_minutes=OFTEN, resume=True)
-        loop_module.fit(create_model("nano-161"), objective, Numbered(40), lambda m: {"s": 1.0}, "s", config, tmp_path)
+        task = Task(create_model("nano-161"), objective, Numbered(40), lambda m: {"s": 1.0}, "s")
+        task.train(config, tmp_path)
 
     with pytest.raises(RuntimeError, match="stopped"):
         run(7)

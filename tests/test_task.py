@@ -32,6 +32,7 @@ from kdlib.training.task import digest, frozen
 QUICK = {"epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
 SHARP = {**QUICK, "patch": 24, "repeats": 1}
 STAGES = {**QUICK, "pairs": "self-made", "limit": 12, "size": 32, "side": 16}
+POINTS = TensorDataset(torch.zeros(4, 3))
 MSE = {"photo": (1.0, lambda student, teacher, batch: F.mse_loss(student[0], teacher[0]))}
 
 
@@ -368,10 +369,19 @@ def test_a_data_set_of_single_tensors_and_networks_of_three_dimensions():
         ({"losses": MSE, "network_side": 16}, "network_side: belong to recipes"),
         ({"validate": lambda model: {}}, "validate: need losses or features of your own"),
         ({"losses": MSE, "monitor": "score"}, "validate and monitor are given together"),
+        ({"losses": MSE, "recipe": "two-stage"}, "recipe: belong to recipes"),
+        ({"losses": MSE, "photos": None, "data": POINTS, "size": 32, "limit": 4}, "size, limit: choose photos"),
+        ({"data_dir": "somewhere"}, "data_dir: choose photos"),
+        ({"size": 32, "limit": 4}, "size, limit: choose photos"),
+        ({"ema_decay": 0.5}, "ema_decay above 0 needs averaged=True or a recipe with a contrastive term"),
+        (
+            {"losses": MSE, "ema_decay": 0.5},
+            "ema_decay above 0 needs averaged=True or a recipe with a contrastive term",
+        ),
         ({"losses": {}}, "there is nothing to compare"),
         ({"losses": {"photo": (-1.0, None)}}, "the weight of 'photo' must be a number of at least 0, not -1.0"),
         ({"losses": MSE, "features": {"photo": (1.0, ("a", "b"), mimicry)}}, "photo: losses and features need names"),
-        ({"losses": MSE, "data": TensorDataset(torch.zeros(4, 3))}, "data replaces data_dir and photos"),
+        ({"losses": MSE, "data": POINTS}, "data replaces data_dir and photos"),
         ({"losses": MSE, "features": {"f": (1.0, ("no", "e_conv1"), mimicry)}}, "the model has no layer 'no'"),
         ({"student": Denoiser(4)}, "is not a curve network .* or distil it with losses of your own"),
     ],
@@ -379,6 +389,17 @@ def test_a_data_set_of_single_tensors_and_networks_of_three_dimensions():
 def test_arguments_that_do_not_go_together_are_refused(arguments, message, photos):
     with pytest.raises(ValueError, match=message):
         distill(**{"student": "nano-161", "photos": photos, **QUICK, **arguments})
+
+
+def test_without_an_average_its_decay_may_be_0(photos):
+    assert distill("nano-161", "zero-dce++", photos=photos, ema_decay=0.0, **QUICK).history
+
+
+def test_both_stages_of_a_recipe_can_be_averaged(photos):
+    settings = {"photos": photos, "recipe": "two-stage", "pretrain_epochs": 1, **QUICK}
+    plain = distill("nano-161", "zero-dce++", **settings)
+    averaged = distill("nano-161", "zero-dce++", averaged=True, **settings)
+    assert not torch.equal(weights_of(plain.model), weights_of(averaged.model))
 
 
 def test_the_former_name_of_super_resolution_still_works_and_warns():

@@ -15,10 +15,10 @@ from kdlib.training import LoopConfig, NonFiniteLossError, Recipe, display, dist
 from kdlib.training import loop as loop_module
 from kdlib.training.augmentation import augment
 from kdlib.training.config import centralise_gradients, make_schedule
-from kdlib.training.curve_distillation import DistillationObjective, cache_teacher
+from kdlib.training.distill_curve import RecipeObjective, cache_teacher
 from kdlib.training.initialise import fresh_model, initialise_from_data
 from kdlib.training.preview import preview_of, write_preview
-from kdlib.training.task import split
+from kdlib.training.task import Task, split
 from kdlib.weights import save_model
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
@@ -88,7 +88,7 @@ def test_an_unknown_recipe_lists_the_known_ones():
 
 
 def terms_of(student, teacher, photos, recipe, average=None):
-    objective = DistillationObjective(student, teacher, recipe, "none")
+    objective = RecipeObjective(student, teacher, recipe, "none")
     return objective(student, (photos[:4],), average, torch.Generator())
 
 
@@ -136,7 +136,7 @@ def test_the_contrastive_term_is_live(teacher, photos):
 def test_a_cached_teacher_gives_the_same_terms(teacher, photos, name):
     student = fresh_model(name, photos)
     student.scale_factor = teacher.scale_factor = 1
-    objective = DistillationObjective(student, teacher, Recipe(), "none")
+    objective = RecipeObjective(student, teacher, Recipe(), "none")
     cached = cache_teacher(objective, photos[:4], torch.device("cpu"))
     batch = tuple(torch.stack(column) for column in zip(*(cached[i] for i in range(4)), strict=True))
     live = objective(student, (photos[:4],), None, torch.Generator())
@@ -186,7 +186,7 @@ def test_a_teacher_of_another_family_is_followed_by_its_photos(iat, photos, tmp_
 def test_a_cached_teacher_of_another_family_gives_the_same_terms(iat, photos):
     student = fresh_model("student-565", photos)
     student.scale_factor = 1
-    objective = DistillationObjective(student, iat, Recipe(alpha=1.0, beta=0.0, ssim=0.5), "none")
+    objective = RecipeObjective(student, iat, Recipe(alpha=1.0, beta=0.0, ssim=0.5), "none")
     cached = cache_teacher(objective, photos[:4], torch.device("cpu"))
     batch = tuple(torch.stack(column) for column in zip(*(cached[i] for i in range(4)), strict=True))
     assert [column.shape for column in batch] == [(4, 3, 32, 32)] * 2
@@ -203,7 +203,7 @@ def test_a_cached_teacher_of_another_family_gives_the_same_terms(iat, photos):
 def test_cached_or_not_a_run_loses_the_same(iat, photos, monkeypatch):
     settings = {"photos": photos, "alpha": 1.0, "beta": 0.0, "epochs": 2, **QUICK}
     first = distill("student-565", iat, **settings)
-    monkeypatch.setattr(sys.modules[DistillationObjective.__module__], "CACHE_LIMIT", 0)
+    monkeypatch.setattr(sys.modules[RecipeObjective.__module__], "CACHE_LIMIT", 0)
     second = distill("student-565", iat, **settings)
     for one, other in zip(first.history, second.history, strict=True):
         assert one["alignment"] == pytest.approx(other["alignment"], rel=1e-3)
@@ -446,7 +446,7 @@ def test_photos_stay_in_32_bits_under_mixed_precision(photos):
         return {"loss": enhanced.mean()}
 
     config = LoopConfig(**{**QUICK, "epochs": 1, "precision": "bf16-mixed"})
-    loop_module.fit(create_model("nano-161"), objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s", config)
+    Task(create_model("nano-161"), objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s").train(config)
     assert set(seen) == {(torch.float32, torch.float32)}
 
 
@@ -490,7 +490,7 @@ def test_the_progress_bar_keeps_the_scores_of_the_epoch_before(photos, monkeypat
 
     config = LoopConfig(**{**QUICK, "batch_size": 4, "epochs": 2})
     data = torch.utils.data.TensorDataset(photos)
-    loop_module.fit(create_model("nano-161"), objective, data, lambda _: {"psnr": 1.0, "ssim": 0.5}, "psnr", config)
+    Task(create_model("nano-161"), objective, data, lambda _: {"psnr": 1.0, "ssim": 0.5}, "psnr").train(config)
     terms, scores = {"bright", "total"}, {"psnr", "ssim"}
     assert shown == [terms, terms | scores, terms | scores, terms | scores]
 
@@ -531,7 +531,7 @@ def test_half_precision_scales_its_loss_and_lowers_the_scale_after_an_overflow(p
     config = LoopConfig(**{**QUICK, "epochs": 2, "precision": "16-mixed", "clip_norm": 0.5})
     model = create_model("nano-161")
     before = weights_of(model)
-    run = loop_module.fit(model, objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s", config)
+    run = Task(model, objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s").train(config)
     assert called[:2] == [2.0**16, 2.0**16]
     assert called[2] == 2.0**15
     assert run.skipped_batches == 1
@@ -559,7 +559,7 @@ def test_the_scale_of_half_precision_goes_on_with_a_run(photos, tmp_path, monkey
 
     def run():
         config = LoopConfig(**{**QUICK, "epochs": 2, "precision": "16-mixed", "resume": True})
-        loop_module.fit(create_model("nano-161"), objective, TensorDataset(photos), validate, "s", config, tmp_path)
+        Task(create_model("nano-161"), objective, TensorDataset(photos), validate, "s").train(config, tmp_path)
 
     with pytest.raises(KeyboardInterrupt):
         run()
@@ -600,9 +600,8 @@ def run_with_losses(values, photos, **settings):
         return {"loss": model(batch[0].float() / 255)[0].mean() * next(queue, 1.0)}
 
     config = LoopConfig(**{**QUICK, "batch_size": 2, "schedule": "constant", **settings})
-    return loop_module.fit(
-        create_model("nano-161"), objective, TensorDataset(photos), lambda model: {"score": 0.0}, "score", config
-    )
+    task = Task(create_model("nano-161"), objective, TensorDataset(photos), lambda model: {"score": 0.0}, "score")
+    return task.train(config)
 
 
 def test_a_non_finite_loss_skips_its_batch_and_is_counted(photos):
@@ -626,7 +625,7 @@ def test_a_non_finite_gradient_skips_its_batch_too(photos):
         return {"loss": loss}
 
     config = LoopConfig(**{**QUICK, "epochs": 1})
-    run = loop_module.fit(create_model("nano-161"), objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s", config)
+    run = Task(create_model("nano-161"), objective, TensorDataset(photos), lambda m: {"s": 0.0}, "s").train(config)
     assert run.skipped_batches == 1
     assert torch.isfinite(weights_of(run.model)).all()
 

@@ -11,14 +11,15 @@ from kdlib._moved import former_names
 from kdlib.checks import check_choice
 from kdlib.data.datasets import load_photos
 from kdlib.models import create_model
+from kdlib.training.answers import AnswersObjective, FeatureLoss, OutputLoss, terms_of
 from kdlib.training.augmentation import AUGMENTATIONS, darken_once
 from kdlib.training.checkpoint import alone_in_its_folder
 from kdlib.training.config import LoopConfig, LoopSettings
-from kdlib.training.curve_distillation import distill_curve
-from kdlib.training.distillation import Distillation, FeatureLoss, OutputLoss, terms_of
+from kdlib.training.distill_curve import distill_curve
+from kdlib.training.identity import fingerprint, fingerprint_of_data
 from kdlib.training.recipes import Recipe, make_recipe
 from kdlib.training.state import Run
-from kdlib.training.task import Task, at_scale, digest, frozen, split, training, validate_objective
+from kdlib.training.task import Task, at_scale, frozen, split, training, validate_objective
 
 
 @training
@@ -35,14 +36,14 @@ def distill(
     features: Mapping[str, tuple[float, tuple[str, str], FeatureLoss]] | None = None,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     monitor: str | None = None,
-    recipe: str | Recipe = "one-stage",
+    recipe: str | Recipe | None = None,
     augmentation: str = "none",
-    size: int = 64,
+    size: int | None = None,
     network_side: int | None = None,
     limit: int | None = None,
     validation_fraction: float = 0.1,
     epochs: int = 24,
-    ema_decay: float = 0.999,
+    ema_decay: float | None = None,
     alpha: float | None = None,
     beta: float | None = None,
     perceptual: float | None = None,
@@ -76,19 +77,21 @@ def distill(
         validate: scores of the student in evaluation mode, for ``losses`` and ``features``; then all data are trained
             on. By default a share is held out, and scored by minus the weighted losses: ``validation_objective``.
         monitor: the score of ``validate`` that selects the best epoch; higher is better.
-        recipe: ``one-stage``, ``two-stage`` or a :class:`~kdlib.training.recipes.Recipe`.
+        recipe: ``one-stage`` (default), ``two-stage`` or a :class:`~kdlib.training.recipes.Recipe`.
         augmentation: of photos: ``none``, ``darken-once`` (see :func:`~kdlib.training.augmentation.darken_once`),
             ``gamma`` or ``darken``; the last two vary the photos in every epoch. By a recipe, the first two let the
             teacher run only once for each photo.
-        size: side of the training images, which both networks see at full resolution, except for ``network_side``.
+        size: side of the training images, 64 unless given, which both networks see at full resolution, except for
+            ``network_side``. ``photos`` and ``data`` have their own.
         network_side: by a recipe, for a student given by name: it sees a copy of at most this many pixels a side, in
             training and ever after; 0 sets no limit, None takes the teacher's own.
-        limit: use at most so many photos.
+        limit: use at most so many photos of ``data_dir``.
         validation_fraction: share of the data that is held out. By a recipe the epoch with the highest fidelity on it
             wins.
         alpha, beta, perceptual, pretrain_epochs: replace the recipe's own.
         epochs, settings: see :class:`~kdlib.training.config.LoopConfig`.
-        ema_decay: likewise; an average is kept only for ``averaged=True`` and for recipes with a contrastive term.
+        ema_decay: likewise, 0.999 by default; an average is kept only for ``averaged=True``, which averages stage 1
+            too, and for recipes with a contrastive term.
 
     Returns:
         The run. By a recipe, its history has ``fidelity`` (PSNR to the teacher in dB) and ``task_loss`` on the held-out
@@ -99,9 +102,9 @@ def distill(
         TypeError, NonFiniteLossError, OSError: see :func:`~kdlib.training.task.training`.
     """
     by_recipe = {"alpha": alpha, "beta": beta, "perceptual": perceptual, "pretrain_epochs": pretrain_epochs}
-    chosen = make_recipe(recipe, **by_recipe)
+    chosen = make_recipe("one-stage" if recipe is None else recipe, **by_recipe)
     if free := losses is not None or features is not None:
-        _refuse({**by_recipe, "network_side": network_side}, "belong to recipes; losses and features replace these")
+        _refuse({"recipe": recipe, **by_recipe, "network_side": network_side}, "belong to recipes, not to own losses")
     else:
         _refuse({"data": data, "validate": validate, "monitor": monitor}, "need losses or features of your own")
     if (validate is None) != (monitor is None):
@@ -109,16 +112,22 @@ def distill(
     check_choice("augmentation", augmentation, (*AUGMENTATIONS, "darken-once"))
     if data is not None and (photos is not None or data_dir is not None or augmentation != "none"):
         raise ValueError("data replaces data_dir and photos, and is not augmented")
+    if data is not None or photos is not None:
+        _refuse({"data_dir": data_dir, "size": size, "limit": limit}, "choose photos; photos and data replace them")
     contrastive = not free and chosen.contrastive > 0
-    if contrastive and not ema_decay:
+    if contrastive and ema_decay == 0:
         raise ValueError("the contrastive term compares with the student's average: it needs ema_decay above 0")
     averaging = contrastive or settings.get("averaged", False)
-    config = LoopConfig(epochs=epochs, ema_decay=ema_decay if averaging else 0.0, **settings)
+    if ema_decay is None:
+        ema_decay = 0.999 if averaging else 0.0
+    elif ema_decay and not averaging:
+        raise ValueError("ema_decay above 0 needs averaged=True or a recipe with a contrastive term")
+    config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
     terms = terms_of(losses or {}, features or {}) if free else {}
     master = frozen(teacher, config)
     identity: dict[str, Any] = {"augmentation": augmentation, "validation_fraction": validation_fraction}
     if data is None and photos is None:
-        photos = load_photos(data_dir, size=size, limit=limit, seed=config.seed).photos
+        photos = load_photos(data_dir, size=64 if size is None else size, limit=limit, seed=config.seed).photos
     if photos is not None and augmentation == "darken-once":
         photos, augmentation = darken_once(photos, config.seed), "none"
     if not free:
@@ -128,20 +137,21 @@ def distill(
             validation_fraction=validation_fraction, identity=identity, stage1=settings,
         )  # fmt: skip
     pupil: Any = create_model(student) if isinstance(student, str) else student
+    functions: dict[str, Any] = {**(losses or {}), **(features or {})}
     layers = [pair for _, pair, _ in (features or {}).values()]
-    objective = Distillation(master, terms, layers, augmentation=augmentation)
+    objective = AnswersObjective(master, terms, layers, augmentation=augmentation)
     if photos is not None:
         data = TensorDataset(photos)
     assert data is not None
-    count = len(data)  # type: ignore[arg-type]  # map-style
     identity |= {
         "student": repr(getattr(pupil, "config", pupil)),
         "terms": repr({name: weight for name, (weight, _) in terms.items()}),
         "layers": repr(layers),
-        "data": digest(*data.tensors) if isinstance(data, TensorDataset) else count,
+        "functions": fingerprint({name: function for name, (*_, function) in functions.items()}),
+        "data": fingerprint_of_data(data, config.seed),
     }
     if validate is None:
-        train, held = split(count, validation_fraction, config.seed, "items")
+        train, held = split(len(data), validation_fraction, config.seed, "items")  # type: ignore[arg-type]  # map-style
         validate, monitor = validate_objective(objective, data, held, config.seed), "validation_objective"
         data = Subset(data, train.tolist())
     assert monitor is not None
@@ -161,8 +171,9 @@ def distill(
 __getattr__ = former_names(
     __name__,
     {
-        name: f"kdlib.training.curve_distillation.{name}"
-        for name in ("DistillationObjective", "cache_teacher", "matching_layers")
+        "DistillationObjective": "kdlib.training.distill_curve.RecipeObjective",
+        "cache_teacher": "kdlib.training.distill_curve.cache_teacher",
+        "matching_layers": "kdlib.training.distill_curve.matching_layers",
     },
 )
 

@@ -13,7 +13,7 @@ from kdlib.data.degrade import darken
 from kdlib.data.pairs import split_scenes
 from kdlib.evaluation.metrics import capped_psnr
 from kdlib.losses.levels import EARLY_WEIGHTS, LATE_WEIGHTS, TO_TRUTH, LevelLosses, ProgressiveWeights
-from kdlib.models import IAT, IATStudent, create_model
+from kdlib.models import IAT, IATStudent
 from kdlib.noise import measure_noise
 from kdlib.resampling import resize
 from kdlib.stages import Stages, compose
@@ -22,7 +22,7 @@ from kdlib.training.config import LoopConfig, SharedSettings
 from kdlib.training.pairs import VALIDATION_DARKENING, load_training_set
 from kdlib.training.preview import preview_of
 from kdlib.training.state import Run
-from kdlib.training.task import Task, device_of, digest, frozen, training
+from kdlib.training.task import Task, device_of, digest, frozen, student_and_teacher, training
 
 
 class StagesObjective:
@@ -220,33 +220,30 @@ def distill_stages(
     for length in asked_at or ():
         check_number("each side in asked_at", length, 16)
     check_number("noise_gain", noise_gain, 1, 10)
-    pupil = create_model(student) if isinstance(student, str) else student
+    pupil, master = student_and_teacher(student, teacher, config, IAT | IATStudent, "has no stages")
     # Without a teacher, the untrained student's answers fill the place of the teacher's, and no term uses them.
-    master = frozen(pupil if teacher is None else teacher, config)
-    for role, network in (("student", pupil), ("teacher", master)):
-        if not isinstance(network, IAT | IATStudent):
-            raise ValueError(f"the {role} has no stages: {type(network).__name__}; distil it with `distill`")
+    asked = master or frozen(pupil, config)
     weights = schedule or recipe(with_teacher=teacher is not None)
     if further_dir is not None and teacher is None:
         raise ValueError("the truth of further photos is the teacher's output: without a teacher leave them out")
     levels = {level for side_of in (weights.early, weights.late) for level, weight in side_of.items() if weight}
     if teacher is None and not levels <= set(TO_TRUTH):
         raise ValueError(f"without a teacher there is no {min(levels - set(TO_TRUTH))!r}; use {', '.join(TO_TRUTH)}")
-    if pupil.centred != master.centred and levels & {"multiply", "add"}:
+    if pupil.centred != asked.centred and levels & {"multiply", "add"}:
         raise ValueError(
-            f"the student has centred={pupil.centred} and its teacher centred={master.centred}: their multiply and add "
+            f"the student has centred={pupil.centred} and its teacher centred={asked.centred}: their multiply and add "
             "maps mean different things. Make a student that sees photos as its teacher does, or leave these levels out"
         )
     dark, truth = load_fixed_pairs(pairs, data_dir, size, limit, config.seed)
     device = device_of(config)
-    answers = ask_in_stages(master, dark, device, asked_at)
+    answers = ask_in_stages(asked, dark, device, asked_at)
     train, held = split_scenes(truth, validation_fraction, config.seed)
     if further_dir is not None:
-        given, told, answers = with_further(further_dir, master, dark, truth, answers, size, further, device)
+        given, told, answers = with_further(further_dir, asked, dark, truth, answers, size, further, device)
         train = torch.cat([train, torch.arange(len(dark), len(given))])
         dark, truth = given, told
     objective = StagesObjective(
-        weights, LevelLosses(distance), side, whole=whole, noise_gain=noise_gain, centred=master.centred
+        weights, LevelLosses(distance), side, whole=whole, noise_gain=noise_gain, centred=asked.centred
     )
     columns = (dark, truth, *answers, noise_levels(dark))
 
@@ -255,7 +252,7 @@ def distill_stages(
         for rows in held.split(4):
             seen = dark[rows].to(device).float() / 255
             enhanced = model(seen)[0].cpu()
-            taught = recompose(master.centred, seen.cpu(), *(answer[rows].float() for answer in answers))[0]
+            taught = recompose(asked.centred, seen.cpu(), *(answer[rows].float() for answer in answers))[0]
             wanted = truth[rows].float() / 255
             scores += [capped_psnr(have, want) for have, want in zip(enhanced, wanted, strict=True)]
             near += [capped_psnr(have, want) for have, want in zip(enhanced, taught, strict=True)]
@@ -264,7 +261,7 @@ def distill_stages(
 
     return Task(
         student=pupil,
-        teacher=None if teacher is None else master,
+        teacher=master,
         objective=objective,
         data=TensorDataset(*(column[train] for column in columns)),
         validation=validate,

@@ -1,15 +1,17 @@
 """The one training loop: schedule, checkpoints, resume, NaN guard, progress and log, on one process or many."""
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from lightning_fabric import seed_everything
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from kdlib.training.checkpoint import alone_in_its_folder, open_folder, save_best, save_checkpoint, write_history
 from kdlib.training.config import LoopConfig, set_batch_norm
@@ -18,6 +20,9 @@ from kdlib.training.epoch import Draws, Epoch
 from kdlib.training.preview import Preview, write_preview
 from kdlib.training.processes import GlobalBatches, average_buffers, collate, first, make_fabric, nothing
 from kdlib.training.state import Run, State
+
+if TYPE_CHECKING:
+    from kdlib.training.task import Task
 
 BAD_BATCHES_IN_A_ROW = 10
 
@@ -35,38 +40,15 @@ class Objective(Protocol):
 
 
 @alone_in_its_folder
-def fit(
-    model: nn.Module,
-    objective: Objective,
-    data: Dataset[Any],
-    validate: Callable[[nn.Module], Mapping[str, float]],
-    monitor: str,
-    config: LoopConfig,
-    output_dir: str | Path | None = None,
-    description: str = "training",
-    identity: Mapping[str, Any] | None = None,
-    preview: Preview | None = None,
-    advance: Callable[[float], None] | None = None,
-) -> Run:
-    """Train a model.
+def fit(task: Task, config: LoopConfig, output_dir: str | Path | None = None) -> Run:
+    """Train a task's student, or continue its interrupted run.
 
     Under torchrun or Slurm, every process calls this with the same arguments. They share each batch and have the same
     weights at any time; only the first one validates, writes, prints and reads the checkpoint to continue from.
 
     Args:
-        model: trained in place.
-        objective: the loss terms of a batch, as means over its photos.
-        data: a map-style data set; batches are collated from its items and moved to the device.
-        validate: scores of the model in evaluation mode, called after every epoch.
-        monitor: the score of ``validate`` that selects the best epoch; higher is better.
-        config: see :class:`~kdlib.training.config.LoopConfig`.
         output_dir: gets ``history.csv``, ``last.ckpt`` and ``best.ckpt`` after every epoch, and ``previews/``; None
             writes nothing.
-        description: shown before the progress bar.
-        identity: what else must be equal, besides the configuration, for a run to be continued; plain values.
-        preview: a picture of the model's output in evaluation mode, H×W×3 uint8, written every
-            ``config.preview_every`` epochs.
-        advance: called before every epoch with the share of the training that is done, from 0 to less than 1.
 
     Raises:
         NonFiniteLossError: ten batches in a row had a loss or gradient that was NaN or infinite.
@@ -77,26 +59,28 @@ def fit(
     """
     if config.resume and output_dir is None:
         raise ValueError("resume=True needs the output_dir of the run that is to continue")
-    if config.preview_every and (output_dir is None or preview is None):
+    if config.preview_every and (output_dir is None or task.preview is None):
         raise ValueError(f"preview_every={config.preview_every} needs an output_dir, and photos to show: set it to 0")
     fabric = make_fabric(config.device, config.precision)
     seed_everything(config.seed, verbose=False)
     draws = Draws(config.seed, fabric.device, fabric.global_rank)
-    batches = GlobalBatches(len(data), config.batch_size, draws.order, fabric.global_rank, fabric.world_size)  # type: ignore[arg-type]
+    data: Any = task.data  # map-style
+    objective = task.objective
+    batches = GlobalBatches(len(data), config.batch_size, draws.order, fabric.global_rank, fabric.world_size)
     loader = fabric.setup_dataloaders(
         DataLoader(data, batch_sampler=batches, generator=draws.order, collate_fn=collate, num_workers=config.workers),
         use_distributed_sampler=False,
     )
-    state = State(model, config, fabric, len(batches))
-    files = RunFiles(output_dir, {**config.identity(), **(identity or {})}, state, preview)
+    state = State(task.student, config, fabric, len(batches))
+    files = RunFiles(output_dir, task.same(config), state, task.preview)
     under_way = files.open()
     done = len(state.run.history) * len(batches) + (under_way["batches"] if under_way else 0)
-    display = Display(description, config, state.run, len(batches), done, shown=fabric.is_global_zero)
+    display = Display(task.description, config, state.run, len(batches), done, shown=fabric.is_global_zero)
 
     for number in range(len(state.run.history), config.epochs):
         draws.begin(number)
-        if advance:
-            advance(number / config.epochs)
+        if task.advance:
+            task.advance(number / config.epochs)
         state.model.train()
         set_batch_norm(state.model, number, config)
         epoch = Epoch()
@@ -123,9 +107,9 @@ def fit(
         state.candidate.eval()
         average_buffers(fabric, state.model, state.average)
         with torch.no_grad():
-            scores = first(fabric, lambda: dict(validate(state.candidate)))
+            scores = first(fabric, lambda: dict(task.validation(state.candidate)))
         means = epoch.means(fabric)
-        state.end_epoch(means, scores, monitor, epoch.seconds)
+        state.end_epoch(means, scores, task.monitored, epoch.seconds)
         files.save()
         display.epoch(means, scores)
     display.close()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from kdlib.models.network import Network
 from kdlib.training.config import OPTIMISERS, LoopConfig, centralise_gradients, make_schedule
 from kdlib.training.processes import average_gradients, first
 
@@ -57,7 +58,11 @@ class State:
 
     def __init__(self, model: nn.Module, config: LoopConfig, fabric: Fabric, batches: int) -> None:
         self.config, self.fabric = config, fabric
-        self.model = fabric.to_device(channels_last(model))
+        if isinstance(model, Network):
+            # Convolutions are then two to three times faster on CPUs, and no slower on GPUs. A network of other kinds
+            # may count on the usual order, as those do that flatten with ``view``.
+            model.to(memory_format=torch.channels_last)
+        self.model = fabric.to_device(model)
         self.model.load_state_dict(first(fabric, self.model.state_dict))
         self.optimiser = OPTIMISERS[config.optimiser](
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -158,13 +163,3 @@ class State:
         self.best_model, self.bad_in_a_row = saved["best_model"], saved["bad_in_a_row"]
         for name, value in saved["run"].items():
             setattr(self.run, name, value)
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """The model with channels_last weights, in place, where it has weights of four dimensions and none of five.
-
-    Its convolutions are then two to three times faster on CPUs, and no slower on GPUs.
-    """
-    if all(parameter.ndim < 5 for parameter in model.parameters()):
-        model.to(memory_format=torch.channels_last)
-    return model

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,12 @@ from kdlib.data.super_resolution_pairs import Images, PatchPairs, augment_pair
 from kdlib.evaluation.super_resolution import capped_psnr_y, least_side, ssim_y
 from kdlib.losses.distillation import SSIMLoss
 from kdlib.losses.super_resolution import SOFT_LOSSES, mimicry
-from kdlib.models import create_model
 from kdlib.models.msafn import MSAFN
 from kdlib.resampling import blur, crop_to_multiple
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.preview import preview_of
 from kdlib.training.state import Run
-from kdlib.training.task import Task, digest, frozen, split, training
+from kdlib.training.task import Task, digest, split, student_and_teacher, training
 
 # Side of the centre of each held-out photo, which is scored after every epoch: whole photos take longer than training.
 JUDGED = 192
@@ -207,12 +206,7 @@ def distill_super_resolution(
     for name, value in {"ssim": ssim, "mimic": mimic, "noise": noise}.items():
         check_number(name, value)
     check_choice("soft_loss", soft_loss, SOFT_LOSSES)
-    pupil: Any = create_model(student) if isinstance(student, str) else student
-    master = None if teacher is None else frozen(teacher, config)
-    for role, network in (("student", pupil), ("teacher", master)):
-        if network is not None and not isinstance(network, MSAFN):
-            kind = type(network).__name__
-            raise ValueError(f"the {role} is not a super-resolution network: {kind}; distil it with `distill`")
+    pupil, master = student_and_teacher(student, teacher, config, MSAFN, "is not a super-resolution network")
     if master is not None and master.upscale != pupil.upscale:
         raise ValueError(f"the student works on photos enlarged ×{pupil.upscale}, its teacher on ×{master.upscale}")
     images, held = split_images(data, patch, validation_fraction, config.seed)

@@ -5,7 +5,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from kdlib.checks import unknown_name
+from kdlib.models import ZeroDCE, create_model
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.loop import Objective, fit
 from kdlib.training.preview import Preview
@@ -32,9 +33,21 @@ class Task:
 
     Attributes:
         student: trained in place.
-        teacher: a :func:`frozen` copy of the caller's, or None; a run is not continued with another one.
-        validation, monitored: the scores of the student after every epoch, and the one that selects the best epoch.
-        objective, data, description, identity, preview, advance: see :func:`~kdlib.training.loop.fit`.
+        objective: the loss terms of a batch, as means over its photos. If it has an attribute ``teacher``, that is
+            the task's.
+        data: a map-style data set; batches are collated from its items and moved to the device.
+        validation: scores of the student in evaluation mode, called after every epoch.
+        monitored: the score that selects the best epoch; higher is better.
+        description: shown before the progress bar.
+        identity: what else must be equal, besides the configuration and the teacher, for a run to be continued; plain
+            values.
+        teacher: a :func:`frozen` copy of the caller's, or None.
+        preview: a picture of the student's output in evaluation mode, H×W×3 uint8, written every
+            ``config.preview_every`` epochs.
+        advance: called before every epoch with the share of the training that is done, from 0 to less than 1.
+
+    Raises:
+        ValueError: the teacher is not frozen, or the objective has another one.
     """
 
     student: nn.Module
@@ -42,19 +55,29 @@ class Task:
     data: Dataset[Any]
     validation: Callable[[nn.Module], Mapping[str, float]]
     monitored: str
-    description: str
-    identity: Mapping[str, Any]
+    description: str = "training"
+    identity: Mapping[str, Any] = field(default_factory=dict)
     teacher: nn.Module | None = None
     preview: Preview | None = None
     advance: Callable[[float], None] | None = None
 
+    def __post_init__(self) -> None:
+        if getattr(self.objective, "teacher", self.teacher) is not self.teacher:
+            raise ValueError("the objective has another teacher than its task: give both the same frozen copy")
+        if self.teacher is not None and (
+            any(parameter.requires_grad for parameter in self.teacher.parameters())
+            or any(module.training for module in self.teacher.modules())
+        ):
+            raise ValueError("the teacher would change: give objective and task a copy from kdlib.training.task.frozen")
+
+    def same(self, config: LoopConfig) -> dict[str, Any]:
+        """All that must be equal for a run to be continued."""
+        teacher = None if self.teacher is None else digest(*self.teacher.state_dict().values())
+        return {**config.identity(), **self.identity, "teacher": teacher}
+
     def train(self, config: LoopConfig, output_dir: str | Path | None = None) -> Run:
         """Train the student, or continue its interrupted run: see :func:`~kdlib.training.loop.fit`."""
-        teacher = None if self.teacher is None else digest(*self.teacher.state_dict().values())
-        return fit(
-            self.student, self.objective, self.data, self.validation, self.monitored, config, output_dir,
-            self.description, {**self.identity, "teacher": teacher}, self.preview, self.advance,
-        )  # fmt: skip
+        return fit(self, config, output_dir)
 
 
 def training(train: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -94,6 +117,22 @@ def frozen(teacher: str | Path | nn.Module, config: LoopConfig) -> Any:
         teacher: a shipped name, the path of a weights file, or a model.
     """
     return copy.deepcopy(resolve_model(teacher)).eval().requires_grad_(False).to(device_of(config))
+
+
+def student_and_teacher(
+    student: str | nn.Module, teacher: str | Path | nn.Module | None, config: LoopConfig, kind: Any, lack: str
+) -> tuple[Any, Any]:
+    """The student, new where it is given by name, and the :func:`frozen` teacher, if there is one.
+
+    Raises:
+        ValueError: one of them is not of this ``kind``; the message says what it ``lack``s.
+    """
+    pupil = create_model(student) if isinstance(student, str) else student
+    master = None if teacher is None else frozen(teacher, config)
+    for role, network in (("student", pupil), ("teacher", master)):
+        if network is not None and not isinstance(network, kind):
+            raise ValueError(f"the {role} {lack}: {type(network).__name__}; distil it with `distill`")
+    return pupil, master
 
 
 def split(count: int, fraction: float, seed: int, what: str = "photos") -> tuple[Tensor, Tensor]:
@@ -146,8 +185,8 @@ def digest(*tensors: Tensor) -> str:
 
 @contextmanager
 def at_scale(scale: int, *models: nn.Module | None) -> Iterator[None]:
-    """Within the block those models that have a ``scale_factor`` see photos at 1/scale; afterwards at their own."""
-    scaled: list[Any] = [model for model in models if hasattr(model, "scale_factor")]
+    """Within the block the curve networks among the models see photos at 1/scale; afterwards at their own."""
+    scaled = [model for model in models if isinstance(model, ZeroDCE)]
     saved = [model.scale_factor for model in scaled]
     for model in scaled:
         model.scale_factor = scale

@@ -1,4 +1,4 @@
-"""The objective of distillation: any student against any frozen teacher, compared by functions of their outputs."""
+"""The objective that compares what a student and its frozen teacher, of any kind, make of the same batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlib._moved import former_names
 from kdlib.checks import check_choice, check_number
 from kdlib.losses.distillation import LayerFeatures
+from kdlib.models.network import Network
 from kdlib.training.augmentation import AUGMENTATIONS, augment
 from kdlib.training.task import columns_of
 
@@ -37,8 +39,8 @@ class Answer:
 Compare = Callable[[Answer, Answer, tuple[Tensor, ...]], Tensor]
 
 
-class Distillation:
-    """The weighted terms of a batch.
+class AnswersObjective:
+    """The weighted terms of a batch, which compare the answers of student and teacher.
 
     Both networks see the batch's first column. Columns of 8 bits are photos, and are brought to [0, 1].
 
@@ -67,14 +69,15 @@ class Distillation:
 
     def __call__(self, model: nn.Module, batch: Any, average: Any, generator: torch.Generator) -> dict[str, Tensor]:
         columns = [column.float() / 255 if column.dtype == torch.uint8 else column for column in columns_of(batch)]
-        columns[0] = augment(columns[0], self.augmentation, generator)
-        if columns[0].ndim == 4:
-            columns[0] = columns[0].contiguous(memory_format=torch.channels_last)
-        seen = tuple(columns)
+        seen = self.prepare(columns[0], generator), *columns[1:]
         teacher, student = self.ask(seen), self.look(model, seen[0], self.student_layers)
         if average is not None:
             student.past = torch.no_grad()(lambda: self.look(average.module, seen[0], self.student_layers))
         return {name: weight * compare(student, teacher, seen) for name, (weight, compare) in self.terms.items()}
+
+    def prepare(self, column: Tensor, generator: torch.Generator) -> Tensor:
+        """The first column as both networks see it."""
+        return augment(column, self.augmentation, generator)
 
     @torch.no_grad()
     def ask(self, columns: tuple[Tensor, ...]) -> Answer:
@@ -83,6 +86,8 @@ class Distillation:
 
     def look(self, model: nn.Module, seen: Tensor, layers: Iterable[str]) -> Answer:
         """What a network makes of the first column."""
+        if isinstance(model, Network) and seen.ndim == 4:  # see State, which gives its weights this order of memory
+            seen = seen.contiguous(memory_format=torch.channels_last)
         with LayerFeatures(model, layers) as tap:
             return Answer(model(seen), {name: self.pool(features) for name, features in tap.features.items()})
 
@@ -111,3 +116,6 @@ def terms_of(
     for name, (weight, _) in terms.items():
         check_number(f"the weight of {name!r}", weight)
     return terms
+
+
+__getattr__ = former_names(__name__, {"Distillation": f"{__name__}.AnswersObjective"})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
+from kdlib._moved import former_names
 from kdlib.evaluation.metrics import capped_psnr
 from kdlib.losses.distillation import (
     SAME_DEPTH_LAYERS,
@@ -23,8 +24,8 @@ from kdlib.losses.distillation import (
 from kdlib.losses.perceptual import PerceptualLoss
 from kdlib.losses.zero_reference import ZeroReferenceLoss
 from kdlib.models import ZeroDCE, apply_curve
+from kdlib.training.answers import Answer, AnswersObjective, Compare
 from kdlib.training.config import LoopConfig, LoopSettings
-from kdlib.training.distillation import Answer, Compare, Distillation
 from kdlib.training.initialise import fresh_model
 from kdlib.training.pretrain import pretrain
 from kdlib.training.preview import preview_of
@@ -56,8 +57,8 @@ def matching_layers(student: ZeroDCE, teacher: nn.Module) -> tuple[tuple[str, st
     )
 
 
-class DistillationObjective(Distillation):
-    """The distillation loss of a batch: (photos uint8,) or, with a cached teacher, (photos, its answer, features…).
+class RecipeObjective(AnswersObjective):
+    """The terms of a recipe for a batch: (photos uint8,) or, with a cached teacher, (photos, its answer, features…).
 
     The answer of a curve network is its map, from which the photo follows; that of any other teacher is the enhanced
     photo.
@@ -101,6 +102,9 @@ class DistillationObjective(Distillation):
         pool = partial(attention_map, size=FEATURE_SIZE)
         super().__init__(teacher, terms, pairs, pool=pool, augmentation=augmentation)
 
+    def prepare(self, column: Tensor, generator: torch.Generator) -> Tensor:
+        return super().prepare(column, generator).contiguous(memory_format=torch.channels_last)
+
     @torch.no_grad()
     def ask_teacher(self, photos: Tensor) -> tuple[Tensor, ...]:
         """The teacher's answer to photos B×3×H×W in [0, 1], and its attention maps: what a cache keeps."""
@@ -117,7 +121,7 @@ class DistillationObjective(Distillation):
 
 
 @torch.no_grad()
-def cache_teacher(objective: DistillationObjective, photos: Tensor, device: torch.device) -> Dataset[Any]:
+def cache_teacher(objective: RecipeObjective, photos: Tensor, device: torch.device) -> Dataset[Any]:
     """Run the teacher once over all photos (N×3×S×S uint8) and keep what the objective needs of it."""
     kept: list[Tensor] = []
     # On a CPU a few photos at a time are several times faster: their features stay in its cache.
@@ -159,7 +163,7 @@ def distill_curve(
     if network_side is None:  # the student sees what its teacher sees
         network_side = curve.network_side if curve else 0
     pupil = fresh_model(student, photos, network_side)
-    objective = DistillationObjective(pupil, teacher, recipe, augmentation)
+    objective = RecipeObjective(pupil, teacher, recipe, augmentation)
     if recipe.pretrain_epochs:
         pretrain(
             pupil,
@@ -167,6 +171,7 @@ def distill_curve(
             photos=photos,
             epochs=recipe.pretrain_epochs,
             validation_fraction=validation_fraction,
+            ema_decay=config.ema_decay if config.averaged else 0.0,
             **stage1,
         )
     device = device_of(config)
@@ -205,3 +210,6 @@ def distill_curve(
             identity=identity,
             preview=preview_of(photos[held], torch.cat(taught)),
         ).train(config, output_dir)
+
+
+__getattr__ = former_names(__name__, {"DistillationObjective": f"{__name__}.RecipeObjective"})
