@@ -208,19 +208,14 @@ class VirtualCamera:
     tone: float = 0.35
     balance: float = 0.25
 
-    def __call__(
-        self, radiance: Tensor, target: Tensor, stops: Tensor, kept: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Photograph a batch of scenes.
+    def draw(self, stops: Tensor, kept: Tensor, generator: torch.Generator) -> "Settings":
+        """Draw how each photo of a batch is taken.
 
         Args:
-            radiance, target, stops, kept: a batch of the columns of :class:`Exposures`.
+            stops, kept: columns of :class:`Exposures`.
             generator: source of all random numbers, on the tensors' device.
-
-        Returns:
-            Photos, rounded to 8 bits, and their targets, both B×3×S×S in [0, 1].
         """
-        count, device = len(radiance), radiance.device
+        count, device = len(stops), stops.device
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=device)
@@ -234,13 +229,52 @@ class VirtualCamera:
         chosen = stops[:, 0] + (stops[:, 1] - stops[:, 0]) * uniform(count)
         chosen = torch.where(uniform(count) < kept, _KEPT_DEVIATION * normal(count), chosen)
         balance = self.balance * normal(count, 3, 1, 1) * (uniform(count, 1, 1, 1) < 0.5)
-        balance = 2 ** (balance - balance[:, 1:2])
-        light = radiance.float() * balance * 2 ** chosen.view(-1, 1, 1, 1)
-        variance = light.clamp(0, 1) * 10 ** between(self.shot) + 10 ** (2 * between(self.read))
-        photo = linear_to_srgb(light + variance.sqrt() * normal(*light.shape))
-        bend = self.tone * (2 * uniform(count, 1, 1, 1) - 0.6)
-        photo = photo + 2 * bend * photo * (1 - photo) * (2 * photo - 1)
-        wanted = linear_to_srgb(srgb_to_linear(target.float() / 255) * balance)
-        flipped = (uniform(count) < 0.5).view(-1, 1, 1, 1)
-        photo, wanted = (torch.where(flipped, image.flip(-1), image) for image in (photo, wanted))
-        return (photo.clamp(0, 1) * 255).round() / 255, wanted
+        return Settings(
+            exposure=2 ** chosen.view(-1, 1, 1, 1),
+            balance=2 ** (balance - balance[:, 1:2]),
+            shot=10 ** between(self.shot),
+            read=10 ** (2 * between(self.read)),
+            bend=self.tone * (2 * uniform(count, 1, 1, 1) - 0.6),
+            mirrored=uniform(count, 1, 1, 1) < 0.5,
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the photos of a batch are taken; B×1×1×1 each, and B×3×1×1 for the balance.
+
+    Attributes:
+        exposure, balance: factors of linear light; the balance is that of the white, with an error of its own.
+        shot, read: variance of white's shot noise, and of the read noise, in linear light.
+        bend: strength of the S-shaped tone curve.
+        mirrored: whether the photo is flipped.
+    """
+
+    exposure: Tensor
+    balance: Tensor
+    shot: Tensor
+    read: Tensor
+    bend: Tensor
+    mirrored: Tensor
+
+    def photo(self, radiance: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the photos of scenes, B×3×S×S in [0, 1].
+
+        Args:
+            radiance: B×3×S×S, linear light.
+            generator: source of the noise; None for photos without noise that are not rounded to 8 bits.
+        """
+        light = radiance.float() * self.balance * self.exposure
+        if generator is not None:
+            deviation = (light.clamp(0, 1) * self.shot + self.read).sqrt()
+            light = light + deviation * torch.randn(light.shape, generator=generator, device=light.device)
+        photo = linear_to_srgb(light)
+        photo = (photo + 2 * self.bend * photo * (1 - photo) * (2 * photo - 1)).clamp(0, 1)
+        if generator is not None:
+            photo = (photo * 255).round() / 255
+        return torch.where(self.mirrored, photo.flip(-1), photo)
+
+    def wanted(self, target: Tensor) -> Tensor:
+        """Return what the photos should become: the targets (B×3×S×S uint8) with the same balance, in [0, 1]."""
+        balanced = linear_to_srgb(srgb_to_linear(target.float() / 255) * self.balance)
+        return torch.where(self.mirrored, balanced.flip(-1), balanced)

@@ -131,14 +131,16 @@ def encode(radiance: np.ndarray, stops: float = 0.0) -> np.ndarray:
 
 
 def fused_view(light: Light, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw a view, bracket and fuse it.
+    """Draw two views, keep the one that needs the wider bracket, and fuse that.
+
+    Scenes of a wide range, such as a room with a window, are rare and the hardest to learn.
 
     Returns:
         Radiance, size×size×3 float32, scaled so that exposure 0 is the middle of the bracket; the fusion, size×size×3
         uint8; and the lowest and highest exposure of the bracket in stops.
     """
-    radiance = view(light, rng)
-    stops = bracket_stops(radiance, rng, light.row.kind)
+    drawn = [(radiance, bracket_stops(radiance, rng, light.row.kind)) for radiance in (view(light, rng), view(light, rng))]
+    radiance, stops = max(drawn, key=lambda each: each[1][-1] - each[1][0])
     fused = fuse_exposures([encode(radiance, each) for each in stops])
     middle = (stops[0] + stops[-1]) / 2
 

@@ -3,6 +3,6 @@
 A record says where a network and its backends are found; the network itself lives in :mod:`kdlib.models`.
 """
 
-from kdlib.models.families import glance, iat, msafn, zero_dce
+from kdlib.models.families import glance, grid, iat, msafn, zero_dce
 
-RECORDS = (zero_dce.FAMILY, glance.FAMILY, iat.FAMILY, iat.STUDENT, msafn.FAMILY, msafn.STUDENT)
+RECORDS = (zero_dce.FAMILY, glance.FAMILY, grid.FAMILY, iat.FAMILY, iat.STUDENT, msafn.FAMILY, msafn.STUDENT)
