@@ -144,7 +144,9 @@ def load_bracketed_photos(folder: str | Path, size: int = 128) -> BracketedPhoto
         return cv2.resize(photo, (size, size), interpolation=cv2.INTER_AREA)
 
     with ThreadPoolExecutor() as pool:
-        thumbnails = list(pool.map(lambda path: cv2.resize(decode(path), (64, 64), interpolation=cv2.INTER_AREA), paths))
+        thumbnails = list(
+            pool.map(lambda path: cv2.resize(decode(path), (64, 64), interpolation=cv2.INTER_AREA), paths)
+        )
     scenes = find_scenes(torch.from_numpy(np.stack(thumbnails)).permute(0, 3, 1, 2))
     columns: list[tuple[np.ndarray, np.ndarray, int]] = []
     left_out = []

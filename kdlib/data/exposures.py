@@ -17,7 +17,7 @@ from torch import Tensor
 from kdlib.data.brackets import load_bracketed_photos
 from kdlib.data.degrade import linear_to_srgb, srgb_to_linear
 from kdlib.data.licences import LicenceRow, read_licences
-from kdlib.data.light import PHOTO_FOLDER, fused_view, read_light
+from kdlib.data.light import PHOTO_FOLDER, develop, fused_view, read_light
 from kdlib.enhance.photos.rgb import read_photo
 
 # Ranges of exposure in stops, and the share of photos that stay as they were taken.
@@ -39,6 +39,7 @@ class Exposures:
         target: N×3×S×S uint8, what each photo of the scene should become.
         stops: N×2, the range from which an exposure is drawn.
         kept: N, the probability with which the exposure stays near 0 instead.
+        bend: N, the strength of the camera's tone curve, with which the target was made.
         source: N integers; items with the same number show the same place.
     """
 
@@ -46,6 +47,7 @@ class Exposures:
     target: Tensor
     stops: Tensor
     kept: Tensor
+    bend: Tensor
     source: Tensor
 
     def __len__(self) -> int:
@@ -80,7 +82,7 @@ class Exposures:
 
         if factor == 1:
             return self
-        return Exposures(small(self.radiance), small(self.target), self.stops, self.kept, self.source)
+        return Exposures(small(self.radiance), small(self.target), self.stops, self.kept, self.bend, self.source)
 
 
 def join(parts: Sequence[Exposures]) -> Exposures:
@@ -117,12 +119,13 @@ def views_of_light(
         count = views if light.panorama and not light.sky_only else max(1, views // 3)
         drawn += [fused_view(light, rng, size) for _ in range(count)]
         source += [number] * count
-    radiance, target, stops = (np.stack(column) for column in zip(*drawn, strict=True))
+    radiance, target, stops, bend = (np.stack(column) for column in zip(*drawn, strict=True))
     return Exposures(
         _planes(np.minimum(radiance, _BRIGHTEST).astype(np.float16)),
         _planes(target),
         torch.from_numpy(stops).float() + torch.tensor(_BEYOND_BRACKET),
         torch.zeros(len(source)),
+        torch.from_numpy(bend).float(),
         torch.tensor(source),
     ), rows
 
@@ -158,37 +161,33 @@ def licensed_photos(
         for crop in range(crops):
             part = 1.0 if crop == 0 else rng.uniform(0.6, 1)
             height, width = (max(1, int(side * part)) for side in photo.shape[:2])
-            top, left = (rng.integers(0, side - own + 1) for side, own in zip(photo.shape, (height, width), strict=False))
+            top, left = (
+                rng.integers(0, side - own + 1) for side, own in zip(photo.shape, (height, width), strict=False)
+            )
             window = photo[top : top + height, left : left + width]
             small = cv2.resize(window, (size, size), interpolation=cv2.INTER_AREA)
             targets.append(small[:, ::-1] if crop % 2 else small)
             kept.append(1.0 if row.kind.endswith("key") else _PHOTOS_KEPT)
             source.append(number)
     target = _planes(np.stack(targets))
-    return Exposures(
-        _radiance(target), target, torch.tensor(_PHOTO_STOPS).repeat(len(source), 1), torch.tensor(kept), torch.tensor(source)
-    ), rows
+    return _as_taken(target, target, _PHOTO_STOPS, torch.tensor(kept), torch.tensor(source)), rows
 
 
 def bracketed(folder: str | Path, *, size: int = 128) -> Exposures:
     """Return the photos of all brackets in a folder: see :func:`kdlib.data.brackets.load_bracketed_photos`."""
     found = load_bracketed_photos(folder, size)
-    count = len(found.photos)
-    return Exposures(
-        _radiance(found.photos),
-        found.targets,
-        torch.tensor(_BRACKET_STOPS).repeat(count, 1),
-        torch.full((count,), _BRACKETS_KEPT),
-        found.scene,
-    )
+    kept = torch.full((len(found.photos),), _BRACKETS_KEPT)
+    return _as_taken(found.photos, found.targets, _BRACKET_STOPS, kept, found.scene)
+
+
+def _as_taken(photos: Tensor, targets: Tensor, stops: tuple[float, float], kept: Tensor, source: Tensor) -> Exposures:
+    """Return scenes of which only a photo is known, N×3×S×S uint8: at exposure 0 it is recorded as it is."""
+    radiance = torch.cat([srgb_to_linear(batch.float() / 255).half() for batch in photos.split(_BATCH)])
+    return Exposures(radiance, targets, torch.tensor(stops).repeat(len(kept), 1), kept, torch.zeros(len(kept)), source)
 
 
 def _planes(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-
-
-def _radiance(photos: Tensor) -> Tensor:
-    return torch.cat([srgb_to_linear(batch.float() / 255).half() for batch in photos.split(_BATCH)])
 
 
 @dataclass(frozen=True)
@@ -198,21 +197,21 @@ class VirtualCamera:
     Attributes:
         shot: logarithms (base 10) of the least and the greatest variance of the noise of white's photons.
         read: likewise of the standard deviation of the read noise, in linear light.
-        tone: largest strength of an S-shaped tone curve; it may also be a little inverse.
+        bend: largest deviation of the tone curve from the one with which the target was made.
         balance: standard deviation, in stops, of the white balance's error of red and blue, which every other photo
             and its target have.
     """
 
     shot: tuple[float, float] = (-5.2, -3.6)
     read: tuple[float, float] = (-4.3, -2.8)
-    tone: float = 0.35
+    bend: float = 0.15
     balance: float = 0.25
 
-    def draw(self, stops: Tensor, kept: Tensor, generator: torch.Generator) -> "Settings":
+    def draw(self, stops: Tensor, kept: Tensor, bend: Tensor, generator: torch.Generator) -> "Settings":
         """Draw how each photo of a batch is taken.
 
         Args:
-            stops, kept: columns of :class:`Exposures`.
+            stops, kept, bend: columns of :class:`Exposures`.
             generator: source of all random numbers, on the tensors' device.
         """
         count, device = len(stops), stops.device
@@ -234,7 +233,7 @@ class VirtualCamera:
             balance=2 ** (balance - balance[:, 1:2]),
             shot=10 ** between(self.shot),
             read=10 ** (2 * between(self.read)),
-            bend=self.tone * (2 * uniform(count, 1, 1, 1) - 0.6),
+            bend=bend.view(-1, 1, 1, 1) + between((-self.bend, self.bend)),
             mirrored=uniform(count, 1, 1, 1) < 0.5,
         )
 
@@ -246,7 +245,7 @@ class Settings:
     Attributes:
         exposure, balance: factors of linear light; the balance is that of the white, with an error of its own.
         shot, read: variance of white's shot noise, and of the read noise, in linear light.
-        bend: strength of the S-shaped tone curve.
+        bend: strength of the tone curve, see :func:`kdlib.data.light.develop`.
         mirrored: whether the photo is flipped.
     """
 
@@ -268,8 +267,7 @@ class Settings:
         if generator is not None:
             deviation = (light.clamp(0, 1) * self.shot + self.read).sqrt()
             light = light + deviation * torch.randn(light.shape, generator=generator, device=light.device)
-        photo = linear_to_srgb(light)
-        photo = (photo + 2 * self.bend * photo * (1 - photo) * (2 * photo - 1)).clamp(0, 1)
+        photo = develop(light, self.bend)
         if generator is not None:
             photo = (photo * 255).round() / 255
         return torch.where(self.mirrored, photo.flip(-1), photo)

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdlib.data.brackets import fuse_exposures
 from kdlib.data.degrade import linear_to_srgb
@@ -25,6 +26,8 @@ _DEVIATION = 0.4
 _DARKER = {"night": 1.2, "dawn_dusk": 0.4}
 # A bracket reaches from 1.5 to at most 6 stops below the metered exposure, so that highlights are recorded, and from
 # 1.5 to 2.5 above it. Its exposures are at most this many stops apart.
+# Cameras render more contrast than sRGB's curve alone; the strength of their curve differs.
+_MOST_BEND = 0.7
 _BELOW, _ABOVE, _APART = (1.5, 6.0), (1.5, 2.5), 1.7
 
 
@@ -66,7 +69,9 @@ def read_light(folder: str | Path, allowed: str = "any") -> Iterator[Light]:
     folder = Path(os.path.expanduser(folder))
     rows = [row for row in read_licences(folder, allowed) if row.file.startswith(f"{HDR_FOLDER}/")]
     if not rows:
-        raise ValueError(f"{folder / LISTING} lists no file in {HDR_FOLDER}/ with a licence that is allowed ({allowed})")
+        raise ValueError(
+            f"{folder / LISTING} lists no file in {HDR_FOLDER}/ with a licence that is allowed ({allowed})"
+        )
     for row in rows:
         image = cv2.imread(str(folder / row.file), cv2.IMREAD_UNCHANGED)
         if image is None or image.dtype != np.float32 or image.ndim != 3:
@@ -124,27 +129,44 @@ def bracket_stops(radiance: np.ndarray, rng: np.random.Generator, kind: str = ""
     return stops
 
 
-def encode(radiance: np.ndarray, stops: float = 0.0) -> np.ndarray:
-    """Return the 8-bit sRGB photo of radiance exposed by some stops, without noise, H×W×3 uint8."""
-    photo = linear_to_srgb(torch.from_numpy(radiance * np.float32(2**stops)))
+def encode(radiance: np.ndarray, stops: float, bend: float) -> np.ndarray:
+    """Return the 8-bit photo of radiance exposed by some stops, without noise, H×W×3 uint8; see :func:`develop`."""
+    photo = develop(torch.from_numpy(radiance * np.float32(2**stops)), bend)
     return (photo * 255).round().byte().numpy()
 
 
-def fused_view(light: Light, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def develop(light: Tensor, bend: Tensor | float) -> Tensor:
+    """Encode linear light as a camera does: sRGB's curve, then an S-shaped one of strength ``bend``.
+
+    Args:
+        light: any shape, at least 0; values above 1 become white.
+        bend: 0 for sRGB alone, 1 for a slope of 2 at medium grey; slightly below 0 flattens.
+
+    Returns:
+        The photo in [0, 1].
+    """
+    photo = linear_to_srgb(light)
+    return (photo + 2 * bend * photo * (1 - photo) * (2 * photo - 1)).clamp(0, 1)
+
+
+def fused_view(light: Light, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Draw two views, keep the one that needs the wider bracket, and fuse that.
 
     Scenes of a wide range, such as a room with a window, are rare and the hardest to learn.
 
     Returns:
         Radiance, size×size×3 float32, scaled so that exposure 0 is the middle of the bracket; the fusion, size×size×3
-        uint8; and the lowest and highest exposure of the bracket in stops.
+        uint8; the lowest and highest exposure of the bracket in stops; and the strength of the camera's tone curve.
     """
-    drawn = [(radiance, bracket_stops(radiance, rng, light.row.kind)) for radiance in (view(light, rng), view(light, rng))]
+    drawn = [
+        (radiance, bracket_stops(radiance, rng, light.row.kind)) for radiance in (view(light, rng), view(light, rng))
+    ]
     radiance, stops = max(drawn, key=lambda each: each[1][-1] - each[1][0])
-    fused = fuse_exposures([encode(radiance, each) for each in stops])
+    bend = rng.uniform(0, _MOST_BEND)
+    fused = fuse_exposures([encode(radiance, each, bend) for each in stops])
     middle = (stops[0] + stops[-1]) / 2
 
     def small(image: np.ndarray) -> np.ndarray:
         return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
-    return small(radiance * np.float32(2**middle)), small(fused), stops[[0, -1]] - middle
+    return small(radiance * np.float32(2**middle)), small(fused), stops[[0, -1]] - middle, bend

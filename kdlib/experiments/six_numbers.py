@@ -40,7 +40,7 @@ def fit_six_numbers(exposures: Exposures, *, steps: int = 400, seed: int = 0) ->
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
     for _ in range(steps):
         batch = exposures[torch.randint(len(exposures), (_BATCH,), generator=generator)]
-        settings = CAMERA.draw(batch.stops, batch.kept, generator)
+        settings = CAMERA.draw(batch.stops, batch.kept, batch.bend, generator)
         photo = settings.photo(batch.radiance, generator)
         loss = picture_error(correct(photo, gain, gamma), settings.wanted(batch.target))
         optimiser.zero_grad()

@@ -62,7 +62,9 @@ class Committee(nn.Module):
 
     def forward(self, photo: Tensor) -> Tensor:
         """Return the mean of the members' enhanced photos, B×3×H×W in [0, 1], without smoothing."""
-        return torch.stack([member.apply_grid(photo, member.grid_of(photo)).clamp(0, 1) for member in self.members]).mean(0)
+        return torch.stack(
+            [member.apply_grid(photo, member.grid_of(photo)).clamp(0, 1) for member in self.members]
+        ).mean(0)
 
 
 class GainsObjective:
@@ -72,8 +74,8 @@ class GainsObjective:
         self.teacher, self.alpha = teacher, alpha if teacher else 0.0
 
     def __call__(self, model: Any, batch: Any, average: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        radiance, target, stops, kept = batch
-        settings = CAMERA.draw(stops, kept, generator)
+        radiance, target, *taken = batch
+        settings = CAMERA.draw(*taken, generator)
         photo = settings.photo(radiance, generator)
         enhanced = model.apply_grid(photo, model.grid_of(photo))
         terms = {}
@@ -93,8 +95,8 @@ class NoiseObjective:
         self.ssim = SSIMLoss()
 
     def __call__(self, model: Any, batch: Any, average: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        radiance, _, stops, kept = batch
-        settings = CAMERA.draw(stops, kept, generator)
+        radiance, _, *taken = batch
+        settings = CAMERA.draw(*taken, generator)
         noisy, clean = settings.photo(radiance, generator), settings.photo(radiance)
         with torch.no_grad():
             grid = model.grid_of(noisy)
@@ -205,7 +207,7 @@ def train_exposure(
     def part(objective: Objective, data: Exposures, description: str, noise: bool, master: Any) -> Task:
         train, held = data.split(validation_fraction, config.seed)
         generator = torch.Generator().manual_seed(config.seed)
-        drawn = CAMERA.draw(held.stops, held.kept, generator)
+        drawn = CAMERA.draw(held.stops, held.kept, held.bend, generator)
         photos, wanted = drawn.photo(held.radiance, generator), drawn.wanted(held.target)
 
         def validate(candidate: Any) -> dict[str, float]:
@@ -222,7 +224,7 @@ def train_exposure(
             student=network,
             teacher=master,
             objective=objective,
-            data=TensorDataset(train.radiance, train.target, train.stops, train.kept),
+            data=TensorDataset(train.radiance, train.target, train.stops, train.kept, train.bend),
             validation=validate,
             monitored="validation_psnr",
             description=description,
