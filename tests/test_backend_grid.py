@@ -1,6 +1,7 @@
 """GridNet through an Enhancer: the model's own results, faster; and what the Enhancer adds."""
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from kdlib import Enhancer
+from kdlib.enhance.kernels import compiled as compiling
 from kdlib.enhance.kernels.grid import GridNetwork
 from kdlib.enhance.video.smoothing import MapSmoother
 from kdlib.gain_grid import KNOTS
@@ -470,3 +472,14 @@ def test_tensors_of_another_network_are_refused(change):
     change(state)
     with pytest.raises(ValueError, match="not those of the architecture"):
         GridNetwork(state, model.config)
+
+
+@pytest.mark.parametrize(("later", "found"), [("same", True), ("other", False)])
+def test_machine_code_is_reused_only_while_no_kernel_changes(later, found, tmp_path, monkeypatch):
+    path = tmp_path / "kernel.py"
+    path.write_text("def twice(x):\n    return 2 * x\n")
+    for digest in ("same", later):
+        monkeypatch.setattr(compiling, "_sources", lambda digest=digest: digest)
+        kernel = compiling.compiled(runpy.run_path(str(path))["twice"])
+        assert kernel(4) == 8
+    assert bool(kernel.stats.cache_hits) is found

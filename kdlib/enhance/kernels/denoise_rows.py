@@ -133,6 +133,10 @@ def _smooth_tile(tile: Any, step: int, luminance: Any, colour_edge: Any, colour:
         weights, weights_c, sum_y, sum_o, sum_g = one, one, zero, zero, zero  # the pixel itself counts twice
         for row in range(3):
             for side in range(3):
+                if row == 1 and side == 1:
+                    weights += one
+                    weights_c += one
+                    continue
                 there = at(x) + at(row * 3 * _ROW + _PAD) + at(side) * at(step) - at(step)
                 share = one if row == 1 or side == 1 else _DIAGONAL
                 dy, do, dg = tile[there] - y, tile[there + at(_ROW)] - o, tile[there + at(2 * _ROW)] - g
