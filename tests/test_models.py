@@ -55,11 +55,13 @@ def test_parameter_count_matches_the_published_one(name, expected):
 def test_every_registered_architecture_is_tested():
     elsewhere = {
         "glance-650",
+        "grid-961",
+        "grid-teacher",
         "iat",
         "iat-student",
         "msafn",
         "light-msafn",
-    }  # in test_glance.py, test_iat.py, test_msafn.py
+    }  # in test_glance.py, test_grid.py, test_iat.py, test_msafn.py
     assert set(ARCHITECTURES) == {*PARAMETERS, *elsewhere}
 
 

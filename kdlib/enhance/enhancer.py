@@ -42,13 +42,13 @@ class Enhancer:
         model: name of a shipped model, path of a weights file, or a model.
         strength: from 0 to 2. 0 does not brighten (with ``denoise=0`` it returns the photo bit for bit), 1 applies what
             the network proposes, and values up to 2 go further. The strength multiplies the curve map, which stays in
-            its range. For GlanceNet it multiplies gamma − 1 and the logarithm of white's brightness; for IAT and its
-            student, the difference from the photo, with the result clipped; for MSAFN and LightMSAFN, the difference
-            from the bicubic result.
+            its range. For GlanceNet it multiplies gamma − 1 and the logarithm of white's brightness; for GridNet, the
+            logarithms of gains and chroma; for IAT and its student, the difference from the photo, with the result
+            clipped; for MSAFN and LightMSAFN, the difference from the bicubic result.
         denoise: from 0 to 2. Smooths the noise that brightening amplifies, and keeps edges. 1 is right for most
-            photos; 2 also removes single specks and some texture. None takes the model's own value: 1 for GlanceNet,
-            which was trained with its smoothing, and 0 for the Zero-DCE family, whose smoothing runs on the CPU. IAT,
-            MSAFN and their students have none.
+            photos; 2 also removes single specks and some texture. None takes the model's own value: 1 for GlanceNet
+            and GridNet, which were trained with their smoothing, and 0 for the Zero-DCE family, whose smoothing runs on
+            the CPU. IAT, MSAFN and their students have none.
         max_network_side: largest side in pixels of the copy that the network sees, which bounds its time and memory. A
             network that sees 1/12 of the photo reaches the default with a side of 12,288 pixels; IAT and its student,
             which see the photo at full size, with 1024. MSAFN and LightMSAFN then work from sampled tiles if the result
@@ -129,10 +129,11 @@ class Enhancer:
 
         Returns:
             h×w×3 in [-1, 1], or h×w×(3·iterations) for networks with one map for each iteration. For GlanceNet h×w×7:
-            logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1). For IAT and its student
-            1×1×10: colour matrix, row by row (9), and gamma (1); :meth:`apply` computes their local maps, which fit one
-            photo only. For MSAFN and LightMSAFN 1×1×K in [0, 1]: the weights of their channels. 1×1×1 for a network
-            that has no map.
+            logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1). For GridNet h×w×9:
+            logarithms of the gains at the luminances :data:`kdlib.gain_grid.KNOTS` (8) in [-3, 3], and of the chroma
+            (1) in [-1, 1]. For IAT and its student 1×1×10: colour matrix, row by row (9), and gamma (1); :meth:`apply`
+            computes their local maps, which fit one photo only. For MSAFN and LightMSAFN 1×1×K in [0, 1]: the weights
+            of their channels. 1×1×1 for a network that has no map.
         """
         array = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
         kinds.check(array)

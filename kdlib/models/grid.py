@@ -25,12 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.checks import check_choice, check_number
-from kdlib.models.families.grid import BODIES, KNOTS, MOST_CHROMA, MOST_GAIN
+from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, MOST_CHROMA, MOST_GAIN
+from kdlib.models.families.grid import BODIES
 from kdlib.models.glance import NoiseAwareSmoothing, noise_of
 from kdlib.models.network import Network, check_photos
-
-# Added to luminance before the logarithm. It keeps the shadows' noise from dominating the thumbnail.
-_FLOOR = 1 / 64
 
 
 def split_colour(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +164,7 @@ class GridNet(Network):
         """
         luminance, colour = split_colour(thumbnail)
         # Exposure is multiplicative, so the network sees the logarithm of luminance, from −1 for black to 1 for white.
-        seen = torch.cat([torch.log2(luminance + _FLOOR) / 3 + 1, 2 * colour[:, ::2]], dim=1)
+        seen = torch.cat([torch.log2(luminance + FLOOR) / 3 + 1, 2 * colour[:, ::2]], dim=1)
         local, whole = self.features(seen)
         histogram = knot_weights(luminance).mean(dim=(2, 3))
         pooled = torch.cat([whole.mean(dim=(2, 3)), whole.amax(dim=(2, 3)), 4 * histogram], dim=1)
@@ -200,7 +198,7 @@ class GridNet(Network):
         luminance, colour = split_colour(image)
         gain = (gains[:, :-1] * knot_weights(luminance)).sum(dim=1, keepdim=True)
         lift, drop = F.relu(gain - 1), F.relu(1 - gain)
-        chroma = gains[:, -1:] * (1 + self.chroma[1] * drop) / (1 + self.chroma[0] * lift)
+        chroma = gains[:, -1:] * (1 + self.chroma[1] * drop) / (1 + self.chroma[0] * lift).clamp_min(LEAST_DIVISOR)
         if noise is not None:
             signal = 255 * luminance / (255 * luminance + self.floor.clamp_min(0) * noise).clamp_min(1e-6)
             gain = gain - lift * (1 - signal)

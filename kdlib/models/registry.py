@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kdlib.models.glance import GlanceNet
+    from kdlib.models.grid import GridNet
     from kdlib.models.iat import IAT
     from kdlib.models.iat_student import IATStudent
     from kdlib.models.msafn import MSAFN, LightMSAFN
@@ -100,6 +101,8 @@ def create_model(name: Literal["zero-dce", "zero-dce++", "student-565", "nano-16
 @overload
 def create_model(name: Literal["glance-650"], **overrides: Any) -> GlanceNet: ...
 @overload
+def create_model(name: Literal["grid-961", "grid-teacher"], **overrides: Any) -> GridNet: ...
+@overload
 def create_model(name: Literal["iat"], **overrides: Any) -> IAT: ...
 @overload
 def create_model(name: Literal["iat-student"], **overrides: Any) -> IATStudent: ...
@@ -114,8 +117,8 @@ def create_model(name: str, **overrides: Any) -> Network:
 
     Args:
         name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565``, ``nano-161``,
-            ``glance-650``, ``iat`` (91,154), ``iat-student`` (43,504), and for super-resolution ``msafn`` (8,753,179)
-            or ``light-msafn`` (456,115).
+            ``glance-650``, ``grid-961``, ``grid-teacher`` (266,005), ``iat`` (91,154), ``iat-student`` (43,504), and
+            for super-resolution ``msafn`` (8,753,179) or ``light-msafn`` (456,115).
         overrides: any argument of the network's class, for example ``scale_factor=4`` for a
             :class:`~kdlib.models.zero_dce.ZeroDCE`.
 

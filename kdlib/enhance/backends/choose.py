@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdlib.enhance.backends.backend import Backend
+from kdlib.enhance.backends.backend import Backend, NoCompiledFormError
 from kdlib.extras import needed_by
 from kdlib.models.family import follow
 from kdlib.models.registry import family_of, find_family
@@ -60,7 +60,7 @@ def _from_file(model: str | Path) -> Backend | None:
             return None
         form.complete(file.architecture, file.shapes)  # before any tensor is read
         return form.from_arrays(file.arrays(), file.architecture)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, NoCompiledFormError, TypeError, ValueError):
         return None
 
 

@@ -1,6 +1,7 @@
 """What the compiled backends share: they take arrays, and open a weights file without PyTorch."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -57,11 +58,33 @@ class CpuBackend:
     @classmethod
     def from_model(cls, model: Any) -> Self:
         """Return the backend for a model of the family."""
-        state = {name: tensor.numpy(force=True) for name, tensor in model.state_dict().items()}
-        return cls.from_arrays(state, model.config)
+        return cls.from_arrays(state_of(model), model.config)
 
     def own(self, maps: np.ndarray) -> np.ndarray:
         return maps
 
     def as_array(self, maps: np.ndarray) -> np.ndarray:
         return maps
+
+
+def state_of(model: Any) -> dict[str, np.ndarray]:
+    """Return a model's tensors as arrays."""
+    return {name: tensor.numpy(force=True) for name, tensor in model.state_dict().items()}
+
+
+def in_torch(model: Any, method: str) -> Callable[..., np.ndarray]:
+    """Return a function that estimates the maps of a small copy with a network that has no compiled form.
+
+    Args:
+        method: name of the network's method, which takes B×3×h×w.
+    """
+    import torch
+
+    # A copy, because the model may be in training, on another device, and in another precision.
+    estimate = getattr(copy.deepcopy(model).cpu().float().eval(), method)
+
+    def run(small: np.ndarray, threads: int = 1) -> np.ndarray:
+        with torch.inference_mode():
+            return estimate(torch.from_numpy(small)[None])[0].numpy()
+
+    return run

@@ -1,12 +1,11 @@
 """The Zero-DCE family on the CPU: network and fused curve compiled."""
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
 
-from kdlib.enhance.backends.cpu_base import CpuBackend
+from kdlib.enhance.backends.cpu_base import CpuBackend, in_torch
 from kdlib.enhance.backends.curves import CurveMaps
 from kdlib.enhance.kernels.curve import apply_curve_map
 from kdlib.enhance.kernels.separable import SeparableNetwork, small_copy
@@ -31,7 +30,7 @@ class CpuCurves(CpuBackend, CurveMaps):
 
     @classmethod
     def from_model(cls, model: Any) -> Self:
-        return super().from_model(model) if model.separable else cls(_in_torch(model), model.config)
+        return super().from_model(model) if model.separable else cls(in_torch(model, "estimate_curve"), model.config)
 
     def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
         size = self.copy_size(photo.shape[0], photo.shape[1], limit)
@@ -46,17 +45,3 @@ class CpuCurves(CpuBackend, CurveMaps):
             from kdlib.enhance.kernels.denoise import smooth_lifted
 
             smooth_lifted(out, maps, self.iterations, denoise, threads)
-
-
-def _in_torch(model: Any) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Return a function that estimates the curve map of a small copy with a network that has no compiled form."""
-    import torch
-
-    # A copy, because the model may be in training, on another device, and in another precision.
-    model = copy.deepcopy(model).cpu().float().eval()
-
-    def run(small: np.ndarray, threads: int) -> np.ndarray:
-        with torch.inference_mode():
-            return model.estimate_curve(torch.from_numpy(small)[None])[0].numpy()
-
-    return run

@@ -1,6 +1,10 @@
 """Compiling Python functions for the CPU, with a cache that all processes share."""
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import CellType, FunctionType
 from typing import Any
 
 import numba
@@ -16,6 +20,26 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **options)(_with_sources(function))
     except RuntimeError:  # numba found no writable folder for its cache
         return numba.njit(**options)(function)
+
+
+def _with_sources(function: Any) -> FunctionType:
+    """Return the function with one more closure variable, which it does not read: a digest of all that it may call.
+
+    Numba notices when the module of a function changes, but not when a function or a constant from another module does,
+    and would keep using the old machine code. Closure variables are part of the key of its cache.
+    """
+    code = function.__code__
+    code = code.replace(co_freevars=(*code.co_freevars, "_sources"))
+    cells = (*(function.__closure__ or ()), CellType(_sources()))
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, cells)
+
+
+@cache
+def _sources() -> str:
+    """Return a digest of the kernels and of the modules at the top of the package, which hold shared constants."""
+    here = Path(__file__).parent
+    files = sorted([*here.glob("*.py"), *here.parents[1].glob("*.py")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -21,6 +21,7 @@ import numpy as np
 
 from kdlib.checks import check_number
 from kdlib.enhance.kernels.denoise_rows import ROUNDS, filter_rows
+from kdlib.enhance.kernels.grid_rows import COEFFICIENTS
 from kdlib.noise import TOP, black_gain, measure_noise
 from kdlib.threads import over_rows
 
@@ -95,6 +96,8 @@ def filter_photo(
     *,
     lifted: bool = False,
     curve: np.ndarray | None = None,
+    grid: np.ndarray | None = None,
+    factors: np.ndarray | None = None,
     threads: int = 1,
 ) -> None:
     """Run :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows`, which describes the arguments, on a whole photo.
@@ -104,6 +107,7 @@ def filter_photo(
         out: array like ``photo`` for the result, which may be ``photo`` itself. Alpha is copied.
         tolerances: h×w.
         curve: 2×colours×h×w.
+        grid: h×w×9, with ``factors`` (5).
     """
     height, _, channels = photo.shape
     if channels in {2, 4}:
@@ -115,14 +119,14 @@ def filter_photo(
     # Each part also reads rows of its neighbours, which may already have been overwritten; so they are copied first.
     edges = [(source[max(a - reach, 0) : a].copy(), source[b : b + reach].copy()) for a, b in pairwise(bounds)]
     top = np.float32(TOP[photo.dtype.name])
-    if curve is None:
-        curve = np.empty((0, 1, 1, 1))
-    maps = [np.ascontiguousarray(array, np.float32) for array in (tolerances[None, None], limits, curve)]
+    curve = np.empty((0, 1, 1, 1)) if curve is None else curve
+    grid, factors = (np.empty((0, 1, COEFFICIENTS)), np.empty(0)) if grid is None else (grid, factors)
+    maps = [np.ascontiguousarray(array, np.float32) for array in (tolerances[None, None], limits, curve, grid, factors)]
 
     def work(first: int, last: int) -> None:
         for part in range(first, last):
             rows = bounds[part : part + 2]
-            filter_rows(source, target, *edges[part], channels, *rows, top, maps[0], lifted, maps[1], maps[2])
+            filter_rows(source, target, *edges[part], channels, *rows, top, maps[0], lifted, *maps[1:])
 
     over_rows(work, parts, threads)
 

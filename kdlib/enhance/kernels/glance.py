@@ -75,29 +75,33 @@ class GlanceNetwork:
         t = self._tensors
         _, height, width = thumbnail.shape
         # The 3×3 neighbours of each position: channels × (h·w) × 9.
-        seen = _neighbours(np.log(thumbnail + np.float32(1 / 255)) / 3 + 1)
+        seen = neighbours(np.log(thumbnail + np.float32(1 / 255)) / 3 + 1)
         weights = t["conv.weight"].reshape(-1, 3, 1, 9)
         features = np.stack([(seen * own).sum((0, 2)) for own in weights]) + t["conv.bias"][:, None]
         features = np.maximum(features, 0).reshape(-1, height, width)
-        features = (_neighbours(features) * t["depth_conv.weight"].reshape(-1, 1, 9)).sum(2)
-        features = _mix(t["point_conv.weight"], features + t["depth_conv.bias"][:, None], t["point_conv.bias"])
+        features = (neighbours(features) * t["depth_conv.weight"].reshape(-1, 1, 9)).sum(2)
+        features = mix(t["point_conv.weight"], features + t["depth_conv.bias"][:, None], t["point_conv.bias"])
         features = np.maximum(features, 0)
         pooled = np.concatenate([features.mean(1), np.sqrt(features.var(1) + np.float32(1e-4))])
         hidden = np.tanh((t["decide.weight"] * pooled).sum(1) + t["decide.bias"])
         decision = ((t["globals.weight"] * hidden).sum(1) + t["globals.bias"])[:, None]
-        curve = decision[:6] + np.repeat(_mix(t["local.weight"], features, t["local.bias"]), 3, axis=0)
+        curve = decision[:6] + np.repeat(mix(t["local.weight"], features, t["local.bias"]), 3, axis=0)
         gamma = np.clip(curve[3:], *GAMMA_LIMITS)
         tolerance = np.broadcast_to(np.exp(decision[6:].clip(-6, 2)), (1, height * width))
         return np.concatenate([curve[:3], gamma, tolerance]).astype(np.float32).reshape(7, height, width)
 
 
-def _neighbours(planes: np.ndarray) -> np.ndarray:
-    """Return the 3×3 neighbourhood of each position, C×h×w → C×(h·w)×9, with zeros beyond the border."""
+def neighbours(planes: np.ndarray, stride: int = 1) -> np.ndarray:
+    """Return the 3×3 neighbourhood of each position, C×h×w → C×(h·w)×9, with zeros beyond the border.
+
+    With a stride, only every second, third … row and column has a position.
+    """
     padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
-    return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2)).reshape(len(planes), -1, 9)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    return windows[:, ::stride, ::stride].reshape(len(planes), -1, 9)
 
 
-def _mix(weight: np.ndarray, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def mix(weight: np.ndarray, features: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Apply a 1×1 convolution, as sums in NumPy, because a matrix library may start threads of its own."""
     return (weight.reshape(*weight.shape[:2], 1) * features).sum(1) + bias[:, None]
 

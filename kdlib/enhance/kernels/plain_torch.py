@@ -12,10 +12,15 @@ WHITE = {getattr(torch, name): value for name, value in TOP.items()}
 _STRIP = 1 << 16  # samples in a strip of rows, of which a dozen float32 copies exist at a time
 
 
-def as_planes(photo: Tensor) -> Tensor:
-    """Return the colours of H×W×C as C×H×W float32 in [0, 1], with one plane for grey."""
+def as_planes(photo: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the colours of H×W×C as C×H×W in [0, 1], with one plane for grey."""
     colours = 3 if photo.shape[2] >= 3 else 1
-    return (photo[..., :colours].float() / WHITE[photo.dtype]).permute(2, 0, 1)
+    return (photo[..., :colours].to(dtype) / WHITE[photo.dtype]).permute(2, 0, 1)
+
+
+def precise(photo: Tensor) -> torch.dtype:
+    """Return the type to compute with: 16 bits need more digits than float32 has; Apple's GPUs have no more."""
+    return torch.float64 if photo.dtype == torch.uint16 and photo.device.type != "mps" else torch.float32
 
 
 def as_samples(planes: Tensor, dtype: torch.dtype) -> Tensor:
@@ -41,11 +46,19 @@ def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
     return averaged.expand(3, h, w)
 
 
-def between(size: int, count: int, first: int, last: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For the full-size positions first … last, the two map positions around each, and the weight of the second."""
-    step = (count - 1) / (size - 1) if size > 1 else 0.0
+def between(
+    size: int, count: int, first: int, last: int, like: Tensor, *, centres: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For the full-size positions first … last, the two map positions around each, and the weight of the second.
+
+    Corners are aligned or, with ``centres``, map positions are the centres of cells that divide the photo.
+    """
     # float64 on the host: every device gets the same weights, also one without float64.
-    position = torch.arange(first, last, dtype=torch.float64) * step
+    position = torch.arange(first, last, dtype=torch.float64)
+    if centres:
+        position = ((position + 0.5) * (count / size) - 0.5).clamp(0, count - 1)
+    else:
+        position *= (count - 1) / (size - 1) if size > 1 else 0.0
     lower = position.long().clamp(0, max(count - 2, 0))
     weight = (position - lower).to(like.dtype)
     return lower.to(like.device), (lower + 1).clamp(max=count - 1).to(like.device), weight.to(like.device)
@@ -62,9 +75,7 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
     """
     height, width, channels = photo.shape
     colours = 3 if channels >= 3 else 1
-    # 16 bits need more digits than float32 has; Apple's GPUs have no more.
-    wide = photo.dtype == torch.uint16 and photo.device.type != "mps"
-    compute = torch.float64 if wide else torch.float32
+    compute = precise(photo)
     maps = maps.to(photo.device, compute)
     left, right, across = between(width, maps.shape[2], 0, width, maps)
     strip = max(1, _STRIP // width)
@@ -73,7 +84,7 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
         above, below, down = between(height, maps.shape[1], first, last, maps)
         rows = torch.lerp(maps[:, above], maps[:, below], down[:, None])
         full = torch.lerp(rows[..., left], rows[..., right], across)
-        x = photo[first:last, :, :colours].to(compute).permute(2, 0, 1) / WHITE[photo.dtype]
+        x = as_planes(photo[first:last], compute)
         # The curve expects three colours: grey and its map are repeated.
         if colours == 1:
             x, full = x.expand(3, -1, -1), full.repeat_interleave(3, dim=0)

@@ -12,7 +12,7 @@ GAMMA_LIMITS = (GAMMA_RANGE[0] - 1, GAMMA_RANGE[1] - 1)  # of gamma − 1, as th
 
 def recognise(shapes: Shapes) -> dict[str, Any] | None:
     """Return the arguments of a GlanceNet; the thumbnail's side leaves no trace in the tensors."""
-    if "decide.weight" not in shapes:
+    if "decide.weight" not in shapes or "knots.weight" in shapes:  # the latter is a GridNet's
         return None
     hidden, pooled = shapes["decide.weight"]
     return {"width": pooled // 2, "hidden": hidden}

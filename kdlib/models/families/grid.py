@@ -4,12 +4,9 @@ from typing import Any
 
 from kdlib.models.family import Family, Shapes, Whole
 
-# Luminances, from 0 to 1, at which a cell of the grid holds a gain. They are denser in the shadows, roughly as
-# logarithms are.
-KNOTS = (0.0, 0.02, 0.05, 0.11, 0.22, 0.4, 0.66, 1.0)
-# Limit of the logarithm of a gain, and of the photo's chroma: factors from 1/20 to 20, and from 1/e to e.
-MOST_GAIN, MOST_CHROMA = 3.0, 1.0
 BODIES = ("separable", "residual")
+# What an argument is unless a registered model says otherwise.
+DEFAULTS: dict[str, Any] = {"body": "separable", "width": 8, "hidden": 10, "side": 32}
 
 
 def recognise(shapes: Shapes) -> dict[str, Any] | None:
@@ -17,7 +14,7 @@ def recognise(shapes: Shapes) -> dict[str, Any] | None:
     if "knots.weight" not in shapes:
         return None
     hidden, width = shapes["decide.weight"][0], shapes["knots.weight"][1]
-    residual = "body.first.weight" in shapes
+    residual = "features.first.weight" in shapes
     return {"body": BODIES[residual], "width": width, "hidden": hidden, "side": 64 if residual else 32}
 
 
@@ -31,4 +28,6 @@ FAMILY = Family(
     output="image",
     limits={"body": str, "width": Whole(1, 256), "hidden": Whole(1, 1024), "side": Whole(1, 1024)},
     recognise=recognise,
+    backend="kdlib.enhance.backends.torch_grid:TorchGrid",
+    compiled="kdlib.enhance.backends.cpu_grid:CpuGrid",
 )

@@ -1,0 +1,55 @@
+"""GridNet on the CPU: the student's network in NumPy, smoothing and gains compiled."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from kdlib.enhance.backends.backend import NoCompiledFormError
+from kdlib.enhance.backends.cpu_base import CpuBackend, in_torch, state_of
+from kdlib.enhance.backends.grid_maps import GridMaps
+from kdlib.enhance.kernels.grid import GridFactors, GridNetwork, apply_gains
+from kdlib.enhance.kernels.separable import small_copy
+from kdlib.models.families.grid import DEFAULTS
+
+
+class CpuGrid(CpuBackend, GridMaps):
+    """GridNet without PyTorch; only the features of a teacher, whose body is residual, run in PyTorch."""
+
+    network = GridNetwork
+    arguments = DEFAULTS
+
+    def __init__(self, network: Any, architecture: Mapping[str, Any]) -> None:
+        GridMaps.__init__(self, architecture["side"])
+        self._network = network
+
+    @classmethod
+    def complete(cls, architecture: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        if architecture.get("body", DEFAULTS["body"]) != "separable":
+            raise NoCompiledFormError
+        return super().complete(architecture, shapes)
+
+    @classmethod
+    def from_model(cls, model: Any) -> Self:
+        return super().from_model(model) if model.body == "separable" else cls(_InTorch(model), model.config)
+
+    def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
+        size = self.copy_size(photo.shape[0], photo.shape[1], limit)
+        return self._network(small_copy(photo, size, threads=threads))
+
+    def apply(
+        self, photo: np.ndarray, maps: np.ndarray, out: np.ndarray, *, strength: float, denoise: float, threads: int
+    ) -> None:
+        gains = self.settle(maps.astype(np.float64), strength)
+        apply_gains(photo, gains, self._network, denoise, out=out, threads=threads)
+
+
+class _InTorch(GridFactors):
+    """A network that runs in PyTorch."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(state_of(model))
+        self._estimate = in_torch(model, "estimate_grid")
+
+    def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
+        return self._estimate(thumbnail)

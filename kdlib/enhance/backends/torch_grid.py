@@ -1,0 +1,63 @@
+"""GridNet in PyTorch, for GPUs and where numba is missing."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlib.enhance import array_kinds as kinds
+from kdlib.enhance.backends.grid_maps import GridMaps
+from kdlib.enhance.backends.torch_base import TorchBackend, at_most
+from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, between, precise, small_copy
+from kdlib.models.grid import GridNet
+from kdlib.noise import measure_noise
+
+# Pixels and least number of rows in a strip. Smoothing reads the 7 rows around a strip again.
+_STRIP, _ROWS = 1 << 18, 64
+
+
+class TorchGrid(TorchBackend, GridMaps):
+    """GridNet through the model's own operations, one strip of the photo after another."""
+
+    def __init__(self, model: GridNet, device: torch.device) -> None:
+        TorchBackend.__init__(self, model, device)
+        GridMaps.__init__(self, model.side)
+        self._reach = 2 ** len(model.smoothing.log_tolerance) - 1
+
+    def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
+        image = self.on_device(photo)
+        with torch.inference_mode(), at_most(threads):
+            small = small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
+            return self.model.estimate_grid(small[None])[0]
+
+    def apply(self, photo: Any, maps: Tensor, out: Any, *, strength: float, denoise: float, threads: int) -> None:
+        image = self.on_device(photo)
+        gains = self.settle(maps.to(precise(image)), strength)
+        noise = denoise * measure_noise(kinds.on_host(photo)) if denoise else None
+        with at_most(threads):
+            if denoise or (gains != 1).any():
+                self.into(out, image, lambda target: self._apply(image, gains, noise, target))
+            else:  # shares of knots would not add up to 1 to the last bit
+                self.into(out, image, lambda target: target.copy_(image))
+
+    def _apply(self, image: Tensor, gains: Tensor, noise: float | None, out: Tensor) -> None:
+        height, width, channels = image.shape
+        colours = 3 if channels >= 3 else 1
+        left, right, across = between(width, gains.shape[2], 0, width, gains, centres=True)
+        reach = self._reach if noise is not None else 0
+        strip = max(_ROWS, _STRIP // width)
+        level = None if noise is None else torch.full((1, 1, 1, 1), noise, dtype=gains.dtype, device=image.device)
+        before = image[:0]
+        for first in range(0, height, strip):
+            last = min(first + strip, height)
+            rows = torch.cat([before, image[first : last + reach]])
+            start = first - len(before)
+            before = image[last - reach : last].clone()  # out may be the photo
+            above, below, down = between(height, gains.shape[1], start, start + len(rows), gains, centres=True)
+            lines = torch.lerp(gains[:, above], gains[:, below], down[:, None])
+            full = torch.lerp(lines[..., left], lines[..., right], across)
+            x = as_planes(rows, gains.dtype).expand(3, -1, -1)[None]
+            y = self.model.apply_gains(x, full[None], level)[0, :colours].clamp(0, 1)
+            out[first:last, :, :colours] = as_samples(y[:, first - start : last - start], image.dtype)
+            if channels > colours:
+                out[first:last, :, colours:] = image[first:last, :, colours:]

@@ -1,0 +1,162 @@
+import pytest
+import torch
+
+from kdlib.gain_grid import KNOTS
+from kdlib.models import count_parameters, create_model, infer_architecture
+from kdlib.models.grid import GridNet, knot_weights, split_colour, upsample_gains
+from kdlib.weights import load_model, save_model
+from tests.helpers import random_photo
+
+NAMES = {"grid-961": 961, "grid-teacher": 266_005}
+SIZES = [(1, 1), (1, 9), (2, 3), (12, 12), (31, 33), (40, 57)]
+
+
+def vivid(name="grid-961", seed=0, **overrides):
+    """A network whose gains differ from cell to cell; a new one leaves every photo unchanged."""
+    torch.manual_seed(seed)
+    model = create_model(name, **overrides).eval()
+    with torch.no_grad():
+        model.knots.weight.normal_(std=0.7)
+        model.saturate.weight.normal_(std=0.3)
+    return model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_number_of_parameters(name):
+    assert count_parameters(create_model(name)) == NAMES[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_training_starts_from_the_unchanged_photo(name):
+    model, photo = create_model(name), random_photo(40, 57)
+    grid = model.grid_of(photo)
+    assert not grid.any()
+    torch.testing.assert_close(model.apply_grid(photo, grid), photo, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("batch", [1, 3])
+@torch.no_grad()
+def test_output_has_the_size_of_any_photo_and_is_in_range(batch, size, name):
+    model, photo = vivid(name), random_photo(*size, batch=batch)
+    enhanced, grid = model(photo)
+    assert enhanced.shape == photo.shape
+    assert grid.shape == (batch, 9, *(-(min(side, model.side) // -4) for side in size))
+    assert enhanced.isfinite().all()
+    assert enhanced.min() >= 0
+    assert enhanced.max() <= 1
+    assert grid[:, :8].abs().max() <= 3
+    assert grid[:, 8].abs().max() <= 1
+
+
+@torch.no_grad()
+def test_photos_of_a_batch_are_independent():
+    model, photos = vivid(), random_photo(40, 36, batch=3)
+    together = model(photos)[0]
+    for k in range(3):
+        torch.testing.assert_close(together[k : k + 1], model(photos[k : k + 1])[0], atol=1e-5, rtol=0)
+
+
+def test_shares_of_the_knots_sum_to_one_and_interpolate_linearly():
+    luminance = torch.cat([torch.linspace(0, 1, 1001), torch.tensor(KNOTS)]).view(1, 1, 1, -1).double()
+    shares = knot_weights(luminance)
+    torch.testing.assert_close(shares.sum(dim=1, keepdim=True), torch.ones_like(luminance))
+    assert ((shares > 0).sum(dim=1) <= 2).all()
+    assert shares.min() >= 0
+    knots = torch.tensor(KNOTS, dtype=torch.float64).view(1, -1, 1, 1)
+    torch.testing.assert_close((shares * knots).sum(dim=1, keepdim=True), luminance)
+
+
+@torch.no_grad()
+def test_a_pixel_takes_the_gain_of_its_own_luminance():
+    model, photo = create_model("grid-961"), torch.tensor(KNOTS).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    gains = torch.tensor([3.0, 0.5, 2.0, 1.0, 0.8, 1.5, 0.6, 0.9, 1.0]).view(1, 9, 1, 1)
+    enhanced = model.apply_gains(photo, gains.expand(1, 9, 1, len(KNOTS)))
+    torch.testing.assert_close(enhanced, photo * gains[:, :8].view(1, 1, 1, -1), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_chroma_decreases_where_the_gain_lifts_and_increases_where_it_darkens():
+    model = create_model("grid-961")
+    photo = torch.tensor([0.3, 0.2, 0.1]).view(1, 3, 1, 1)
+    saturation = {}
+    for gain in (0.5, 1.0, 2.0):
+        gains = torch.tensor([gain] * 8 + [1.0]).view(1, 9, 1, 1)
+        luminance, colour = split_colour(model.apply_gains(photo, gains))
+        saturation[gain] = float(colour.abs().sum() / luminance)
+        assert luminance.item() == pytest.approx(gain * 0.2, rel=1e-5), "chroma does not change luminance"
+    assert saturation[2.0] == pytest.approx(saturation[1.0] / 1.2, rel=1e-5)
+    assert saturation[0.5] == pytest.approx(saturation[1.0] * 1.25, rel=1e-5)
+
+
+@torch.no_grad()
+def test_noise_is_not_lifted_and_a_black_photo_stays_black():
+    model, noise = create_model("grid-961"), torch.full((1, 1, 1, 1), 1.0)
+    lifting = torch.full((1, 9, 2, 2), 2.0)
+    lifting[:, 8] = 0
+    black = torch.zeros(1, 3, 24, 24)
+    assert not model.apply_grid(black, lifting, noise).any()
+    for level, least, most in ((0.5 / 255, 1.5, 4.0), (1 / 255, 3.0, 5.0), (30 / 255, 7.0, 7.4)):
+        photo = torch.full((1, 3, 24, 24), level)
+        gain = float(model.apply_grid(photo, lifting, noise).mean() / level)
+        assert least < gain < most
+        assert float(model.apply_grid(photo, lifting).mean() / level) == pytest.approx(7.389, rel=1e-3)
+
+
+def test_gains_are_interpolated_between_the_centres_of_cells():
+    grid = torch.tensor([0.0, 1.0]).log().clamp_min(-3).view(1, 1, 1, 2)
+    full = upsample_gains(grid, (1, 8))[0, 0, 0]
+    low = float(torch.tensor(-3.0).exp())
+    assert full[:2].tolist() == pytest.approx([low, low])
+    assert full[-2:].tolist() == pytest.approx([1.0, 1.0])
+    assert full[3].item() == pytest.approx(low + (1 - low) * 0.375)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_gradient_is_finite_and_every_part_learns(name):
+    model = vivid(name)
+    photo = torch.rand(1, 3, 80, 80, generator=torch.Generator().manual_seed(0)) * 0.3
+    (model(photo)[0] - 0.4).square().mean().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.abs().max() > 0, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_weights_load_and_give_the_same(name, tmp_path):
+    model, photo = vivid(name), random_photo(40, 57)
+    again = load_model(save_model(model, tmp_path / "grid.safetensors"))
+    assert again.config == model.config
+    assert torch.equal(again(photo)[0], model(photo)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_architecture_is_inferred_from_the_tensors(name, tmp_path):
+    model = create_model(name)
+    assert infer_architecture(model.state_dict()) == model.config
+    torch.save(model.state_dict(), tmp_path / "grid.pth")
+    assert load_model(tmp_path / "grid.pth").config == model.config
+    assert infer_architecture(create_model("glance-650").state_dict())["family"] == "glance"
+
+
+@pytest.mark.parametrize("argument", ["width", "hidden", "side"])
+def test_arguments_below_one_are_refused(argument):
+    with pytest.raises(ValueError, match="at least 1"):
+        GridNet(**{argument: 0})
+
+
+def test_an_unknown_body_is_refused():
+    with pytest.raises(ValueError, match="separable, residual"):
+        GridNet(body="dense")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.rand(1, 3, 0, 8)],
+)
+def test_input_that_is_not_a_batch_of_photos_is_refused(wrong):
+    with pytest.raises(ValueError, match="B×3×H×W"):
+        create_model("grid-961")(wrong)
