@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
@@ -36,7 +36,7 @@ def distill(
     features: Mapping[str, tuple[float, tuple[str, str], FeatureLoss]] | None = None,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     monitor: str | None = None,
-    recipe: str | Recipe | None = None,
+    recipe: Literal["one-stage", "two-stage"] | Recipe | None = None,
     augmentation: str = "none",
     size: int | None = None,
     network_side: int | None = None,
