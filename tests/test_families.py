@@ -107,6 +107,15 @@ def test_a_file_may_not_ask_for_more_than_the_limits(toy, tmp_path):
         load_model(save_model(Toy(5), tmp_path / "large.safetensors"))
 
 
+def test_every_family_is_asked_before_tensors_are_refused(toy):
+    gain = torch.ones(2, 3, 1, 1)
+    # The first tensor alone would be IAT with a tensor missing, or a curve network with a tensor of another rank.
+    for other in ("local_net.conv1.weight", "e_conv1.weight"):
+        with pytest.raises(ValueError, match="not the weights of a known architecture"):
+            infer_architecture({other: torch.ones(())})
+        assert infer_architecture({other: torch.ones(()), "gain": gain}) == {"family": "toy", "count": 2}
+
+
 def test_every_family_is_looked_up_without_pytorch():
     """Names, limits, recognising and import paths need no PyTorch, nor does an unknown name's refusal."""
     program = """

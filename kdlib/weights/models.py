@@ -12,7 +12,7 @@ from torch import nn
 
 from kdlib.files import replacing
 from kdlib.models.network import Network
-from kdlib.models.registry import build_model, check_config, infer_architecture, to_published
+from kdlib.models.registry import build_model, to_published
 from kdlib.weights.file import WeightsFile
 from kdlib.weights.header import require_shapes
 
@@ -55,11 +55,15 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> Network:
         ValueError: unknown name, damaged file, tensors that fit no known architecture, or weights that are NaN or
             infinite.
     """
-    file = WeightsFile(name_or_path)
+    return read_model(WeightsFile(name_or_path), **overrides)
+
+
+def read_model(file: WeightsFile, **overrides: Any) -> Network:
+    """Build the network of a weights file; see :func:`load_model`."""
+    config = {**file.architecture, **overrides}
     try:
         # On the device "meta", tensors have a shape and no memory: nothing is read or allocated before all shapes fit.
         claims = to_published({name: torch.empty(shape, device="meta") for name, shape in file.shapes.items()})
-        config = {**(file.architecture or check_config(infer_architecture(claims))), **overrides}
         with torch.device("meta"):
             wanted = build_model(config).state_dict()
         require_shapes({key: t.shape for key, t in claims.items()}, {key: t.shape for key, t in wanted.items()})

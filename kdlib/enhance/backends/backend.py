@@ -15,6 +15,10 @@ DAMAGED = "the network gives values that are NaN or infinite; its weights are da
 WORTH_THREADS = 200_000
 
 
+class NoCompiledFormError(Exception):
+    """The network has no form that runs without PyTorch."""
+
+
 class Backend(Protocol):
     """A network on a device, as an Enhancer uses it. Each backend chooses the type of its maps.
 

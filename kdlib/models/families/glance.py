@@ -9,6 +9,9 @@ BLACK = 0.5 / 255
 GAMMA_RANGE = (0.1, 2.0)
 GAMMA_LIMITS = (GAMMA_RANGE[0] - 1, GAMMA_RANGE[1] - 1)  # of gamma − 1, as the maps hold it
 
+# What an argument is unless a registered model says otherwise.
+DEFAULTS: dict[str, Any] = {"width": 8, "hidden": 10, "side": 32}
+
 
 def recognise(shapes: Shapes) -> dict[str, Any] | None:
     """Return the arguments of a GlanceNet; the thumbnail's side leaves no trace in the tensors."""

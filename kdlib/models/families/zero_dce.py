@@ -25,11 +25,13 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def recognise(shapes: Shapes) -> dict[str, Any] | None:
-    """Return the arguments of a curve network.
+    """Return the arguments of a curve network, published or of the variant that ``to_published`` translates.
 
     One map shared by all iterations leaves no trace of their number in the tensors: the number is that of the
     registered model of the same shape, or 8.
     """
+    if "conv1.weight" in shapes:
+        shapes = {f"e_{key}": shape for key, shape in shapes.items()}
     layers = {key.split(".")[0] for key in shapes}
     depth = len(layers)
     if not layers or layers != {f"e_conv{i}" for i in range(1, depth + 1)}:
