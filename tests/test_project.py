@@ -258,6 +258,13 @@ def test_the_claims_of_the_pages_hold():
     assert LoopConfig().checkpoint_minutes == 10
 
 
+def test_the_wheel_leaves_out_the_weights_that_the_catalogue_says_it_does():
+    listed = json.loads(page("weights/catalogue.json"))
+    project = tomllib.loads(page("pyproject.toml"))
+    left_out = [f"weights/{Path(entry['file']).stem}.*" for entry in listed.values() if entry.get("in_repository")]
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"] == left_out
+
+
 def test_the_tables_of_models_and_weights_are_those_of_the_package():
     listed = json.loads(page("weights/catalogue.json"))
     models = re.findall(r"^\| `([^`]+)` \| ([\d,]+) \| (.*?) \|", page("docs/models.md"), re.MULTILINE)

@@ -23,7 +23,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 MB = 10**6
-IN_REPOSITORY = "msafn-32"
+LISTED = json.loads((ROOT / "weights" / "catalogue.json").read_text(encoding="utf-8"))
+[IN_REPOSITORY] = [name for name, entry in LISTED.items() if entry.get("in_repository")]
 IN_TORCH = {"zero-dce", "iat-student", "light-msafn"}
 NEEDS_PYTORCH = r".+ needs PyTorch, which is not installed: pip install 'kdlib\[course]'"
 

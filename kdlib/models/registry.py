@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdlib.checks import check_choice
 from kdlib.extras import needed_by
@@ -13,12 +13,7 @@ from kdlib.models.family import Family, follow
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kdlib.models.glance import GlanceNet
-    from kdlib.models.iat import IAT
-    from kdlib.models.iat_student import IATStudent
-    from kdlib.models.msafn import MSAFN, LightMSAFN
     from kdlib.models.network import Network
-    from kdlib.models.zero_dce import ZeroDCE
 
 Value = TypeVar("Value")
 FAMILIES: dict[str, Family] = {}
@@ -27,7 +22,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {}
 """Family and arguments of every registered model, by name."""
 
 
-_UNNAMED = "zero-dce"  # the family that weights files do not name
+[_UNNAMED] = [record.name for record in RECORDS if record.implied]  # the family that weights files do not name
 
 
 def register(family: Family) -> Family:
@@ -96,29 +91,12 @@ def build_model(config: Mapping[str, Any]) -> Network:
         raise ValueError(str(error)) from None
 
 
-@overload
-def create_model(name: Literal["zero-dce", "zero-dce++", "student-565", "nano-161"], **overrides: Any) -> ZeroDCE: ...
-@overload
-def create_model(name: Literal["glance-650"], **overrides: Any) -> GlanceNet: ...
-@overload
-def create_model(name: Literal["iat"], **overrides: Any) -> IAT: ...
-@overload
-def create_model(name: Literal["iat-student"], **overrides: Any) -> IATStudent: ...
-@overload
-def create_model(name: Literal["msafn"], **overrides: Any) -> MSAFN: ...
-@overload
-def create_model(name: Literal["light-msafn"], **overrides: Any) -> LightMSAFN: ...
-@overload
-def create_model(name: str, **overrides: Any) -> Network: ...
 def create_model(name: str, **overrides: Any) -> Network:
     """Build an architecture by name, with random weights.
 
     Args:
-        name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565``, ``nano-161``,
-            ``glance-650``, ``iat`` (91,154), ``iat-student`` (43,504), and for super-resolution ``msafn`` (8,753,179)
-            or ``light-msafn`` (456,115).
-        overrides: any argument of the network's class, for example ``scale_factor=4`` for a
-            :class:`~kdlib.models.zero_dce.ZeroDCE`.
+        name: a name in ``ARCHITECTURES``, such as ``student-565``.
+        overrides: any argument of the network's class, for example ``scale_factor=4`` for ``student-565``.
 
     Raises:
         ValueError: unknown name or argument.

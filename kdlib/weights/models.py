@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors.torch import save
@@ -16,29 +16,9 @@ from kdlib.models.registry import build_model, to_published
 from kdlib.weights.file import WeightsFile
 from kdlib.weights.header import require_shapes
 
-if TYPE_CHECKING:
-    from kdlib.models import MSAFN, GlanceNet, IATStudent, LightMSAFN, ZeroDCE
-
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
-@overload
-def load_model(
-    name_or_path: Literal[
-        "zero-dce", "zero-dce++", "zero-dce++-pairs", "student-565", "student-565-pairs", "nano-161", "nano-161-pairs"
-    ],
-    **overrides: Any,
-) -> ZeroDCE: ...
-@overload
-def load_model(name_or_path: Literal["glance-650", "glance-650-real"], **overrides: Any) -> GlanceNet: ...
-@overload
-def load_model(name_or_path: Literal["iat-student"], **overrides: Any) -> IATStudent: ...
-@overload
-def load_model(name_or_path: Literal["light-msafn"], **overrides: Any) -> LightMSAFN: ...
-@overload
-def load_model(name_or_path: Literal["msafn-32"], **overrides: Any) -> MSAFN: ...
-@overload
-def load_model(name_or_path: str | Path, **overrides: Any) -> Network: ...
 def load_model(name_or_path: str | Path, **overrides: Any) -> Network:
     """Load a model with trained weights, ready for inference.
 

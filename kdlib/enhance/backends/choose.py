@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdlib.enhance.backends.backend import Backend, NoCompiledFormError
 from kdlib.extras import needed_by
-from kdlib.models.family import follow
+from kdlib.models.family import Family, follow
 from kdlib.models.registry import family_of, find_family
 from kdlib.weights.file import WeightsFile
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from kdlib.models.network import Network
 
 
-def choose_backend(model: str | Path | Network, device: str) -> Backend:
-    """Return the backend for a network on a device; see :class:`kdlib.Enhancer` for the arguments.
+def choose_backend(model: str | Path | Network, device: str) -> tuple[Family, Backend]:
+    """Return a network's family and the backend for it on a device; see :class:`kdlib.Enhancer` for the arguments.
 
     PyTorch is imported only for a network that needs it, or where a CUDA driver is installed.
 
@@ -33,7 +33,7 @@ def choose_backend(model: str | Path | Network, device: str) -> Backend:
     if isinstance(model, str | Path):
         file = WeightsFile(model)
         if compiles and (backend := _compiled(file)):
-            return backend
+            return find_family(file.architecture), backend
         with needed_by(str(model)):
             from kdlib.weights.models import read_model
 
@@ -42,8 +42,8 @@ def choose_backend(model: str | Path | Network, device: str) -> Backend:
 
     family = find_family(model.config)
     if compiles and family.compiled:
-        return follow(family.compiled).from_model(model)
-    return follow(family.backend)(model, torch.device(kind))
+        return family, follow(family.compiled).from_model(model)
+    return family, follow(family.backend)(model, torch.device(kind))
 
 
 def _compiled(file: WeightsFile) -> Backend | None:

@@ -14,7 +14,6 @@ _MOST_GAIN = 20.0
 class PowerCurveMaps:
     """GlanceNet smooths a photo and then applies a power curve."""
 
-    denoise: float | None = 1.0
     upscale = 1
     worth_threads = WORTH_THREADS
 

@@ -60,7 +60,12 @@ FAMILY = Family(
     name="zero-dce",
     builder="kdlib.models.zero_dce:ZeroDCE",
     models=MODELS,
-    output="curve map",
+    about="Zero-DCE estimates a curve map, and applies the light-enhancement curve to the photo several times with it.",
+    parameters={"zero-dce": 79_416, "zero-dce++": 10_561, "student-565": 565, "nano-161": 161},
+    curve_map="h×w×3 in [-1, 1], or h×w×(3·iterations) for networks with one map for each iteration",
+    full_size=False,
+    denoise=0.0,
+    implied=True,
     limits={
         "width": Whole(1, 1024),
         "depth": Whole(1, 64),
@@ -76,4 +81,5 @@ FAMILY = Family(
     to_published="kdlib.models.zero_dce:to_published",
     backend="kdlib.enhance.backends.torch_curves:TorchCurves",
     compiled="kdlib.enhance.backends.cpu_curves:CpuCurves",
+    published_form="kdlib.evaluation.benchmark:PublishedForm",
 )
