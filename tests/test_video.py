@@ -704,7 +704,7 @@ def test_output_that_exists_or_is_the_source(tmp_path):
         ("out.mov", {"codec": "libvpx"}, "mov cannot hold libvpx video.*choose another --codec"),
         ("out.mp4", {"codec": "flv"}, "mp4 cannot hold flv video"),
         ("out.webm", {}, r"audio track 1 \(aac\) cannot be copied to webm unchanged; write to \.mkv"),
-        ("out.mp4", {"smoothing": -1}, "smoothing must be a time of 0 seconds or more"),
+        ("out.mp4", {"smoothing": -1}, r"smoothing \(in seconds\) must be a number of at least 0"),
         ("out.mp4", {"options": {"preset": "nonsense"}}, "libx264 does not support 64×48 yuv420p"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlib.evaluation.report import markdown_table
+from kdlib.evaluation.report import COLUMNS, markdown_table
 
 # Training data of a method, in the order of the table: none (–), photos without ground truth, synthetic pairs made by
 # darkening well-exposed photos, and pairs photographed of the same scene.
@@ -19,13 +19,9 @@ _PUBLISHED = {"zero_dce": "zero-reference", "student_565_peer": "zero-reference"
 OWN, SEEDS, PUBLISHED = "eval15.json", "seeds.json", "published.json"
 
 _SCORES: dict[str, tuple[str, str]] = {
-    "method": ("method", "s"),
+    "method": COLUMNS["method"],
     "category": ("class", "s"),
-    "parameters": ("parameters", ",d"),
-    "psnr": ("PSNR", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "lpips": ("LPIPS", ".3f"),
-    "gt_mean_psnr": ("PSNR, GT-mean", ".2f"),
+    **COLUMNS,
     "gt_mean_ssim": ("SSIM, GT-mean", ".3f"),
     "fidelity": ("fidelity, dB", ".1f"),
 }

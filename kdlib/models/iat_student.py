@@ -7,11 +7,9 @@ names are those of the published weights (github.com/gibsonlee01/IAT_Student).
 Batch normalisation adds no cost at inference, because :meth:`IATStudent.folded` merges it into the convolutions.
 """
 
-from __future__ import annotations
-
 import copy
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +42,8 @@ class ResidualBlock(nn.Module):
 
 class IATStudent(Network):
     """The student, which computes the same :class:`~kdlib.stages.Stages` as its teacher with convolutions only.
+
+    Its methods are those of :class:`~kdlib.models.iat.IAT`.
 
     Photos of any size are accepted, because convolutions pad with zeros and features are pooled to 64×64.
 
@@ -115,7 +115,7 @@ class IATStudent(Network):
         """The family and the arguments that rebuild this architecture."""
         return {**super().config, "folded": self.is_folded}
 
-    def folded(self) -> IATStudent:
+    def folded(self) -> Self:
         """Return a copy in evaluation mode with every batch normalisation folded into the preceding convolution.
 
         Apart from rounding, the copy computes the same as this network in evaluation mode. It is meant for inference;
@@ -137,20 +137,14 @@ class IATStudent(Network):
             twin.is_folded = True
         return twin
 
-    def for_inference(self) -> IATStudent:
+    def for_inference(self) -> Self:
         return self.folded()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Stages]:
         """Enhance a batch of photos.
 
-        Args:
-            image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
-
         Returns:
             The enhanced photos, B×3×H×W in (0, 1], and their intermediate stages.
-
-        Raises:
-            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         seen = self._seen(image)
@@ -158,20 +152,15 @@ class IATStudent(Network):
 
     @property
     def reach(self) -> int:
-        """See :attr:`kdlib.models.iat.IAT.reach`."""
         return 2 + 2 * self.blocks
 
     def local_stage(self, image: Tensor) -> Tensor:
-        """See :meth:`kdlib.models.iat.IAT.local_stage`."""
         seen = self._seen(image)
         _, for_multiply, for_add = self._features(seen)
         return self.mul_end(for_multiply) * seen + self.add_end(for_add)
 
     def decide(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :meth:`kdlib.models.iat.IAT.decide`.
-
-        The student's global head reads the features of the local branches, so ``local`` is returned as well.
-        """
+        # The global head reads the features of the local branches, so that these give the local stage as well.
         seen = self._seen(image)
         multiply, add, colour, gamma = self._maps(seen)
         return colour, gamma, multiply * seen + add

@@ -90,7 +90,6 @@ class LightBlock(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """See :attr:`DenseBlock.last`."""
         return self.conv2
 
     def forward(self, x: Tensor, run: GatePass) -> Tensor:

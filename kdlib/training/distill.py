@@ -95,8 +95,7 @@ def distill(
 
     Raises:
         ValueError: unknown names, values out of range, or arguments that do not go together; the message says which.
-        TypeError: an unknown setting; the message suggests the nearest one.
-        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
+        TypeError, NonFiniteLossError, OSError: see :func:`~kdlib.training.task.training`.
     """
     by_recipe = {"alpha": alpha, "beta": beta, "perceptual": perceptual, "pretrain_epochs": pretrain_epochs}
     chosen = make_recipe(recipe, **by_recipe)

@@ -211,8 +211,7 @@ def distill_stages(
 
     Raises:
         ValueError: unknown names, values out of range, or networks without stages; the message says which.
-        TypeError: an unknown setting; the message suggests the nearest one.
-        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
+        TypeError, NonFiniteLossError, OSError: see :func:`~kdlib.training.task.training`.
     """
     settings.setdefault("averaged", True)
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)

@@ -225,8 +225,7 @@ def train_pairs(
 
     Raises:
         ValueError: unknown names, or values out of range; the message says which.
-        TypeError: an unknown setting; the message suggests the nearest one.
-        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
+        TypeError, NonFiniteLossError, OSError: see :func:`~kdlib.training.task.training`.
     """
     settings.setdefault("averaged", True)
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)

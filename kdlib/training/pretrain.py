@@ -77,8 +77,7 @@ def pretrain(
 
     Raises:
         ValueError: unknown names, or values out of range; the message says which.
-        TypeError: an unknown setting; the message suggests the nearest one.
-        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
+        TypeError, NonFiniteLossError, OSError: see :func:`~kdlib.training.task.training`.
     """
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
     loss = ZeroReferenceLoss(objective, exposure_target)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.utils import make_grid
 
 from kdlib.enhance.photos.rgb import to_array, write_photo
 
@@ -24,14 +25,8 @@ def contact_sheet(rows: Sequence[Tensor]) -> np.ndarray:
         rows: each N×3×S×S in [0, 1], of one shape.
     """
     times = max(1, -(-LEAST_SIDE // rows[0].shape[-1]))
-    height, width = (side * times + GAP for side in rows[0].shape[-2:])
-    sheet = np.full((len(rows) * height + GAP, len(rows[0]) * width + GAP, 3), 255, np.uint8)
-    for i, row in enumerate(rows):
-        for j, photo in enumerate(row):
-            shown = to_array(photo.float()).repeat(times, axis=0).repeat(times, axis=1)
-            top, left = i * height + GAP, j * width + GAP
-            sheet[top : top + height - GAP, left : left + width - GAP] = shown
-    return sheet
+    photos = torch.cat([row.float() for row in rows]).repeat_interleave(times, -1).repeat_interleave(times, -2)
+    return to_array(make_grid(photos, nrow=len(rows[0]), padding=GAP, pad_value=1.0))
 
 
 def preview_of(photos: Tensor, wanted: Tensor | None = None) -> Preview:

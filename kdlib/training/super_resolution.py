@@ -197,8 +197,7 @@ def distill_super_resolution(
     Raises:
         ValueError: unknown names, values out of range, networks of another kind, or photos too small to be scored; the
             message says which.
-        TypeError: an unknown setting; the message suggests the nearest one.
-        NonFiniteLossError, OSError: see :func:`~kdlib.training.loop.fit`.
+        TypeError, NonFiniteLossError, OSError: see :func:`~kdlib.training.task.training`.
     """
     config = LoopConfig(epochs=epochs, ema_decay=ema_decay, **settings)
     shares = {"alpha": alpha, "teacher_decay": teacher_decay, "brightness": brightness}

@@ -64,6 +64,7 @@ def training(train: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
     Raises:
         TypeError: an unknown setting; the message names it and suggests the nearest known one.
+        NonFiniteLossError, OSError: from the training itself, see :func:`~kdlib.training.loop.fit`.
     """
     own = [name for name, it in inspect.signature(train).parameters.items() if it.kind is not it.VAR_KEYWORD]
     known = list(dict.fromkeys([*own, *LoopSettings.__annotations__]))

@@ -1,6 +1,7 @@
 """All figures of the notebooks and the README, drawn with matplotlib.
 
-Functions receive numbers and photos and return figures; nothing here may train a network or measure one.
+Functions receive numbers and photos and return figures; nothing here may train a network or measure one. A ``width`` is
+that of the whole figure in inches.
 """
 
 from kdlib.viz.common import (

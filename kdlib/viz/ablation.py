@@ -43,7 +43,6 @@ def plot_variants(
         score: ``fidelity``, ``psnr``, ``ssim`` or ``seconds``.
         xlabel: name and unit of the score.
         lines: values to mark in all panels, by name.
-        width: width of the figure in inches.
         variants: the variants and the reference of each.
     """
     lines = lines or {}

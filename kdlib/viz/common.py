@@ -1,6 +1,6 @@
 """Figures shared by several notebooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -24,25 +24,53 @@ def _as_shown(photo: Tensor | np.ndarray) -> np.ndarray:
     return to_array(photo) if isinstance(photo, Tensor) else photo
 
 
+def image_grid(
+    titles: Collection[str], columns: int, width: float, aspect: float, room: float = 0.3, fontsize: int = 10
+) -> tuple[Figure, np.ndarray]:
+    """Make a figure with a grid of axes for images, each without ticks and under its title.
+
+    Args:
+        columns: images per row.
+        aspect: height of an image as a multiple of its width.
+        room: inches for the title of a row.
+    """
+    columns = min(columns, len(titles))
+    rows = -(-len(titles) // columns)
+    size = (width, rows * (width / columns * aspect + room))
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, title in zip(axes.flat, titles, strict=False):
+        ax.set_title(title, fontsize=fontsize)
+    return fig, axes
+
+
+def without_frame(ax: Axes) -> None:
+    """Remove ticks and frame, but keep the labels of the axes."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def open_frame(*axes: Axes) -> None:
+    """Give axes light grid lines, a legend, and no frame at the top and right."""
+    for ax in axes:
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(fontsize=9)
+
+
 def show_photos(photos: Mapping[str, Tensor | np.ndarray], columns: int = 3, width: float = 11.0) -> Figure:
     """Show photos in a grid, each under its title.
 
     Args:
         photos: photos by title, 3×H×W in [0, 1] or H×W×3 uint8.
         columns: photos per row.
-        width: width of the figure in inches.
     """
     shown = {title: _as_shown(photo) for title, photo in photos.items()}
-    columns = min(columns, len(shown))
-    rows = -(-len(shown) // columns)
     aspect = max(photo.shape[0] / photo.shape[1] for photo in shown.values())
-    height = rows * (width / columns * aspect + 0.3)
-    fig, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, (title, photo) in zip(axes.flat, shown.items(), strict=False):
+    fig, axes = image_grid(shown, columns, width, aspect)
+    for ax, photo in zip(axes.flat, shown.values(), strict=False):
         ax.imshow(photo)
-        ax.set_title(title, fontsize=10)
     return fig
 
 
@@ -51,28 +79,20 @@ def before_after(rows: Mapping[str, Mapping[str, Tensor | np.ndarray]], width: f
 
     Args:
         rows: photo name → version (input, teacher, student, …) → 3×H×W in [0, 1] or H×W×3 uint8.
-        width: width of the figure in inches.
     """
     versions = list(next(iter(rows.values())))
     shapes = [_as_shown(next(iter(row.values()))).shape for row in rows.values()]
     ratios = [shape[0] / shape[1] for shape in shapes]
     height = sum(ratios) * width / len(versions) + 0.4
     fig, axes = plt.subplots(
-        len(rows),
-        len(versions),
-        figsize=(width, height),
-        squeeze=False,
-        layout="constrained",
-        gridspec_kw={"height_ratios": ratios},
+        len(rows), len(versions), figsize=(width, height), squeeze=False, layout="constrained", height_ratios=ratios
     )
+    for ax, version in zip(axes[0], versions, strict=True):
+        ax.set_title(version, fontsize=10)
     for row, (name, photos) in zip(axes, rows.items(), strict=True):
         for ax, version in zip(row, versions, strict=True):
             ax.imshow(_as_shown(photos[version]))
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.spines[:].set_visible(False)
-            if ax is axes[0][list(versions).index(version)]:
-                ax.set_title(version, fontsize=10)
+            without_frame(ax)
         row[0].set_ylabel(name, fontsize=9)
     return fig
 
@@ -104,22 +124,10 @@ def show_maps(maps: Mapping[str, Tensor], limit: float = 1.0, columns: int = 4, 
         columns: maps per row.
         label: label of the colour bar.
     """
-    columns = min(columns, len(maps))
-    rows = -(-len(maps) // columns)
     aspect = max(m.shape[0] / m.shape[1] for m in maps.values())
-    width = 11.0
-    fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width, rows * (width / columns * aspect * 0.9 + 0.3)),
-        squeeze=False,
-        layout="constrained",
-    )
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
+    fig, axes = image_grid(maps, columns, 11.0, 0.9 * aspect)  # the colour bar takes a tenth of the width
+    for ax, values in zip(axes.flat, maps.values(), strict=False):
         image = ax.imshow(values.detach(), cmap="coolwarm", vmin=-limit, vmax=limit)
-        ax.set_title(title, fontsize=10)
     fig.colorbar(image, ax=axes, shrink=0.8, label=label)
     return fig
 
@@ -204,7 +212,6 @@ def show_stages(stages: Mapping[str, Tensor], limit: float = 0.5, width: float =
     Args:
         stages: photos (3×H×W in [0, 1]) and curve maps (H×W, blue brightens, red darkens) by title.
         limit: the colour scale of the maps ranges from -limit to limit.
-        width: width of the figure in inches.
     """
     aspect = max(stage.shape[-2] / stage.shape[-1] for stage in stages.values())
     size = (width, width / len(stages) * aspect + 0.6)
@@ -332,25 +339,18 @@ def compare_maps(rows: Mapping[str, Mapping[str, Tensor]], width: float = 9.0) -
 
     Args:
         rows: network → panel title → map, h×w. Columns are matched by order, so titles may differ between rows.
-        width: width of the figure in inches.
     """
     columns = [list(column) for column in zip(*(maps.values() for maps in rows.values()), strict=True)]
     panel = width / len(columns)
     aspect = columns[0][0].shape[0] / columns[0][0].shape[1]
-    fig, axes = plt.subplots(
-        len(rows),
-        len(columns),
-        figsize=(width, len(rows) * (panel * aspect * 0.7 + 0.3)),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (width, len(rows) * (panel * aspect * 0.7 + 0.3))
+    fig, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
     for j, column in enumerate(columns):
         low = min(float(values.min()) for values in column)
         high = max(float(values.max()) for values in column)
         for ax, values in zip(axes[:, j], column, strict=True):
             image = ax.imshow(values.detach().cpu(), cmap="viridis", vmin=low, vmax=high)
-            ax.set_xticks([])
-            ax.set_yticks([])
+            ax.set(xticks=[], yticks=[])
         fig.colorbar(image, ax=list(axes[:, j]), shrink=0.7)
     for row, (name, maps) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(name, fontsize=9)

@@ -17,14 +17,17 @@ class Diagram:
     Args:
         places: boxes by name, each (x, y, text, whether it has learned parameters); those that have are orange.
         width: width of the figure in inches.
+        height: height of the figure as a fraction of its width.
 
     Attributes:
         figure, ax: the figure and its axes, for further drawing.
     """
 
-    def __init__(self, places: Mapping[str, tuple[float, float, str, bool]], width: float) -> None:
+    def __init__(
+        self, places: Mapping[str, tuple[float, float, str, bool]], width: float, height: float = 0.26
+    ) -> None:
         self.figure: Figure
-        self.figure, self.ax = plt.subplots(figsize=(width, width * 0.26), layout="constrained")
+        self.figure, self.ax = plt.subplots(figsize=(width, width * height), layout="constrained")
         self.ax.axis("off")
         self._boxes = {
             name: self.ax.text(

@@ -6,13 +6,13 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from kdlib.enhance.photos.rgb import to_array
-from kdlib.viz.common import COLOURS
+from kdlib.viz.common import COLOURS, image_grid, open_frame
+from kdlib.viz.diagram import Diagram
 
 # Colours of the families of curves, the same in every figure; other families use matplotlib's colour cycle.
 CURVES = {"light-enhancement": COLOURS["student"], "gamma": COLOURS["input"], "gain × power": COLOURS["teacher"]}
@@ -22,41 +22,33 @@ Box = tuple[int, int, int]
 
 def draw_glance(width: float = 11.0) -> Figure:
     """Draw GlanceNet, with the thumbnail's path at the top and the photo's path at the bottom."""
-    fig, ax = plt.subplots(figsize=(width, width * 0.22), layout="constrained")
-    photo = {"boxstyle": "round,pad=0.5", "facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
-    learned = {"boxstyle": "round,pad=0.5", "facecolor": "#fdf2e0", "edgecolor": COLOURS["student"]}
-    above = (
-        (1.5, "thumbnail\nat most 32×32", photo),
-        (3.0, "logarithm", photo),
-        (4.3, "two\nconvolutions", learned),
-        (5.9, "pooled: mean\nand deviation", photo),
-        (7.3, "decision", learned),
-        (8.9, "gain, gamma,\ntolerance", photo),
-    )
-    below = (
-        (0.2, "dark photo", photo),
-        (5.9, "smoothing", learned),
-        (8.9, "power curve", photo),
-        (10.6, "photo", photo),
-    )
-    boxes = [
-        [ax.text(x, y, text, ha="center", va="center", fontsize=10, bbox=box) for x, text, box in row]
-        for row, y in ((above, 1.0), (below, 0.0))
-    ]
-    pairs = [*pairwise(boxes[0]), *pairwise(boxes[1])]
-    pairs += [(boxes[1][0], boxes[0][0]), (boxes[0][-1], boxes[1][1]), (boxes[0][-1], boxes[1][2])]
-    arrow = {"arrowstyle": "-|>", "color": "black", "shrinkA": 1, "shrinkB": 2}
-    for start, end in pairs:
-        ends = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
-        ax.annotate("", xy=end.get_position(), xytext=start.get_position(), arrowprops={**arrow, **ends})
-    local = {**arrow, "color": COLOURS["student"], "connectionstyle": "arc3,rad=-0.18"}
+    places = {
+        "thumbnail": (1.5, 1.0, "thumbnail\nat most 32×32", False),
+        "logarithm": (3.0, 1.0, "logarithm", False),
+        "convolutions": (4.3, 1.0, "two\nconvolutions", True),
+        "pooled": (5.9, 1.0, "pooled: mean\nand deviation", False),
+        "decision": (7.3, 1.0, "decision", True),
+        "chosen": (8.9, 1.0, "gain, gamma,\ntolerance", False),
+        "dark": (0.2, 0.0, "dark photo", False),
+        "smoothing": (5.9, 0.0, "smoothing", True),
+        "curve": (8.9, 0.0, "power curve", False),
+        "photo": (10.6, 0.0, "photo", False),
+    }
+    diagram = Diagram(places, width, height=0.22)
+    above, below = list(places)[:6], list(places)[6:]
+    for start, end in (*pairwise(above), *pairwise(below)):
+        diagram.arrow(start, end)
+    for start, end in (("dark", "thumbnail"), ("chosen", "smoothing"), ("chosen", "curve")):
+        diagram.arrow(start, end)
+    ax = diagram.ax
+    local = {"arrowstyle": "-|>", "color": COLOURS["student"], "shrinkA": 1, "shrinkB": 2}
+    local |= {"connectionstyle": "arc3,rad=-0.18"}
     ax.annotate("", xy=(8.7, 1.3), xytext=(4.4, 1.3), arrowprops=local)
     ax.text(6.55, 1.78, "a little, place by place", ha="center", fontsize=9, color=COLOURS["student"])
     for colour, text, y in ((COLOURS["student"], "has parameters", 0.62), (COLOURS["truth"], "has none", 0.4)):
         ax.text(10.6, y, text, ha="center", fontsize=9, color=colour)
     ax.set(xlim=(-0.5, 11.2), ylim=(-0.4, 2.0))
-    ax.axis("off")
-    return fig
+    return diagram.figure
 
 
 def plot_families(
@@ -86,7 +78,7 @@ def plot_families(
         right.plot(x, slopes, color=colour, label=family, linewidth=1.8)
     left.set(xlabel="dark photo", ylabel="output", ylim=(0, 1.05), title=title)
     right.set(xlabel="dark photo", ylabel="slope: noise is multiplied by this", ylim=(0, highest), title="their slopes")
-    _finish(left, right)
+    open_frame(left, right)
     return fig
 
 
@@ -96,7 +88,7 @@ def plot_same_output(inputs: Sequence[float], output: float, ratios: Mapping[str
     for family, slopes in ratios.items():
         ax.plot(inputs, slopes, color=CURVES.get(family), label=family, linewidth=2)
     ax.set(xlabel=f"dark input that becomes {output:g}", ylabel="slope there", ylim=(0, None))
-    _finish(ax)
+    open_frame(ax)
     return fig
 
 
@@ -113,7 +105,7 @@ def plot_noise(levels: Sequence[float], noise: Mapping[str, tuple[Sequence[float
         ax.plot(levels, expected, color=colour, linewidth=1.5, label=name)
         ax.plot(levels, measured, "o", color=colour, markersize=4)
     ax.set(xlabel="level of the dark photo", ylabel="deviation, in 255ths", ylim=(0, None))
-    _finish(ax)
+    open_frame(ax)
     return fig
 
 
@@ -132,7 +124,7 @@ def plot_step(before: Tensor, after: Tensor, differences: Tensor, weights: Tenso
     right.plot(after, color=COLOURS["teacher"], linewidth=2, label="smoothed")
     right.set(xlabel="column", ylabel="level, in 255ths", title="one row of a step")
     left.grid(alpha=0.3)
-    _finish(right)
+    open_frame(right)
     return fig
 
 
@@ -141,7 +133,6 @@ def show_windows(photos: Mapping[str, tuple[Tensor, Box]], width: float = 11.0) 
 
     Args:
         photos: title → (3×H×W in [0, 1], (top, left, side)).
-        width: width of the figure in inches.
     """
     aspect = max(photo.shape[1] / photo.shape[2] for photo, _ in photos.values())
     size = (width, width / len(photos) * (aspect + 0.5) + 0.4)
@@ -159,16 +150,9 @@ def show_windows(photos: Mapping[str, tuple[Tensor, Box]], width: float = 11.0) 
 
 def show_planes(planes: Mapping[str, Tensor], columns: int = 8, width: float = 11.0) -> Figure:
     """Show small feature maps (each H×W) in grey, each scaled from its minimum to its maximum."""
-    columns = min(columns, len(planes))
-    rows = -(-len(planes) // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * (width / columns + 0.25)), squeeze=False, layout="constrained"
-    )
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
+    fig, axes = image_grid(planes, columns, width, 1.0, room=0.25, fontsize=9)
+    for ax, plane in zip(axes.flat, planes.values(), strict=False):
         ax.imshow(plane.detach(), cmap="gray", interpolation="nearest", aspect="auto")
-        ax.set_title(title, fontsize=9)
     return fig
 
 
@@ -192,10 +176,3 @@ def plot_decisions(
         ax.grid(alpha=0.3)
     axes[0][-1].legend(fontsize=8)
     return fig
-
-
-def _finish(*axes: Axes) -> None:
-    for ax in axes:
-        ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(fontsize=9)

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdlib.enhance.photos.rgb import to_array
 from kdlib.losses.levels import TO_TRUTH, ProgressiveWeights
 from kdlib.stages import Stages, apply_colour_and_gamma
-from kdlib.viz.common import COLOURS
+from kdlib.viz.common import COLOURS, open_frame, without_frame
 from kdlib.viz.diagram import Diagram
 
 
@@ -47,7 +47,6 @@ def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: fl
 
     Args:
         rows: by network, (input photo 1×3×H×W, enhanced photo, stages).
-        width: width of the figure in inches.
     """
     titles = ("dark", "multiply", "add", "local", "after colour matrix", "after gamma")
     first = next(iter(rows.values()))[0]
@@ -73,9 +72,7 @@ def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: fl
                 drawn[title] = ax.imshow(maps[title][k], cmap="coolwarm", **limits)
             else:
                 ax.imshow(to_array(pictures[title][0].detach().clamp(0, 1)))
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.spines[:].set_visible(False)
+            without_frame(ax)
             if k == 0:
                 ax.set_title(title, fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
@@ -126,7 +123,5 @@ def plot_guard(
             ax.plot(sums, values, color=colour, linewidth=2.5, label=name)
         ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
         ax.set(xlabel="sum of each row of the colour matrix", title=title, ylim=(0, None))
-        ax.grid(alpha=0.3)
-        ax.legend(fontsize=9)
-        ax.spines[["top", "right"]].set_visible(False)
+    open_frame(*axes)
     return fig

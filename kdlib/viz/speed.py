@@ -17,7 +17,6 @@ def draw_trips(forms: Mapping[str, Sequence[tuple[str, int, int]]], width: float
 
     Args:
         forms: title → passes in order, each (operation, bytes read, bytes written), per sample.
-        width: width of the figure in inches.
     """
     slots = max(len(passes) for passes in forms.values())
     fig, axes = plt.subplots(
@@ -47,12 +46,8 @@ def _arrow(ax: Axes, x: float, start: float, end: float, carried: int, colour: s
         return
     thick = carried * _POINTS_A_BYTE
     style = f"-|>,head_width={0.12 + 0.05 * thick:.2f},head_length=0.35"
-    ax.annotate(
-        "",
-        xy=(x, end),
-        xytext=(x, start),
-        arrowprops={"arrowstyle": style, "color": colour, "linewidth": thick, "shrinkA": 0, "shrinkB": 0},
-    )
+    look = {"arrowstyle": style, "color": colour, "linewidth": thick, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", xy=(x, end), xytext=(x, start), arrowprops=look)
 
 
 def plot_speed(rows: Sequence[Mapping[str, Any]], width: float = 8.0) -> Figure:
@@ -60,32 +55,25 @@ def plot_speed(rows: Sequence[Mapping[str, Any]], width: float = 8.0) -> Figure:
 
     Args:
         rows: ``rows`` of :func:`kdlib.evaluation.benchmark.benchmark`.
-        width: width of the figure in inches.
     """
     figure, axes = plt.subplots(figsize=(width, width * 0.62))
     sizes = {row["size"]: row["width"] * row["height"] / 1e6 for row in rows}
     ends: list[tuple[float, float, str]] = []
     for k, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
         points = [(sizes[row["size"]], row["ms"]) for row in rows if row["method"] == method]
-        ours = k == 0
-        axes.plot(
-            *zip(*points, strict=True),
-            marker="o",
-            color=COLOURS["student"] if ours else plt.get_cmap("viridis")(k / 7),
-            linewidth=3 if ours else 1.3,
-            zorder=3 if ours else 2,
-        )
+        look: dict[str, Any] = {"color": COLOURS["student"], "linewidth": 3, "zorder": 3}
+        if k:
+            look = {"color": plt.get_cmap("viridis")(k / 7), "linewidth": 1.3, "zorder": 2}
+        axes.plot(*zip(*points, strict=True), marker="o", **look)
         ends.append((*points[-1], method))
     # The names stand at the ends of the lines and are moved apart if they would overlap.
     lowest = 0.0
     for megapixels, ms, method in sorted(ends, key=lambda end: end[1]):
         lowest = max(ms, lowest * 1.4)
         axes.annotate(method, (megapixels, lowest), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set(xscale="log", yscale="log", ylabel="milliseconds for a photo")
     axes.set_xticks(list(sizes.values()), list(sizes))
     axes.minorticks_off()
-    axes.set_ylabel("milliseconds for a photo")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlib.enhance.photos.rgb import to_array
 from kdlib.evaluation.super_resolution import luminance, psnr_y
-from kdlib.viz.common import COLOURS
+from kdlib.viz.common import COLOURS, without_frame
 from kdlib.viz.diagram import Diagram
 
 # Left, top and side of a square crop, in pixels.
@@ -76,7 +76,6 @@ def show_crops(
         truths: photo → 3×H×W in [0, 1], shown as the last version.
         boxes: photo → (left, top, side) of the crop, in pixels.
         limit: upper end of the error scale, which starts at 0 (white).
-        width: width of the figure in inches.
 
     Raises:
         ValueError: there are no photos, or a box extends beyond its photo.
@@ -91,9 +90,7 @@ def show_crops(
         layout="constrained",
     )  # fmt: skip
     for ax in axes.flat:
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.spines[:].set_visible(False)
+        without_frame(ax)
     image = None
     for k, (name, answers) in enumerate(rows.items()):
         above, below = axes[2 * k], axes[2 * k + 1]

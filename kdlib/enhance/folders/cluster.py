@@ -52,11 +52,8 @@ def enhance_dataset(
         output: path or address of a folder; new or empty, unless ``overwrite`` or ``resume`` is set.
         model, strength, denoise, upscale: as for :class:`kdlib.Enhancer`. A weights file is sent to the workers.
         workers: number of workers; 0 is one per core.
-        overwrite: whether to replace existing results.
-        resume: whether to keep existing results.
-        recursive: whether to include subfolders.
-        suffix: added to every file name, before the extension.
-        max_pixels: larger photos are refused; None keeps the default.
+        overwrite, resume, max_pixels: see :func:`~kdlib.enhance.folders.local.enhance_files`.
+        recursive, suffix: see :func:`~kdlib.enhance.folders.local.plan`.
         address: address of a running cluster, such as ``auto`` or ``head:6379``. The default is the one in the
             environment variable RAY_ADDRESS, or else a cluster on this machine alone, which ends with the call.
         progress: called with the growing number of photos processed.

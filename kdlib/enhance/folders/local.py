@@ -1,7 +1,5 @@
 """Enhancing photos on disk: choosing inputs and targets, and using all cores."""
 
-from __future__ import annotations
-
 import glob
 import json
 import os
@@ -9,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES, PhotoError, photos_in
@@ -48,7 +46,7 @@ class Summary:
         """The number of all photos processed."""
         return self.done + self.kept + len(self.failed)
 
-    def add(self, other: Summary) -> None:
+    def add(self, other: Self) -> None:
         """Add the outcome of another part of the photos."""
         self.done, self.kept = self.done + other.done, self.kept + other.kept
         self.failed += other.failed

@@ -128,7 +128,6 @@ class SeparableNetwork:
         shapes = self.shapes(architecture)
         # Compiled code does not check array bounds.
         require_shapes({name: tensor.shape for name, tensor in state.items()}, shapes)
-        self.network_side: int = architecture["network_side"]
         self.iterations: int = architecture["iterations"]
         self.scale_factor: int = architecture["scale_factor"]
         self._width: int = architecture["width"]
