@@ -92,7 +92,10 @@ NAMES = {
         "distill_sharpening": "kdlib.training.super_resolution.distill_super_resolution",
     },
     "kdlib.weights": {"AnyModel": "kdlib.weights.models.AnyModel"},
-    "kdlib.weights.header": {"check_architecture": "kdlib.models.registry.check_config"},
+    "kdlib.weights.header": {
+        "check_architecture": "kdlib.models.registry.check_config",
+        "require_shapes": "kdlib.checks.require_shapes",
+    },
 }
 """Names that moved, by their module's present name: old name → module and new name."""
 

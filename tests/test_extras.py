@@ -55,11 +55,9 @@ def test_every_module_that_the_package_imports_is_a_dependency_or_in_an_extra():
 
 def test_every_extra_brings_the_modules_that_it_is_named_for():
     of_module = importlib.metadata.packages_distributions()
-    # Brought by what the extra names: IPython and nbformat by JupyterLab, yaml by papermill, pyarrow by Ray Data.
-    indirect = {"IPython", "nbformat", "yaml", "pyarrow"}
     for module, extra in EXTRAS.items():
         brought_by = {re.sub(r"[-_.]+", "-", name).lower() for name in of_module[module]}
-        assert module in indirect or brought_by & distributions(PROJECT["optional-dependencies"][extra]), module
+        assert brought_by & distributions(PROJECT["optional-dependencies"][extra]), module
 
 
 def test_the_core_has_no_pytorch_and_dev_has_everything():

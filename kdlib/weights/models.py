@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from kdlib.checks import require_shapes
 from kdlib.files import replacing
 from kdlib.models.network import Network
 from kdlib.models.registry import build_model, to_published
 from kdlib.weights.file import WeightsFile
-from kdlib.weights.header import require_shapes
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from kdlib.weights.header import require_shapes
+from kdlib.checks import require_shapes
 
 
 class CompiledNetwork(Protocol):

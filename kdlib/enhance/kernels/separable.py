@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kdlib.checks import check_choice, check_number
+from kdlib.checks import check_choice, check_number, require_shapes
 from kdlib.enhance.kernels.compiled import compiled
 from kdlib.threads import over_rows
-from kdlib.weights.header import require_shapes
 
 # For fewer multiply-adds in a layer, handing rows to other threads takes longer than computing them.
 _WORTH_THREADS = 4_000_000

@@ -4,11 +4,6 @@ from typing import Any
 
 from kdlib.models.family import Family, Shapes, Whole
 
-# Keeps the logarithm finite and the slope at black bounded; half a step of 8 bits.
-BLACK = 0.5 / 255
-GAMMA_RANGE = (0.1, 2.0)
-GAMMA_LIMITS = (GAMMA_RANGE[0] - 1, GAMMA_RANGE[1] - 1)  # of gamma − 1, as the maps hold it
-
 # What an argument is unless a registered model says otherwise.
 DEFAULTS: dict[str, Any] = {"width": 8, "hidden": 10, "side": 32}
 
