@@ -17,9 +17,11 @@ from kdlib.enhance.photos import pillow_modes as pillow
 from kdlib.threads import available_threads
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kdlib.models.network import Network
 
-Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the result is of the same type
+Photo = TypeVar("Photo", bound="np.ndarray | Image.Image | Tensor")  # the result is of the same type
 
 
 class Enhancer:
@@ -117,7 +119,7 @@ class Enhancer:
             image, out, lambda photo, target: self._apply(photo, self._estimate(photo) if needed else None, target)
         )
 
-    def estimate(self, image: Any) -> np.ndarray:
+    def estimate(self, image: np.ndarray | Image.Image | Tensor) -> np.ndarray:
         """Return the curve map of one photo (not of a batch), before strength, float32 at the network's resolution.
 
         Raises the same errors as a call.
@@ -127,7 +129,7 @@ class Enhancer:
             light-enhancement curve. 1×1×1 for a network that has no map. Maps that fit one photo only are not
             returned; :meth:`apply` computes them.
         """
-        array = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
+        array: Any = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
         kinds.check(array)
         if array.ndim == 4:
             raise ValueError("estimate takes one photo at a time, not a batch")
