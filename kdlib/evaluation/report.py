@@ -79,7 +79,6 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
     Raises:
         ValueError: there are no pairs.
     """
-    with_lpips = lpips_available()
     rows: list[dict[str, float]] = []
     curve = FixedCurve()
     for _, dark, truth in pairs:
@@ -89,7 +88,8 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
         for prefix, shown in (("", photo), ("gt_mean_", gt_mean(photo, truth))):
             row[f"{prefix}psnr"] = psnr(shown, truth)
             row[f"{prefix}ssim"] = ssim(shown, truth)
-            if with_lpips and min(truth.shape[-2:]) >= LPIPS_LEAST_SIDE:
+            # Asked last: the first call may download the network's weights, in vain if the pairs cannot be read.
+            if min(truth.shape[-2:]) >= LPIPS_LEAST_SIDE and lpips_available():
                 row[f"{prefix}lpips"] = lpips(shown, truth)
         rows.append(row)
     if not rows:
