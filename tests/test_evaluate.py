@@ -18,7 +18,7 @@ from kdlib.data import write_photo
 from kdlib.data.datasets import dark_photos, evaluation_pairs
 from kdlib.data.samples import sample_photos
 from kdlib.enhance.photos.rgb import to_array, to_tensor
-from kdlib.evaluation import behaviour, metrics, report
+from kdlib.evaluation import behaviour, metrics, report, tables
 from kdlib.evaluation.classical import classical_methods, eight_bit_methods, gamma, gamma_to_mean
 from kdlib.evaluation.metrics import FIDELITY_CAP, gt_mean, lpips, psnr
 from kdlib.evaluation.timing import milliseconds_1080p
@@ -179,7 +179,7 @@ def test_seeds_are_summarised_as_mean_and_sample_standard_deviation():
     assert row["lpips"] is row["lpips_sd"] is row["fidelity"] is row["fidelity_sd"] is None
     assert (row["method"], row["parameters"], row["photos"], row["seeds"]) == ("ours", 161, 15, 3)
     assert row["runs"] == runs
-    table = report.markdown_table([row])
+    table = tables.markdown_table([row])
     assert f"| {row['psnr']:.2f} ± {row['psnr_sd']:.2f} |" in table
     assert "161 ±" not in table
 
@@ -187,7 +187,7 @@ def test_seeds_are_summarised_as_mean_and_sample_standard_deviation():
 def test_one_seed_has_no_deviation():
     row = report.over_seeds("ours", [{"method": "s0", "parameters": 1, "psnr": 17.0, "photos": 15}])
     assert row["psnr_sd"] is None
-    assert "±" not in report.markdown_table([row])
+    assert "±" not in tables.markdown_table([row])
 
 
 @pytest.mark.parametrize(("key", "value"), [("parameters", 565), ("photos", 14), ("category", "real pairs")])

@@ -83,7 +83,7 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
 
     from kdlib.evaluation.leaderboard import behaviour_columns
     from kdlib.evaluation.metrics import LPIPS_LEAST_SIDE, lpips_obstacle
-    from kdlib.evaluation.report import COLUMNS, markdown_table
+    from kdlib.evaluation.tables import COLUMNS, markdown_table
 
     columns = dict(COLUMNS)
     if any("fidelity" in row for row in rows):

@@ -8,6 +8,7 @@ import cv2
 import torch
 from torch import Tensor, nn
 
+from kdlib._moved import former_names
 from kdlib.enhance import Enhancer
 from kdlib.enhance.photos.rgb import to_array, to_tensor
 from kdlib.evaluation.behaviour import FixedCurve, daylight_change, fixed_curve_psnr
@@ -181,31 +182,6 @@ def over_seeds(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**row, "seeds": len(runs), "runs": [dict(run) for run in runs]}
 
 
-Columns = Mapping[str, tuple[str, str]]
-
-COLUMNS: dict[str, tuple[str, str]] = {
-    "method": ("method", "s"),
-    "parameters": ("parameters", ",d"),
-    "psnr": ("PSNR", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "lpips": ("LPIPS", ".3f"),
-    "gt_mean_psnr": ("PSNR, GT-mean", ".2f"),
-}
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Columns = COLUMNS) -> str:
-    """Rows as a Markdown table; ``columns`` maps a row's key to its title and number format.
-
-    None shows as –; a value whose deviation is in the row too (``<key>_sd``) as mean ± deviation.
-    """
-
-    def cell(row: Mapping[str, Any], key: str, spec: str) -> str:
-        if row.get(key) is None:
-            return "–"
-        spread = row.get(f"{key}_sd")
-        return format(row[key], spec) if spread is None else f"{row[key]:{spec}} ± {spread:{spec}}"
-
-    head = "| " + " | ".join(title for title, _ in columns.values()) + " |"
-    rule = "| " + " | ".join("---" if spec == "s" else "--:" for _, spec in columns.values()) + " |"
-    body = ["| " + " | ".join(cell(row, key, spec) for key, (_, spec) in columns.items()) + " |" for row in rows]
-    return "\n".join([head, rule, *body])
+__getattr__ = former_names(
+    __name__, {name: f"kdlib.evaluation.tables.{name}" for name in ("COLUMNS", "Columns", "markdown_table")}
+)
