@@ -809,6 +809,13 @@ def test_later_training_does_not_reach_an_enhancer(name):
     assert not same(Enhancer(model, device="cpu")(dark()), before)
 
 
+def test_misspelt_argument_is_answered_with_the_nearest():
+    with pytest.raises(
+        TypeError, match=r"unknown argument 'strenght': did you mean 'strength'\? Enhancer takes model, "
+    ):
+        Enhancer("glance-650", strenght=1)
+
+
 @pytest.mark.usefixtures("backend")
 def test_unknown_name_lists_those_that_are_known():
     with pytest.raises(ValueError, match=r"named 'student-566'; did you mean 'student-565'\? choose from .*nano-161"):
