@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from numbers import Real
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -73,13 +73,13 @@ def check_number(
         above, below: bounds that the value must not reach; ``above`` takes the place of ``least``.
         whole: accept integers only.
     """
-    number = isinstance(value, int if whole else Real) and not isinstance(value, bool)
-    if number and value <= most and value < below and (value >= least if above is None else value > above):  # type: ignore[operator]
+    is_number = isinstance(value, int if whole else Real) and not isinstance(value, bool)
+    number: Any = value if is_number else math.nan  # which no limit admits
+    if (number >= least if above is None else number > above) and number <= most and number < below:
         return
-    ends = f" and at most {most:g}" if most < math.inf else f" and below {below:g}" if below < math.inf else ""
-    limits = f"above {above:g}{ends}" if above is not None else f"of at least {least:g}{ends}"
-    if above is None and most < math.inf:
-        limits = f"from {least:g} to {most:g}"
+    low = f"of at least {least:g}" if above is None else f"above {above:g}"
+    high = f" and at most {most:g}" if most < math.inf else f" and below {below:g}" if below < math.inf else ""
+    limits = f"from {least:g} to {most:g}" if above is None and most < math.inf else low + high
     raise ValueError(f"{name} must be a {'whole ' if whole else ''}number {limits}, not {brief(value)}")
 
 

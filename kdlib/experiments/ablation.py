@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from kdlib.data.pairs import find_scenes
 from kdlib.data.samples import sample_crops
 from kdlib.enhance.photos.rgb import list_photos
 from kdlib.evaluation.metrics import capped_psnr, enhance_tensor, fidelity, psnr, quantise, ssim
-from kdlib.experiments.measurement import Measurement
+from kdlib.experiments.measurement import Compared, Measurement
 from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
 from kdlib.models import ZeroDCE, apply_curve
@@ -51,41 +51,24 @@ T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 ALPHAS, BETAS = (0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.1, 0.2, 0.3)
 
 
-class Compared(Protocol):
-    """What a summary needs of a variant: its name, its group, and the variant to compare it with."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def group(self) -> str: ...
-
-    @property
-    def against(self) -> str: ...
-
-
 @dataclass(frozen=True)
-class Variant:
+class Variant(Compared):
     """One way to train the student.
 
     Attributes:
-        name, group: its name in figures, and the question that it belongs to.
         changes: differences from output alignment alone (α = 1, β = 0): fields of a ``Recipe``; a ``recipe`` by name.
         stage1: settings of the stage before distillation: of ``pretrain``, or of ``train_pairs``.
         stage1_share: its share of the epochs. With 1 there is no distillation: the student has no teacher.
         student, teacher, times: a student or teacher other than the run's, or a multiple of its epochs.
-        against: the variant to compare with, which differs in one part.
     """
 
-    name: str
-    group: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     stage1: Mapping[str, Any] = field(default_factory=dict)
     stage1_share: float = 0.0
     student: str = ""
     teacher: str = ""
     times: int = 1
-    against: str = ALONE
+    against: str = field(default=ALONE, kw_only=True)
 
     def recipe(self) -> Recipe:
         """The recipe of the distillation, without stage 1."""

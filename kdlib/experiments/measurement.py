@@ -2,10 +2,25 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdlib.files import changed_settings, write_json
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A variant in a measurement.
+
+    Attributes:
+        name, group: its name in figures, and the question that it belongs to.
+        against: the variant to compare it with, which differs in one part.
+    """
+
+    name: str
+    group: str
+    against: str = field(kw_only=True)
 
 
 class Measurement:

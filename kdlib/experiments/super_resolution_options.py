@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from kdlib.evaluation.report import as_method
 from kdlib.evaluation.super_resolution import bicubic, capped_psnr_y, score_super_resolution, sharp_photos
-from kdlib.experiments.measurement import Measurement
+from kdlib.experiments.measurement import Compared, Measurement
 from kdlib.models import count_parameters, create_model
 from kdlib.models.msafn import MSAFN
 from kdlib.resampling import blur
@@ -33,24 +33,20 @@ TRAINING = {"patch": 48, "batch_size": 8, "learning_rate": 0.001, "clip_norm": 0
 
 
 @dataclass(frozen=True)
-class Option:
+class Option(Compared):
     """One way to make the student.
 
     Attributes:
-        name, group: its name in figures, and the question that it belongs to.
         changes: arguments of :func:`~kdlib.training.super_resolution.distill_super_resolution` that differ from the
             base: half the truth, half the teacher's photo, both by L1.
         architecture: arguments of the student that differ.
         teacher: whether the student has one.
-        against: the option to compare with, which differs in one part.
     """
 
-    name: str
-    group: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     architecture: Mapping[str, Any] = field(default_factory=dict)
     teacher: bool = True
-    against: str = TAUGHT
+    against: str = field(default=TAUGHT, kw_only=True)
 
     def definition(self) -> dict[str, Any]:
         """What results depend on, as plain JSON: stored with them, and compared before they are reused."""

@@ -4,7 +4,7 @@ Every loss returns a scalar, averages over the batch and has finite gradients ev
 constant images. Images are B×3×H×W in [0, 1], curve maps B×C×H×W in [-1, 1].
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -249,10 +249,20 @@ MULTI_REGION_WEIGHTS = {"multi-region exposure": 7.0, "smoothness": 200.0}
 # This project's variation: the weights of Zero-DCE++, with the exposure target applied to the whole photo.
 GLOBAL_WEIGHTS = {"spatial": 1.0, "global exposure": 10.0, "colour": 5.0, "smoothness": 1600.0}
 
-TERMS = (
-    *("spatial", "exposure", "global exposure", "colour", "smoothness", "saturation", "multi-region exposure"),
-    *("absolute exposure", "squared colour", "absolute smoothness"),
-)
+# Each term's loss for an exposure target, and the tensors that it compares.
+_TERMS: dict[str, tuple[Callable[[float], nn.Module], tuple[str, ...]]] = {
+    "spatial": (lambda _: SpatialConsistencyLoss(), ("enhanced", "original")),
+    "exposure": (lambda target: ExposureControlLoss(target), ("enhanced",)),
+    "global exposure": (lambda target: GlobalExposureLoss(target), ("enhanced", "original")),
+    "colour": (lambda _: ColourConstancyLoss(), ("enhanced",)),
+    "smoothness": (lambda _: IlluminationSmoothnessLoss(), ("curve map",)),
+    "saturation": (lambda _: SaturationLoss(), ("enhanced",)),
+    "multi-region exposure": (lambda _: MultiRegionExposureLoss(), ("enhanced", "original")),
+    "absolute exposure": (lambda target: ExposureControlLoss(target, absolute=True), ("enhanced",)),
+    "squared colour": (lambda _: ColourConstancyLoss(squared=True), ("enhanced",)),
+    "absolute smoothness": (lambda _: IlluminationSmoothnessLoss(absolute=True), ("curve map",)),
+}
+TERMS = tuple(_TERMS)
 OBJECTIVES: dict[str, dict[str, float]] = {
     "zero-dce++": ZERO_DCE_PP_WEIGHTS,
     "zero-dce": ZERO_DCE_WEIGHTS,
@@ -287,16 +297,7 @@ class ZeroReferenceLoss(nn.Module):
             check_choice("loss term", term, TERMS)
             check_number(f"the weight of {term!r}", weight)
         self.weights = dict(objective)
-        self.spatial = SpatialConsistencyLoss()
-        self.exposure = ExposureControlLoss(exposure_target)
-        self.global_exposure = GlobalExposureLoss(exposure_target)
-        self.colour = ColourConstancyLoss()
-        self.smoothness = IlluminationSmoothnessLoss()
-        self.saturation = SaturationLoss()
-        self.multi_region = MultiRegionExposureLoss()
-        self.absolute_exposure = ExposureControlLoss(exposure_target, absolute=True)
-        self.squared_colour = ColourConstancyLoss(squared=True)
-        self.absolute_smoothness = IlluminationSmoothnessLoss(absolute=True)
+        self.losses = nn.ModuleDict({term: make(exposure_target) for term, (make, _) in _TERMS.items()})
 
     def forward(self, enhanced: Tensor, curve_map: Tensor, original: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms by name, in the order of ``weights``; the loss is their sum.
@@ -305,16 +306,9 @@ class ZeroReferenceLoss(nn.Module):
             enhanced, original: B×3×H×W in [0, 1].
             curve_map: B×C×H×W in [-1, 1].
         """
-        compute = {
-            "spatial": lambda: self.spatial(enhanced, original),
-            "exposure": lambda: self.exposure(enhanced),
-            "global exposure": lambda: self.global_exposure(enhanced, original),
-            "colour": lambda: self.colour(enhanced),
-            "smoothness": lambda: self.smoothness(curve_map),
-            "saturation": lambda: self.saturation(enhanced),
-            "multi-region exposure": lambda: self.multi_region(enhanced, original),
-            "absolute exposure": lambda: self.absolute_exposure(enhanced),
-            "squared colour": lambda: self.squared_colour(enhanced),
-            "absolute smoothness": lambda: self.absolute_smoothness(curve_map),
+        tensors = {"enhanced": enhanced, "curve map": curve_map, "original": original}
+        return {
+            term: weight * self.losses[term](*(tensors[name] for name in _TERMS[term][1]))
+            for term, weight in self.weights.items()
+            if weight
         }
-        return {term: weight * compute[term]() for term, weight in self.weights.items() if weight}

@@ -193,14 +193,8 @@ class GlanceNet(Network):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Enhance a batch of photos.
 
-        Args:
-            image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
-
         Returns:
             The enhanced photos, B×3×H×W in [0, 1], and their maps, B×7×H×W (see :meth:`estimate_curve`).
-
-        Raises:
-            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         curve_map = self.curve_map(image).to(image.dtype)

@@ -238,14 +238,8 @@ class IAT(Network):
     def forward(self, image: Tensor) -> tuple[Tensor, Stages]:
         """Enhance a batch of photos.
 
-        Args:
-            image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
-
         Returns:
             The enhanced photos, B×3×H×W in (0, 1], and their intermediate stages.
-
-        Raises:
-            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         seen = self._seen(image)

@@ -7,11 +7,9 @@ names are those of the published weights (github.com/gibsonlee01/IAT_Student).
 Batch normalisation adds no cost at inference, because :meth:`IATStudent.folded` merges it into the convolutions.
 """
 
-from __future__ import annotations
-
 import copy
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +115,7 @@ class IATStudent(Network):
         """The family and the arguments that rebuild this architecture."""
         return {**super().config, "folded": self.is_folded}
 
-    def folded(self) -> IATStudent:
+    def folded(self) -> Self:
         """Return a copy in evaluation mode with every batch normalisation folded into the preceding convolution.
 
         Apart from rounding, the copy computes the same as this network in evaluation mode. It is meant for inference;
@@ -142,14 +140,8 @@ class IATStudent(Network):
     def forward(self, image: Tensor) -> tuple[Tensor, Stages]:
         """Enhance a batch of photos.
 
-        Args:
-            image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
-
         Returns:
             The enhanced photos, B×3×H×W in (0, 1], and their intermediate stages.
-
-        Raises:
-            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         seen = self._seen(image)

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 class Network(nn.Module):
     """A network that enhances photos.
 
-    ``forward`` takes B×3×H×W, floating point in [0, 1], and returns the enhanced photos with a second output, which the
-    family's record describes (see :class:`kdlib.models.family.Family`).
+    ``forward`` takes B×3×H×W, floating point in [0, 1], any H, W ≥ 1, and returns the enhanced photos with a second
+    output, which the family's record describes (see :class:`kdlib.models.family.Family`). It raises ValueError if the
+    rank, channel count or dtype is wrong.
 
     Attributes:
         family: name of the family.

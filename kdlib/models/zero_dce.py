@@ -192,14 +192,8 @@ class ZeroDCE(Network):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Enhance a batch of photos.
 
-        Args:
-            image: B×3×H×W, floating point in [0, 1]; any H, W ≥ 1.
-
         Returns:
             The enhanced photos, B×3×H×W in [0, 1], and their curve maps at the same size.
-
-        Raises:
-            ValueError: the rank, channel count or dtype is wrong.
         """
         check_photos(image)
         # Under mixed precision the map has lower precision; the curve is always applied in the photo's precision.

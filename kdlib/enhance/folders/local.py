@@ -1,7 +1,5 @@
 """Enhancing photos on disk: choosing inputs and targets, and using all cores."""
 
-from __future__ import annotations
-
 import glob
 import json
 import os
@@ -9,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -58,7 +56,7 @@ class Summary:
         """The number of all photos processed."""
         return self.done + self.kept + len(self.failed)
 
-    def add(self, other: Summary) -> None:
+    def add(self, other: Self) -> None:
         """Add the outcome of another part of the photos."""
         self.done, self.kept, self.dark = self.done + other.done, self.kept + other.kept, self.dark + other.dark
         self.failed += other.failed

@@ -1,13 +1,11 @@
 """Photos in any store that fsspec supports, including local disks: listing, choosing targets, fetching and storing."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
@@ -31,10 +29,10 @@ class Place:
     def __str__(self) -> str:
         return self.path if isinstance(self.store, LocalFileSystem) else str(self.store.unstrip_protocol(self.path))
 
-    def __truediv__(self, name: str) -> Place:
-        return Place(self.store, f"{self.path.rstrip('/')}/{name}" if self.path else name)
+    def __truediv__(self, name: str) -> Self:
+        return replace(self, path=f"{self.path.rstrip('/')}/{name}" if self.path else name)
 
-    def is_in(self, folder: Place) -> bool:
+    def is_in(self, folder: Self) -> bool:
         """Whether this is that folder, or lies in it."""
         root = folder.path.rstrip("/")
         return self.store == folder.store and (not root or f"{self.path}/".startswith(f"{root}/"))
