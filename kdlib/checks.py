@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
@@ -89,3 +89,22 @@ def brief(value: object) -> str:
     huge = isinstance(value, int) and value.bit_length() > 64
     text = f"a number of {value.bit_length()} bits" if huge else repr(value)  # type: ignore[attr-defined]
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def require_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError, with up to three tensors that differ, unless names and shapes are those of an architecture."""
+    wrong = []
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in wanted:
+            wrong.append(f"{name[:60]} does not belong to it")
+        elif name not in found:
+            wrong.append(f"{name} is missing")
+        elif tuple(found[name]) != tuple(wanted[name]):
+            wrong.append(f"{name} has shape {_times(found[name])} instead of {_times(wanted[name])}")
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"its tensors are not those of the architecture: {'; '.join(wrong[:3])}{more}")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "()"

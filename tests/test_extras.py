@@ -55,11 +55,9 @@ def test_every_module_that_the_package_imports_is_a_dependency_or_in_an_extra():
 
 def test_every_extra_brings_the_modules_that_it_is_named_for():
     of_module = importlib.metadata.packages_distributions()
-    # Brought by what the extra names: IPython and nbformat by JupyterLab, yaml by papermill, pyarrow by Ray Data.
-    indirect = {"IPython", "nbformat", "yaml", "pyarrow"}
     for module, extra in EXTRAS.items():
         brought_by = {re.sub(r"[-_.]+", "-", name).lower() for name in of_module[module]}
-        assert module in indirect or brought_by & distributions(PROJECT["optional-dependencies"][extra]), module
+        assert brought_by & distributions(PROJECT["optional-dependencies"][extra]), module
 
 
 def test_the_core_has_no_pytorch_and_dev_has_everything():
@@ -93,6 +91,8 @@ def test_the_innermost_need_is_named_and_other_errors_stay_as_they_are():
     [
         ("train notebook.ipynb", "papermill", "course"),
         ("evaluate", "skimage", "course"),
+        ("evaluate", "torch", "course"),
+        ("benchmark", "torch", "course"),
         ("cost zero-dce", "torchmetrics", "course"),
         ("benchmark", "skimage", "course"),
         ("sweep sweep.yaml", "optuna", "sweep"),
@@ -105,11 +105,14 @@ def test_commands_name_the_extra_that_they_need(command, missing, extra):
     done = subprocess.run(
         [sys.executable, "-c", program, *command.split()], capture_output=True, text=True, check=False
     )
+    title = {"torch": "PyTorch"}.get(missing, missing)
     assert done.returncode == 1
     assert not done.stdout.strip()  # a progress bar leaves an empty line
     assert re.fullmatch(
-        rf"Error: .+ needs {missing}, which is not installed: pip install 'kdlib\[{extra}\]'\n", done.stderr
+        rf"Error: .+ needs {title}, which is not installed: pip install 'kdlib\[{extra}\]'\n",
+        done.stderr,
     )
+    assert command.partition(" ")[0] == "enhance" or done.stderr.startswith(f"Error: kdlib {command.split()[0]} needs ")
 
 
 @pytest.mark.slow
@@ -155,6 +158,44 @@ def test_public_names_say_that_they_need_pytorch(name):
         [sys.executable, "-c", WITHOUT_TORCH.format(name=name)], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"kdlib.{name} needs PyTorch, which is not installed: pip install 'kdlib[course]'\n"
+
+
+EVERY_MODULE = """
+import pkgutil, sys
+from importlib import import_module
+from kdlib.extras import EXTRAS, MissingExtraError
+
+sys.modules.update(dict.fromkeys([*EXTRAS, "triton"]))
+import kdlib
+
+for module in pkgutil.walk_packages(kdlib.__path__, "kdlib."):
+    if module.name == "kdlib.__main__":
+        continue
+    try:
+        names = vars(import_module(module.name)).get("__all__", ())
+    except MissingExtraError as error:
+        print(module.name, error)
+        assert str(error).startswith(f"{module.name} needs "), error
+        continue
+    for name in names:
+        try:
+            getattr(sys.modules[module.name], name)
+        except MissingExtraError as error:
+            print(f"{module.name}.{name}", error)
+            assert str(error).startswith(f"{module.name}.{name} needs "), error
+"""
+
+
+@pytest.mark.slow
+def test_every_module_and_every_public_name_says_which_extra_it_needs():
+    done = subprocess.run([sys.executable, "-c", EVERY_MODULE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    needing = {line.partition(" ")[0] for line in done.stdout.splitlines()}
+    assert {
+        *("kdlib.weights.load_model", "kdlib.models.ZeroDCE", "kdlib.sweep", "kdlib.notebook"),
+        *("kdlib.experiments.ablation", "kdlib.stages", "kdlib.resampling", "kdlib.data", "kdlib.training"),
+    } <= needing
+    assert not {"kdlib.enhance", "kdlib.enhance.Enhancer", "kdlib.weights", "kdlib.models", "kdlib.cli"} & needing
 
 
 WITHOUT_EXTRAS = """

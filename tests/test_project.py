@@ -258,6 +258,25 @@ def test_the_claims_of_the_pages_hold():
     assert LoopConfig().checkpoint_minutes == 10
 
 
+def test_workflows_may_only_read_and_a_release_waits_for_the_tests_and_a_date():
+    workflows = {path.stem: page(path) for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+    assert all("\npermissions:\n  contents: read\njobs:\n" in text for text in workflows.values())
+    release = workflows["release"]
+    assert "  test:\n    uses: ./.github/workflows/ci.yml\n  github:\n    needs: test\n" in release
+    [pattern] = re.findall(r"grep -qE \"(.*)\" CHANGELOG\.md", release)
+    pattern = pattern.replace("${GITHUB_REF_NAME#v}", "0.2.0")
+    assert re.search(pattern, "## [0.2.0] - 2030-01-31")
+    assert not re.search(pattern, "## [0.2.0] - unreleased")
+    assert "there is no network" in workflows["wheel"]
+
+
+def test_the_wheel_leaves_out_the_weights_that_the_catalogue_says_it_does():
+    listed = json.loads(page("weights/catalogue.json"))
+    project = tomllib.loads(page("pyproject.toml"))
+    left_out = [f"weights/{Path(entry['file']).stem}.*" for entry in listed.values() if entry.get("in_repository")]
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"] == left_out
+
+
 def test_the_tables_of_models_and_weights_are_those_of_the_package():
     listed = json.loads(page("weights/catalogue.json"))
     models = re.findall(r"^\| `([^`]+)` \| ([\d,]+) \| (.*?) \|", page("docs/models.md"), re.MULTILINE)

@@ -23,7 +23,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 MB = 10**6
-IN_REPOSITORY = "msafn-32"
+LISTED = json.loads((ROOT / "weights" / "catalogue.json").read_text(encoding="utf-8"))
+[IN_REPOSITORY] = [name for name, entry in LISTED.items() if entry.get("in_repository")]
 IN_TORCH = {"zero-dce", "iat-student", "light-msafn"}
 NEEDS_PYTORCH = r".+ needs PyTorch, which is not installed: pip install 'kdlib\[course]'"
 
@@ -148,7 +149,9 @@ def test_it_requires_nothing_of_the_course_and_offers_the_extras(metadata):
 
 
 def test_changelog_and_citation_know_the_version(metadata):
-    assert f"## [{metadata['Version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = re.escape(metadata["Version"])
+    titles = rf"^## \[Unreleased\]\n\nBecomes {version}\.$|^## \[{version}\] - \d{{4}}-\d\d-\d\d$"
+    assert re.search(titles, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert f"\nversion: {metadata['Version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 

@@ -5,6 +5,16 @@ from typing import Annotated
 
 import typer
 
+from kdlib.models.registry import FAMILIES
+
+
+def _own_denoise() -> str:
+    """Return the defaults of the models that are denoised unasked."""
+    return "".join(
+        f"{family.denoise:g} for {name}, " for family in FAMILIES.values() if family.denoise for name in family.models
+    )
+
+
 Model = Annotated[str, typer.Option(help="Name of a shipped model, or path of a weights file.")]
 Strength = Annotated[
     float, typer.Option(help="Strength of the brightening: 0 is none, 1 the network's choice, 2 the maximum.")
@@ -12,7 +22,7 @@ Strength = Annotated[
 Denoise = Annotated[
     float | None,
     typer.Option(
-        help="Strength of the denoising, from 0 (off) to 2. Default: the model's own, 1 for glance-650, else 0."
+        help=f"Strength of the denoising, from 0 (off) to 2. Default: the model's own, {_own_denoise()}otherwise 0."
     ),
 ]
 Smoothing = Annotated[

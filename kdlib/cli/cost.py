@@ -27,7 +27,7 @@ def cost(
         list[str] | None, typer.Option(help="Size of the photo, WIDTHxHEIGHT; repeatable. Default: 600x400.")
     ] = None,
     fold: Annotated[
-        bool, typer.Option(help="Also time iat-student networks with batch norm folded into the convolutions.")
+        bool, typer.Option(help="Also time networks with batch norm folded into the convolutions, where they have any.")
     ] = False,
     repeats: Annotated[int, typer.Option(help="Timed runs of each network, whose median is reported.")] = 9,
     threads: Annotated[int, typer.Option(help="Threads that PyTorch may use.")] = 2,
@@ -42,15 +42,15 @@ def cost(
     from kdlib.evaluation.benchmark import parse_size
     from kdlib.evaluation.cost import milliseconds, multiply_adds
     from kdlib.evaluation.tables import markdown_table
-    from kdlib.models import IATStudent
+    from kdlib.models import Network
     from kdlib.weights import load_model
 
     with errors_reported():
         sizes = [parse_size(text) for text in size or ["600x400"]]
         networks = {label: load_model(name) for label, name in label_models(models).items()}
         if fold:
-            students = {label: model for label, model in networks.items() if isinstance(model, IATStudent)}
-            networks |= {f"{label}, folded": model.folded() for label, model in students.items()}
+            forms = {label: model.for_inference() for label, model in networks.items() if isinstance(model, Network)}
+            networks |= {f"{label}, folded": form for label, form in forms.items() if form is not networks[label]}
         with console.status("Timing …"):
             rows = milliseconds(networks, sizes, repeats=repeats, threads=threads)
             for row in rows:

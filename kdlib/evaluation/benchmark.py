@@ -20,6 +20,7 @@ from kdlib.evaluation.classical import clahe_in_lab, gamma_table
 from kdlib.evaluation.timing import SIZES, Run, measure, use_threads
 from kdlib.extras import with_extra
 from kdlib.models import ZeroDCE
+from kdlib.models.family import follow
 from kdlib.models.registry import find_family
 from kdlib.weights import load_model
 
@@ -73,8 +74,8 @@ def rivals(
     out = np.empty_like(photo)
     enhance = Enhancer(model, device="cpu", threads=threads)
     tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float().div(255).contiguous()
-    curves = find_family(model.config).output == "curve map"
-    published = (PublishedForm if curves else PlainForm)(model).eval()
+    form = find_family(model.config).published_form
+    published = (follow(form) if form else PlainForm)(model).eval()
 
     def eager() -> Tensor:
         with torch.inference_mode():
@@ -161,7 +162,7 @@ def benchmark(
 
     Raises:
         ValueError: a size or a method in ``without`` is unknown, ``repeats`` or ``threads`` is below 1, a size exceeds
-            1080p for IAT or its student, or the network enlarges photos.
+            1080p for a network that works at full size, or the network enlarges photos.
         FileNotFoundError: the weights file does not exist.
     """
     check_number("repeats", repeats, 1)
@@ -176,7 +177,7 @@ def benchmark(
             f"{model} enlarges photos, which the other methods here do not; "
             "use kdlib evaluate --time, which compares it with bicubic in time per megapixel of output"
         )
-    if family.output in {"stages", "image"}:  # convolutions at full size
+    if family.full_size:
         for size, (width, height) in shapes.items():
             if width * height > _WHOLE:
                 raise ValueError(

@@ -8,7 +8,6 @@ import cv2
 import torch
 from torch import Tensor, nn
 
-from kdlib._moved import former_names
 from kdlib.enhance import Enhancer
 from kdlib.enhance.photos.rgb import to_array, to_tensor
 from kdlib.evaluation.behaviour import FixedCurve, daylight_change, fixed_curve_psnr
@@ -180,8 +179,3 @@ def over_seeds(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         row[key] = statistics.fmean(numbers) if complete else None
         row[f"{key}_sd"] = statistics.stdev(numbers) if complete and len(runs) > 1 else None
     return {**row, "seeds": len(runs), "runs": [dict(run) for run in runs]}
-
-
-__getattr__ = former_names(
-    __name__, {name: f"kdlib.evaluation.tables.{name}" for name in ("COLUMNS", "Columns", "markdown_table")}
-)

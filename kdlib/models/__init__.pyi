@@ -3,13 +3,13 @@ from .glance import GlanceNet
 from .iat import IAT, Stages
 from .iat_student import IATStudent
 from .msafn import MSAFN, LightMSAFN
+from .named import create_model
 from .network import Network
 from .registry import (
     ARCHITECTURES,
     FAMILIES,
     build_model,
     count_parameters,
-    create_model,
     family_of,
     infer_architecture,
     register,

@@ -7,7 +7,6 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from kdlib._moved import former_names
 from kdlib.checks import check_choice
 from kdlib.data.datasets import load_photos
 from kdlib.models import create_model
@@ -156,15 +155,6 @@ def distill(
             description="distilling",
             identity=identity,
         ).train(config, output_dir)
-
-
-__getattr__ = former_names(
-    __name__,
-    {
-        name: f"kdlib.training.curve_distillation.{name}"
-        for name in ("DistillationObjective", "cache_teacher", "matching_layers")
-    },
-)
 
 
 def _refuse(arguments: Mapping[str, object], reason: str) -> None:

@@ -15,18 +15,20 @@ DAMAGED = "the network gives values that are NaN or infinite; its weights are da
 WORTH_THREADS = 200_000
 
 
+class NoCompiledFormError(Exception):
+    """The network has no form that runs without PyTorch."""
+
+
 class Backend(Protocol):
     """A network on a device, as an Enhancer uses it. Each backend chooses the type of its maps.
 
     Attributes:
         name: what runs the fused pass: ``numba``, ``triton`` or ``torch``.
-        denoise: the amount of smoothing that suits the network; None if the backend cannot smooth.
         worth_threads: number of samples in a photo below which one thread is faster than several.
         upscale: factor by which the result is wider and higher than the photo.
     """
 
     name: str
-    denoise: float | None
     worth_threads: int
     upscale: int
 
