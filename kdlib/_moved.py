@@ -78,6 +78,9 @@ NAMES = {
     "kdlib.enhance.backends.torch_curves": {
         name: f"kdlib.enhance.kernels.plain_torch.{name}" for name in ("apply_curve_map", "small_copy")
     },
+    "kdlib.evaluation.report": {
+        name: f"kdlib.evaluation.tables.{name}" for name in ("COLUMNS", "Columns", "markdown_table")
+    },
     "kdlib.evaluation.super_resolution": {
         "score_sharpening": "kdlib.evaluation.super_resolution.score_super_resolution",
     },

@@ -91,12 +91,9 @@ def test_the_innermost_need_is_named_and_other_errors_stay_as_they_are():
     [
         ("train notebook.ipynb", "papermill", "course"),
         ("evaluate", "skimage", "course"),
-        ("report", "torchmetrics", "course"),
         ("evaluate", "torch", "course"),
-        ("report", "torch", "course"),
         ("benchmark", "torch", "course"),
-        ("cost zero-dce", "torchmetrics", "course"),
-        ("benchmark", "skimage", "course"),
+        ("cost zero-dce", "torch", "course"),
         ("sweep sweep.yaml", "optuna", "sweep"),
         ("enhance photo.jpg --engine ray -o out", "ray", "ray"),
     ],
@@ -115,6 +112,30 @@ def test_commands_name_the_extra_that_they_need(command, missing, extra):
         done.stderr,
     )
     assert command.partition(" ")[0] == "enhance" or done.stderr.startswith(f"Error: kdlib {command.split()[0]} needs ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "code", "answer"),
+    [
+        ("report results", 0, r"\| method \| class \|"),
+        ("report tests", 1, "no scores at tests"),
+        ("evaluate student-56", 1, "did you mean 'student-565'?"),
+        ("evaluate student-565 --teacher zero-dc", 1, "did you mean 'zero-dce'?"),
+        ("evaluate student-565 --data missing", 1, "missing does not exist"),
+        ("evaluate student-565 --append", 1, "--out"),
+        ("cost student-565 nano-16", 1, "did you mean 'nano-161'?"),
+        ("benchmark --model student-56", 1, "did you mean 'student-565'?"),
+        ("benchmark --model missing.pth", 1, "no weights file at missing.pth"),
+    ],
+)
+def test_names_and_files_are_checked_before_pytorch_is_imported(command, code, answer):
+    program = "import sys; sys.modules['torch'] = None; from kdlib.cli import app; app()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command.split()], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == code, done.stderr
+    assert re.search(answer.replace("?", r"\?"), done.stdout + done.stderr)
 
 
 WITHOUT_TORCH = """

@@ -18,9 +18,9 @@ from packaging.version import Version
 
 from kdlib.cli._super_resolution import COLUMNS as SHARPENING
 from kdlib.enhance.photos.photo_file import MAX_PIXELS, MAX_SIDE
+from kdlib.evaluation import markdown_table
 from kdlib.evaluation.benchmark import speed_table
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
-from kdlib.evaluation.report import markdown_table
 from kdlib.experiments.cluster_cost import engines_table
 from kdlib.models import ARCHITECTURES, count_parameters, create_model
 from kdlib.sweep import read_sweep

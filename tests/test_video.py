@@ -988,6 +988,9 @@ def test_command_warns_of_damage_but_the_video_is_complete(run, tmp_path):
         (["out.mp4", "--model", "nonsense"], "no shipped weights named 'nonsense'"),
         (["out.mp4", "--encoder-option", "preset"], "takes NAME=VALUE"),
         (["out.mp4", "--codec", "nonsense"], "no encoder is named"),
+        (["out.mp4", "--crf", "1000"], "crf of libx264 must be a number from 0 to 51, not 1000"),
+        (["out.webm", "--crf", "64"], "crf of libvpx-vp9 must be a number from 0 to 63, not 64"),
+        (["out.mp4", "--device", "mps"], "PyTorch finds none here; use --device cpu"),
     ],
 )
 def test_command_fails_in_one_sentence(arguments, reason, run, tmp_path):
@@ -998,6 +1001,10 @@ def test_command_fails_in_one_sentence(arguments, reason, run, tmp_path):
     assert "Traceback" not in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_help_says_which_sound_webm_takes(run):
+    assert ".webm if the sound is Opus or Vorbis" in " ".join(run("--help").output.replace("│", " ").split())
 
 
 def test_command_that_is_interrupted(run, tmp_path, monkeypatch):

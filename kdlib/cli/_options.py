@@ -1,5 +1,6 @@
-"""Options that several commands share."""
+"""Options that several commands share, and a check of the names that they take."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -29,3 +30,15 @@ Smoothing = Annotated[
     typer.Option(help="Time constant in seconds with which the brightening follows the scene; 0 is no smoothing."),
 ]
 Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:N or mps.")]
+
+
+def check_weights(names: Iterable[str]) -> None:
+    """Look for weights by name or path before PyTorch is imported, which takes seconds.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`kdlib.weights.catalogue.find_weights`.
+    """
+    from kdlib.weights.catalogue import find_weights
+
+    for name in names:
+        find_weights(name)

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from kdlib.cli._options import check_weights
 from kdlib.cli._output import console, errors_reported, shown_command, write_result
 
 COLUMNS = {
     "method": ("network", "s"),
     "at": ("photo", "s"),
     "parameters": ("parameters", ",d"),
-    "giga": ("multiply-adds, G", ".2f"),
+    "mega": ("multiply-adds, M", ",.2f"),
     "ms": ("ms", ",.1f"),
     "times_faster": ("times as fast", ".2f"),
 }
@@ -33,12 +34,14 @@ def cost(
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
 ) -> None:
     """Measure what networks cost in PyTorch: parameters, multiply-adds, and time, with the networks taking turns."""
+    with errors_reported():
+        check_weights(models)
     from rich.markdown import Markdown
 
     from kdlib.cli.evaluate import label_models
     from kdlib.evaluation.benchmark import parse_size
     from kdlib.evaluation.cost import milliseconds, multiply_adds
-    from kdlib.evaluation.report import markdown_table
+    from kdlib.evaluation.tables import markdown_table
     from kdlib.models import Network
     from kdlib.weights import load_model
 
@@ -52,6 +55,6 @@ def cost(
             rows = milliseconds(networks, sizes, repeats=repeats, threads=threads)
             for row in rows:
                 row["multiply_adds"] = multiply_adds(networks[row["method"]], row["height"], row["width"])
-    shown = [{**row, "at": f"{row['width']}×{row['height']}", "giga": row["multiply_adds"] / 1e9} for row in rows]
+    shown = [{**row, "at": f"{row['width']}×{row['height']}", "mega": row["multiply_adds"] / 1e6} for row in rows]
     console.print(Markdown(markdown_table(shown, COLUMNS)))
     write_result(out, {"command": shown_command(context), "threads": threads, "rows": rows})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from kdlib.checks import check_number
+from kdlib.checks import check_number, keywords_suggested
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.backend import DAMAGED
 from kdlib.enhance.backends.choose import choose_backend
@@ -64,9 +64,10 @@ class Enhancer:
         FileNotFoundError: no such weights file.
         ValueError: a value out of range, an unknown name or device, a damaged file, ``denoise`` above 0 for a network
             that has none, or an ``upscale`` that is not the network's.
-        TypeError: ``model`` is neither name, path nor such a network.
+        TypeError: ``model`` is neither name, path nor such a network, or an argument is unknown.
     """
 
+    @keywords_suggested("Enhancer")
     def __init__(
         self,
         model: str | Path | Network = "glance-650",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdlib.checks import nearest
 from kdlib.files import strict_json
+from kdlib.models.registry import ARCHITECTURES
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # An installed wheel carries the weights inside the package; a checkout keeps them in its top-level folder.
@@ -76,7 +78,12 @@ def own_catalogue(listing: str | Path | None = None) -> dict[str, CatalogueEntry
     listing = listing or os.environ.get("KDLIB_CATALOGUE")
     if not listing:
         return {}
-    entries = _read(Path(os.path.expanduser(listing)))
+    try:
+        entries = _read(Path(os.path.expanduser(listing)))
+    except OSError as error:
+        raise type(error)(
+            f"the catalogue {listing}, which --catalogue or KDLIB_CATALOGUE names, cannot be read ({error.strerror})"
+        ) from None
     if taken := sorted(entries.keys() & catalogue().keys()):
         raise ValueError(f"{listing}: {taken[0]!r} is the name of weights that ship with kdlib; choose another")
     return entries
@@ -163,10 +170,11 @@ def find_weights(name_or_path: str | Path) -> Path:
         )
     path = Path(name_or_path)
     if not path.suffix:
-        raise ValueError(
-            f"no shipped weights named {str(name_or_path)!r}; choose from {', '.join(entries)}, "
-            "or give the path of a .safetensors or .pth file"
-        )
+        name = str(name_or_path)
+        known = f"choose from {', '.join(entries)}, or give the path of a .safetensors or .pth file"
+        if name in ARCHITECTURES:
+            raise ValueError(f"{name!r} is an architecture without shipped weights; {known}")
+        raise ValueError(f"no shipped weights named {name!r}; {nearest(name, entries)}{known}")
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     return path
