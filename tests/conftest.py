@@ -16,9 +16,11 @@ import torch
 
 from kdlib.data import evaluation_pairs, write_photo
 from kdlib.evaluation.metrics import _lpips_network, quantise
+from tests.helpers import keep_memory
 
 # One thread: on tensors this small, threads only wait for each other.
 torch.set_num_threads(1)
+keep_memory()  # processes that tests start have the allocator that users have
 
 
 def _is_near(host):

@@ -14,6 +14,7 @@ import torch
 from kdlib.files import held
 from kdlib.training import checkpoint, distill, pretrain, train_pairs
 from kdlib.training.checkpoint import open_folder, save_checkpoint, write_history
+from tests.helpers import in_new_process
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 
@@ -74,7 +75,7 @@ class Deadly:
 
 checkpoint.save_checkpoint({"config": {}, "model": torch.rand(1000), "x": Deadly()}, Path(sys.argv[1]))
 """
-    result = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    result = in_new_process(script, str(path))
     assert result.returncode == -signal.SIGKILL
     assert torch.equal(torch.load(path, weights_only=True)["model"], torch.arange(10))
     # The next checkpoint takes the place of what the dead run left.

@@ -22,7 +22,7 @@ from kdlib.cli import app
 from kdlib.sweep import Range, read_sweep, run_sweep
 from kdlib.sweep.queue import Queue, finished
 from kdlib.viz.sweep import plot_sweep
-from tests.helpers import said
+from tests.helpers import kdlib, said
 
 PARAMETERS = "x: float = 0.0\nname: str = 'a'\noutput_dir: str = 'runs/x'\nresume: bool = False"
 # x = 2 never ends unless it is resumed, x = 3 fails.
@@ -119,8 +119,7 @@ def test_killed_then_finished_by_two_processes_at_once(sweep_of, tmp_path):
     ]
     assert json.loads((out / "results.json").read_text())["rows"][3]["reason"] == "ValueError: three is too many"
     assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
-    again = start(path)
-    assert "3 done, 1 failed" in again.communicate(timeout=120)[0]
+    assert "3 done, 1 failed" in said(kdlib("sweep", path, "--jobs", "2"))
     assert begun == {name: (out / name / "begun.txt").read_text().split() for name in begun}, "a point was repeated"
 
 
