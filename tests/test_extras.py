@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import kdlib
 from kdlib.cli import app
 from kdlib.extras import EXTRAS, MissingExtraError, needed_by
+from tests.helpers import in_new_process
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -100,10 +101,15 @@ def test_the_innermost_need_is_named_and_other_errors_stay_as_they_are():
 )
 def test_commands_name_the_extra_that_they_need(command, missing, extra):
     # In a process of its own: here, the modules are imported already.
-    program = f"import sys; sys.modules[{missing!r}] = None; from kdlib.cli import app; app()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *command.split()], capture_output=True, text=True, check=False
-    )
+    program = f"""
+import sys
+for name in [name for name in sys.modules if name.startswith("{missing}.")]:
+    del sys.modules[name]
+sys.modules["{missing}"] = None
+from kdlib.cli import app
+app()
+"""
+    done = in_new_process(program, *command.split())
     title = {"torch": "PyTorch"}.get(missing, missing)
     assert done.returncode == 1
     assert not done.stdout.strip()  # a progress bar leaves an empty line

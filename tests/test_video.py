@@ -1007,14 +1007,16 @@ def test_help_says_which_sound_webm_takes(run):
     assert ".webm if the sound is Opus or Vorbis" in " ".join(run("--help").output.replace("│", " ").split())
 
 
-def test_command_that_is_interrupted(run, tmp_path, monkeypatch):
-    def interrupted(*_args, **_kwargs):
+def test_command_that_is_interrupted(run, tmp_path, before_call):
+    def interrupted(_path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdlib.enhance.video.enhance.enhance_video", interrupted)
-    result = run(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    before_call("os.rename", "out.mp4", interrupted)
+    before_call("os.link", "out.mp4", interrupted)
+    result = run(write_clip(tmp_path / "in.mp4", frames=2), tmp_path / "out.mp4")
     assert result.exit_code == 130
     assert "was not written" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
 @pytest.mark.parametrize(
