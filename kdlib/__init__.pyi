@@ -1,6 +1,6 @@
 from . import scale
 from .enhance.enhancer import Enhancer
-from .models.registry import create_model
+from .models.named import create_model
 from .weights import load_model, save_model
 
 __version__: str

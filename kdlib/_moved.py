@@ -1,14 +1,19 @@
-"""Modules, and names in them, as version 0.1 had them; each use warns, and version 0.3 will no longer have them."""
+"""How the package's modules are imported: under their old names too, and with a sentence for what is not installed.
+
+Each use of a name of version 0.1 that has moved warns, and version 0.3 will no longer have it.
+"""
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import InspectLoader, Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from types import CodeType, ModuleType
 from typing import Any
+
+from kdlib.extras import needed_by
 
 MOVED = {
     "kdlib.catalogue": "kdlib.weights.catalogue",
@@ -24,11 +29,9 @@ MOVED = {
     "kdlib.inference": "kdlib.enhance",
     "kdlib.inference._compile": "kdlib.enhance.kernels.compiled",
     "kdlib.inference.camera": "kdlib.enhance.video.camera",
-    "kdlib.inference.cpu_engine": "kdlib.enhance.backends.choose",
     "kdlib.inference.curve": "kdlib.enhance.kernels.curve",
     "kdlib.inference.denoise": "kdlib.enhance.kernels.denoise",
     "kdlib.inference.denoise_kernel": "kdlib.enhance.kernels.denoise_rows",
-    "kdlib.inference.families": "kdlib.enhance.backends.backend",
     "kdlib.inference.folder": "kdlib.enhance.folders.local",
     "kdlib.inference.glance": "kdlib.enhance.kernels.glance",
     "kdlib.inference.kinds": "kdlib.enhance.array_kinds",
@@ -40,7 +43,6 @@ MOVED = {
     "kdlib.inference.threads": "kdlib.threads",
     "kdlib.inference.torch_engine": "kdlib.enhance.backends.torch_curves",
     "kdlib.inference.triton_kernels": "kdlib.enhance.kernels.triton",
-    "kdlib.inference.upscale": "kdlib.enhance.backends.torch_super_resolution",
     "kdlib.inference.video": "kdlib.enhance.video.enhance",
     "kdlib.inference.video_files": "kdlib.enhance.video.files",
     "kdlib.inference.video_input": "kdlib.enhance.video.read",
@@ -72,6 +74,43 @@ MOVED = {
 }
 """Old name → new name. Of a package, the modules in it that are not listed keep their own name."""
 
+NAMES = {
+    "kdlib.enhance.backends.torch_curves": {
+        name: f"kdlib.enhance.kernels.plain_torch.{name}" for name in ("apply_curve_map", "small_copy")
+    },
+    "kdlib.evaluation.report": {
+        name: f"kdlib.evaluation.tables.{name}" for name in ("COLUMNS", "Columns", "markdown_table")
+    },
+    "kdlib.evaluation.super_resolution": {
+        "score_sharpening": "kdlib.evaluation.super_resolution.score_super_resolution",
+    },
+    "kdlib.models": {"Model": "kdlib.models.network.Network"},
+    "kdlib.models.registry": {"Model": "kdlib.models.network.Network"},
+    "kdlib.notebook": {"nearest": "kdlib.checks.nearest"},
+    "kdlib.training.answers": {"Distillation": "kdlib.training.answers.AnswersObjective"},
+    "kdlib.training.distill": {
+        "DistillationObjective": "kdlib.training.distill_curve.RecipeObjective",
+        **{
+            name: f"kdlib.training.distill_curve.{name}"
+            for name in ("CACHE_LIMIT", "FEATURE_SIZE", "cache_teacher", "matching_layers")
+        },
+    },
+    "kdlib.training.distill_curve": {"DistillationObjective": "kdlib.training.distill_curve.RecipeObjective"},
+    "kdlib.training.pretrain": {
+        name: f"kdlib.training.augmentation.{name}" for name in ("GAMMA_RANGE", "TRAINING_DARKENING")
+    },
+    "kdlib.training.super_resolution": {
+        "SharpeningObjective": "kdlib.training.super_resolution.SuperResolutionObjective",
+        "distill_sharpening": "kdlib.training.super_resolution.distill_super_resolution",
+    },
+    "kdlib.weights": {"AnyModel": "kdlib.weights.models.AnyModel"},
+    "kdlib.weights.header": {
+        "check_architecture": "kdlib.models.registry.check_config",
+        "require_shapes": "kdlib.checks.require_shapes",
+    },
+}
+"""Names that moved, by their module's present name: old name → module and new name."""
+
 
 def _new_name(old: str) -> str | None:
     if old in MOVED:
@@ -81,7 +120,7 @@ def _new_name(old: str) -> str | None:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Imports the module of the new name under the old one: one module with two names, not two modules.
+    """Imports the package's modules: under an old name that of the new name, one module with two names, not two.
 
     A package whose modules went to several places keeps a module of its own, which passes names on.
     """
@@ -89,7 +128,13 @@ class _Finder(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if _new_name(fullname) else None
+        if _new_name(fullname):
+            return ModuleSpec(fullname, self)
+        spec = PathFinder.find_spec(fullname, path) if fullname.startswith("kdlib.") else None
+        if spec is None or type(spec.loader) is not SourceFileLoader:
+            return None  # another finder knows
+        spec.loader = _Loader(fullname, spec.loader.path)
+        return spec
 
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__
@@ -114,16 +159,30 @@ class _Finder(MetaPathFinder, Loader):
         return new
 
 
-def former_names(module: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a module some of whose names moved: old name → module and new name with a dot."""
+class _Loader(SourceFileLoader):
+    """Loads a module of the package: what it lacks is said in one sentence, and its former names are found."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        with needed_by(module.__name__, importing=True):
+            super().exec_module(module)
+        own = vars(module).get("__getattr__")
+        if own is not None or module.__name__ in NAMES:
+            module.__dict__["__getattr__"] = _finding(module.__name__, own)
+
+
+def _finding(module: str, own: Callable[[str], Any] | None) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module: names that moved, then those that it imports when they are needed."""
 
     def find(name: str) -> Any:
-        if name not in moved:
+        if new := NAMES.get(module, {}).get(name):
+            message = f"{module}.{name} is now {new}; version 0.3 drops the old name"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            home, _, name = new.rpartition(".")
+            return getattr(import_module(home), name)
+        if own is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        message = f"{module}.{name} is now {moved[name]}; version 0.3 drops the old name"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
-        home, _, new = moved[name].rpartition(".")
-        return getattr(import_module(home), new)
+        with needed_by(f"{module}.{name}", importing=True):
+            return own(name)
 
     return find
 

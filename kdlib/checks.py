@@ -1,10 +1,15 @@
 """Checks of the names and numbers that a caller gives, with one form of message for each kind of mistake."""
 
 import difflib
+import inspect
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import wraps
 from numbers import Real
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
 
 
 def unknown_name(kind: str, name: object, known: Collection[str], takes: str = "there are") -> str:
@@ -16,6 +21,33 @@ def nearest(name: object, known: Collection[str]) -> str:
     """Return "did you mean 'name'? " with the most similar known name, or an empty string if none is similar."""
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {near[0]!r}? " if near else ""
+
+
+def keywords_suggested(
+    name: str,
+) -> Callable[[Callable[Arguments, Returned]], Callable[Arguments, Returned]]:
+    """Return a decorator that answers an unknown keyword argument with the most similar known one.
+
+    Args:
+        name: what the message calls the function.
+
+    Raises:
+        TypeError: (the decorated function) an unknown keyword argument.
+    """
+
+    def decorate(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+        known = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
+
+        @wraps(function)
+        def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+            for given in kwargs:
+                if given not in known:
+                    raise TypeError(unknown_name("argument", given, known, f"{name} takes"))
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def check_choice(kind: str, value: object, choices: Iterable[str]) -> None:
@@ -57,3 +89,22 @@ def brief(value: object) -> str:
     huge = isinstance(value, int) and value.bit_length() > 64
     text = f"a number of {value.bit_length()} bits" if huge else repr(value)  # type: ignore[attr-defined]
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def require_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError, with up to three tensors that differ, unless names and shapes are those of an architecture."""
+    wrong = []
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in wanted:
+            wrong.append(f"{name[:60]} does not belong to it")
+        elif name not in found:
+            wrong.append(f"{name} is missing")
+        elif tuple(found[name]) != tuple(wanted[name]):
+            wrong.append(f"{name} has shape {_times(found[name])} instead of {_times(wanted[name])}")
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"its tensors are not those of the architecture: {'; '.join(wrong[:3])}{more}")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "()"

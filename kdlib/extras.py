@@ -21,26 +21,37 @@ _TITLES = {"torch": "PyTorch"}
 
 
 class MissingExtraError(ModuleNotFoundError):
-    """A module is missing that one of the package's extras installs; ``name`` is the module's."""
+    """A module is missing that one of the package's extras installs; ``name`` is the module's.
+
+    Attributes:
+        importing: whether the message is about a module of the package, and not what the user asked for.
+    """
+
+    importing = False
 
 
-def with_extra(error: ImportError, what: str) -> ImportError:
-    """The error as a sentence that names the extra and ``what`` needs it: a model, a function or a command.
+def with_extra(error: ImportError, what: str, *, importing: bool = False) -> ImportError:
+    """Return the error as a sentence that names the extra and ``what`` needs it: a model, a function or a command.
 
-    An error that says so already, or of a module that no extra installs, comes back as it is.
+    An error of a module that no extra installs comes back as it is, and so does one that names a model, a function or a
+    command already. One that names a module of the package, which was ``importing`` others, gets the new subject.
     """
     module = (error.name or "").partition(".")[0]
-    if isinstance(error, MissingExtraError) or not isinstance(error, ModuleNotFoundError) or module not in EXTRAS:
+    if not isinstance(error, ModuleNotFoundError) or module not in EXTRAS:
         return error
-    return MissingExtraError(
+    if isinstance(error, MissingExtraError) and not error.importing:
+        return error
+    found = MissingExtraError(
         f"{what} needs {_TITLES.get(module, module)}, which is not installed: pip install 'kdlib[{EXTRAS[module]}]'",
         name=error.name,
     )
+    found.importing = importing
+    return found
 
 
 @contextmanager
-def needed_by(what: str) -> Iterator[None]:
-    """Around imports that ``what`` needs: a model, a function or a command.
+def needed_by(what: str, *, importing: bool = False) -> Iterator[None]:
+    """Around imports that ``what`` needs: a model, a function or a command, or a module ``importing`` others.
 
     Raises:
         MissingExtraError: a module is missing that an extra installs; see :func:`with_extra`.
@@ -48,4 +59,4 @@ def needed_by(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise with_extra(error, what) from None
+        raise with_extra(error, what, importing=importing) from None

@@ -5,6 +5,7 @@ Time and peak memory of each go to ``results/notebooks.json``.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
@@ -74,7 +75,11 @@ def refresh(path: Path) -> dict[str, float | None]:
 
 def main() -> None:
     """Refresh the notebooks named on the command line, or all of them."""
-    paths = [Path(name).resolve() for name in sys.argv[1:]] or sorted(FOLDER.glob("*.ipynb"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all in this folder")
+    paths = [path.resolve() for path in parser.parse_args().notebooks] or sorted(FOLDER.glob("*.ipynb"))
+    if missing := [path for path in paths if not path.is_file()]:
+        parser.error(f"no notebook at {missing[0]}")
     measured = {}
     # A process of its own for each notebook, because the system only tells the largest peak of all children.
     with ProcessPoolExecutor(max_workers=1, max_tasks_per_child=1) as pool:

@@ -4,21 +4,23 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections import Counter
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import fmean
-from urllib.error import URLError
 
 import pytest
 import torch
 
-from kdlib.data import evaluation_pairs
+from kdlib.data import evaluation_pairs, write_photo
 from kdlib.evaluation.metrics import _lpips_network, quantise
-from kdlib.training import loop
+from tests.helpers import keep_memory
 
 # One thread: on tensors this small, threads only wait for each other.
 torch.set_num_threads(1)
+keep_memory()  # processes that tests start have the allocator that users have
 
 
 def _is_near(host):
@@ -44,6 +46,27 @@ def _stay_offline(event, arguments):
 
 
 sys.addaudithook(_stay_offline)
+
+_TARGETS = {"open": 0, "os.mkdir": 0, "os.rename": 1, "os.link": 1}  # which argument names the file that is written
+_acts = []
+_acting = threading.local()
+
+
+def _act(event, arguments):
+    if not _acts or event not in _TARGETS or getattr(_acting, "now", False):  # an act may use files itself
+        return
+    target = arguments[_TARGETS[event]]
+    path = Path("" if isinstance(target, int) else os.fsdecode(target))
+    _acting.now = True
+    try:
+        for wanted, name, act in list(_acts):
+            if wanted == event and fnmatch(path.name, name):
+                act(path)
+    finally:
+        _acting.now = False
+
+
+sys.addaudithook(_act)
 
 
 def pytest_collection_modifyitems(items):
@@ -95,24 +118,34 @@ def backend(request, monkeypatch):
 
 
 @pytest.fixture
-def interrupted_in(monkeypatch):
+def before_call():
+    """Call a function with the path just before this process opens, makes, renames or links files of a name.
+
+    ``before_call(event, name, act)``: the event is that of Python's audit hooks, the name may be a pattern. What the
+    function raises, the system call raises, as it would on a full disk, without permission or at Ctrl-C.
+    """
+    yield lambda event, name, act: _acts.append((event, name, act))
+    _acts.clear()
+
+
+@pytest.fixture
+def interrupted_in(before_call):
     """Stop the training that is started within, as Ctrl-C would: in this epoch, its history written and its checkpoint
     not."""
 
     @contextmanager
     def interrupted(epoch):
-        real, written = loop.write_history, []
+        written = []
 
-        def stop(path, history):
-            real(path, history)
-            written.append(path)
+        def stop(_path):
             if len(written) == epoch:
+                written.append("the checkpoint, when the training goes on")
                 raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch:
-            patch.setattr(loop, "write_history", stop)
-            with pytest.raises(KeyboardInterrupt):
-                yield
+        before_call("os.rename", "history.csv", written.append)
+        before_call("open", ".last.ckpt.part", stop)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
     return interrupted
 
@@ -133,15 +166,21 @@ def little_room():
 
 
 @pytest.fixture
+def few_pairs(tmp_path):
+    """A folder of small pairs, to report on instead of the embedded photos at full size."""
+    draws = torch.Generator().manual_seed(0)
+    for name in "ab":
+        for part, gain in (("low", 0.2), ("high", 1.0)):
+            write_photo(tmp_path / "eval" / part / f"{name}.png", gain * torch.rand(3, 20, 24, generator=draws))
+    return tmp_path / "eval"
+
+
+@pytest.fixture
 def checkpoints(tmp_path, monkeypatch):
     """Torch's folder of downloaded weights: empty, on a machine without internet."""
 
-    def unreachable(*_args, **_kwargs):
-        raise URLError("no route to host")
-
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr("torch.hub._hub_dir", None)
-    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    monkeypatch.setenv("no_proxy", "*")  # a proxy may be near enough to be reached
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     _lpips_network.cache_clear()

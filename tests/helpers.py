@@ -1,11 +1,19 @@
 """What several test files share."""
 
+import ctypes
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from typer.testing import CliRunner
 
 from kdlib.cli import app
 from kdlib.noise import TOP
+from tests.reliability.kills import CONTEXT
 
 
 def kdlib(*arguments):
@@ -16,6 +24,38 @@ def kdlib(*arguments):
 def said(result):
     """What a command has printed, in one line."""
     return " ".join(result.output.split())
+
+
+def in_new_process(program, *arguments):
+    """Run a program as ``python -c`` does: its ``returncode``, ``stdout`` and ``stderr``.
+
+    The process is forked from one that has imported PyTorch, which takes seconds, and imports kdlib itself.
+    """
+    with TemporaryDirectory() as folder:
+        child = CONTEXT.Process(target=_run, args=(program, arguments, folder))
+        child.start()
+        child.join()
+        stdout, stderr = (Path(folder, name).read_text(encoding="utf-8") for name in ("1", "2"))
+    return SimpleNamespace(returncode=child.exitcode, stdout=stdout, stderr=stderr)
+
+
+def _run(program, arguments, folder):
+    for stream in (1, 2):
+        os.dup2(os.open(Path(folder, str(stream)), os.O_WRONLY | os.O_CREAT), stream)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kdlib"]:
+        del sys.modules[name]
+    sys.argv = ["-c", *arguments]
+    exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+
+
+def keep_memory():
+    """Have this process keep the memory that it frees.
+
+    Networks at 600×400 otherwise spend half their time on getting it anew.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
 
 
 def random_photo(height, width, batch=1, seed=0):

@@ -42,13 +42,6 @@ def scenes(count: int, exposures: int, size: int = 32, seed: int = 0) -> torch.T
     return (draws * gains * 255).byte().flatten(0, 1)
 
 
-@pytest.fixture
-def few_pairs(monkeypatch):
-    """Small pairs instead of the embedded photos at full size."""
-    pairs = [("a", torch.rand(3, 20, 24) * 0.2, torch.rand(3, 20, 24)) for _ in range(2)]
-    monkeypatch.setattr(ablation, "evaluation_pairs", lambda folder: iter(pairs))
-
-
 # Photos
 
 
@@ -179,30 +172,28 @@ def test_every_variant_gets_the_same_epochs_photos_and_seed(monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_ablation_goes_on_where_it_was_and_repeats_nothing(tmp_path, few_pairs, monkeypatch):
-    path = tmp_path / "what.json"
-    teach, taught = ablation.train_variant, []
+def test_an_ablation_goes_on_where_it_was_and_repeats_nothing(tmp_path, few_pairs, before_call):
+    path, written = tmp_path / "what.json", []
 
-    def fail_at_the_third(variant, photos, teacher, student, epochs, seed, **settings):
-        if len(taught) == 2:
+    def stop_before_the_third_row(_path):
+        written.append(1)
+        if len(written) == 4:  # the yardsticks come first
             raise KeyboardInterrupt
-        taught.append((variant.name, seed))
-        return teach(variant, photos, teacher, student, epochs, seed, **settings)
 
-    monkeypatch.setattr(ablation, "train_variant", fail_at_the_third)
+    before_call("os.rename", "what.json", stop_before_the_third_row)
     with pytest.raises(KeyboardInterrupt):
-        run_ablation(path, variants=TWO, seeds=(0, 1), **QUICK)
+        run_ablation(path, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)
     first = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    assert [(row["variant"], row["seed"]) for row in first] == taught == [(ALONE, 0), ("no teacher", 0)]
+    assert [(row["variant"], row["seed"]) for row in first] == [(ALONE, 0), ("no teacher", 0)]
 
-    monkeypatch.setattr(ablation, "train_variant", teach)
-    rows = run_ablation(path, variants=TWO, seeds=(0, 1), **QUICK)["rows"]
-    assert rows[:2] == first
+    rows = run_ablation(path, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)["rows"]
+    assert rows[:2] == first  # with their seconds, and therefore not trained again
     assert [(row["variant"], row["seed"]) for row in rows[2:]] == [(ALONE, 1), ("no teacher", 1)]
     assert rows[0]["fidelity"] != rows[2]["fidelity"]  # seeds differ
+    assert len(written) == 6
 
-    monkeypatch.setattr(ablation, "train_variant", None)  # would fail if it were called
-    assert run_ablation(path, variants=TWO, seeds=(0, 1), **QUICK)["rows"] == rows
+    assert run_ablation(path, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)["rows"] == rows
+    assert len(written) == 6, "something was measured again"
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert kept["rows"] == rows
     assert kept["settings"]["teacher_sha256"] == ablation.sha256_of(ablation.find_weights("zero-dce++"))[:12]
@@ -210,7 +201,10 @@ def test_an_ablation_goes_on_where_it_was_and_repeats_nothing(tmp_path, few_pair
 
 @pytest.mark.slow
 def test_a_run_repeats_to_the_last_digit(tmp_path, few_pairs):
-    runs = [run_ablation(tmp_path / name, variants=TWO, seeds=(3,), **QUICK)["rows"] for name in ("a", "b")]
+    runs = [
+        run_ablation(tmp_path / name, eval_dir=few_pairs, variants=TWO, seeds=(3,), **QUICK)["rows"]
+        for name in ("a", "b")
+    ]
     assert [{**row, "seconds": 0} for row in runs[0]] == [{**row, "seconds": 0} for row in runs[1]]
     assert runs[0][0]["fidelity"] != runs[0][1]["fidelity"]
 
@@ -218,12 +212,12 @@ def test_a_run_repeats_to_the_last_digit(tmp_path, few_pairs):
 @pytest.mark.slow
 def test_results_with_other_settings_are_not_mixed(tmp_path, few_pairs):
     path = tmp_path / "what.json"
-    run_ablation(path, variants=TWO[:1], seeds=(0,), **QUICK)
+    run_ablation(path, eval_dir=few_pairs, variants=TWO[:1], seeds=(0,), **QUICK)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"what\.json holds results with other settings \(epochs 3 → 4\)"):
-        run_ablation(path, variants=TWO[:1], seeds=(0,), **{**QUICK, "epochs": 4})
+        run_ablation(path, eval_dir=few_pairs, variants=TWO[:1], seeds=(0,), **{**QUICK, "epochs": 4})
     with pytest.raises(ValueError, match="teacher 'zero-dce\\+\\+' → 'zero-dce\\+\\+-pairs'"):
-        run_ablation(path, variants=TWO[:1], seeds=(0,), teacher="zero-dce++-pairs", **QUICK)
+        run_ablation(path, eval_dir=few_pairs, variants=TWO[:1], seeds=(0,), teacher="zero-dce++-pairs", **QUICK)
     assert path.read_bytes() == before
 
 
@@ -231,8 +225,10 @@ def test_results_with_other_settings_are_not_mixed(tmp_path, few_pairs):
 def test_a_redefined_variant_runs_again_and_the_others_stay(tmp_path, few_pairs):
     path = tmp_path / "what.json"
     part = Variant("a part", "parts", {"ssim": 0.1})
-    first = run_ablation(path, variants=(TWO[0], part), seeds=(0,), **QUICK)["rows"]
-    again = run_ablation(path, variants=(Variant("a part", "parts", {"ssim": 9.0}),), seeds=(0,), **QUICK)["rows"]
+    first = run_ablation(path, eval_dir=few_pairs, variants=(TWO[0], part), seeds=(0,), **QUICK)["rows"]
+    again = run_ablation(
+        path, eval_dir=few_pairs, variants=(Variant("a part", "parts", {"ssim": 9.0}),), seeds=(0,), **QUICK
+    )["rows"]
     assert again[0] == first[0]
     assert again[1]["variant"] == "a part"
     assert again[1]["fidelity"] != first[1]["fidelity"]
@@ -244,7 +240,7 @@ def test_a_redefined_variant_runs_again_and_the_others_stay(tmp_path, few_pairs)
 def test_a_part_whose_weights_cannot_be_had_is_left_out_and_the_rest_runs(tmp_path, few_pairs):
     variants = (Variant("+ perceptual", "parts", {"perceptual": 1.0}), TWO[0])
     with pytest.warns(UserWarning, match="'\\+ perceptual' is left out: .*squeezenet1_1"):
-        rows = run_ablation(tmp_path / "what.json", variants=variants, seeds=(0,), **QUICK)["rows"]
+        rows = run_ablation(tmp_path / "what.json", eval_dir=few_pairs, variants=variants, seeds=(0,), **QUICK)["rows"]
     assert [row["variant"] for row in rows] == [ALONE]
 
 
@@ -255,9 +251,7 @@ def test_results_name_no_folder_of_the_machine(tmp_path, few_pairs):
     for i, photo in enumerate(photos):
         Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / "night" / f"{i}.png")
     path = tmp_path / "what.json"
-    settings = run_ablation(path, tmp_path / "night", tmp_path / "eval", variants=TWO[:1], seeds=(0,), **QUICK)[
-        "settings"
-    ]
+    settings = run_ablation(path, tmp_path / "night", few_pairs, variants=TWO[:1], seeds=(0,), **QUICK)["settings"]
     assert (settings["data"], settings["eval"]) == ("night", "eval")
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
 

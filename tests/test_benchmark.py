@@ -112,3 +112,10 @@ def test_errors_name_invalid_values(option, value, message):
     result = CliRunner().invoke(app, ["benchmark", option, value])
     assert result.exit_code == 1
     assert message in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("name", ["foo", speed.OURS])
+def test_a_method_to_leave_out_must_be_one_of_the_others(name):
+    result = CliRunner().invoke(app, ["benchmark", "--size", "64x48", "--without", name])
+    assert result.exit_code == 1
+    assert f"unknown method {name!r}; choose from PyTorch, eager, ONNX Runtime" in " ".join(result.output.split())

@@ -13,8 +13,8 @@ import torch
 
 from kdlib.files import held
 from kdlib.training import checkpoint, distill, pretrain, train_pairs
-from kdlib.training import loop as loop_module
 from kdlib.training.checkpoint import open_folder, save_checkpoint, write_history
+from tests.helpers import in_new_process
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 
@@ -40,22 +40,20 @@ def test_a_full_disk_leaves_the_history_before(tmp_path, little_room):
     assert path.read_text().split() == ["epoch", "1"]
 
 
-def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path, little_room, monkeypatch):
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(tmp_path, little_room, before_call):
     photos = (80 * torch.rand(24, 3, 24, 24, generator=torch.Generator().manual_seed(0))).byte()
     settings = {"photos": photos, "epochs": 3, **QUICK}
     whole = pretrain("nano-161", output_dir=tmp_path / "whole", **settings)
-    real, written = loop_module.save_checkpoint, []
+    written = []
 
-    def full_from_the_third(content, path):
-        written.append(path.name)
+    def full_from_the_third(path):
+        written.append(path)
         if len(written) == 3:
             little_room(2_000)
-        real(content, path)
 
-    monkeypatch.setattr(loop_module, "save_checkpoint", full_from_the_third)
+    before_call("open", ".last.ckpt.part", full_from_the_third)
     with pytest.raises(OSError, match="could not be written"):
         pretrain("nano-161", output_dir=tmp_path / "parts", **settings)
-    monkeypatch.undo()
     little_room(2**40)
     resumed = pretrain("nano-161", output_dir=tmp_path / "parts", resume=True, **settings)
     for name, tensor in whole.model.state_dict().items():
@@ -77,7 +75,7 @@ class Deadly:
 
 checkpoint.save_checkpoint({"config": {}, "model": torch.rand(1000), "x": Deadly()}, Path(sys.argv[1]))
 """
-    result = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    result = in_new_process(script, str(path))
     assert result.returncode == -signal.SIGKILL
     assert torch.equal(torch.load(path, weights_only=True)["model"], torch.arange(10))
     # The next checkpoint takes the place of what the dead run left.

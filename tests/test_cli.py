@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import kdlib
@@ -95,3 +96,30 @@ def test_evaluate_scores_denoising_beside_a_gaussian(pairs, model, tmp_path):
     assert rows["mine, denoise 0"]["psnr"] == pytest.approx(rows["mine"]["psnr"], abs=0.2)
     assert rows["mine, Gaussian of sigma 1"]["psnr"] < rows["mine"]["psnr"]
     assert rows["mine, denoise 1"]["psnr"] != rows["mine, denoise 0"]["psnr"]
+
+
+def test_version_is_printed():
+    result = runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.output == f"kdlib {kdlib.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("enhance", "Inputs are never changed. Photos that cannot be enhanced"),
+        ("video", "The video is still complete, and the exit code 0."),
+        ("sweep", "with one database, and they share the work."),
+    ],
+)
+def test_help_breaks_lines_at_the_width_of_the_terminal_only(command, sentence, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    lines = runner.invoke(app, [command, "--help"]).output.splitlines()
+    assert any(sentence in line for line in lines)
+
+
+def test_messages_about_the_device_name_the_option(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    result = runner.invoke(app, ["enhance", str(tmp_path / "a.png"), "--device", "mps"])
+    assert result.exit_code == 1
+    assert "PyTorch finds none here; use --device cpu" in result.output

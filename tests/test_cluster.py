@@ -98,6 +98,7 @@ def test_the_command_on_a_running_cluster(cluster, album, tmp_path):
     assert run.returncode == 1, run.stderr
     assert ray.nodes()[0]["Alive"]
     assert "19 enhanced, 1 kept" in run.stdout
+    assert f"→ file://{out}\n" in run.stdout
     assert f"{album}/broken.jpg: not a photo" in run.stdout
     assert "1 of 21 could not be enhanced" in run.stdout
     assert run.stderr == ""

@@ -100,3 +100,15 @@ def test_the_command_writes_a_row_for_each_network_and_size(tmp_path):
     refused = CliRunner().invoke(app, ["cost", "student-565", "--size", "big"])
     assert refused.exit_code == 1
     assert "size 'big' is unknown" in " ".join(refused.output.split())
+
+
+def test_multiply_adds_of_small_networks_are_shown_in_millions(tmp_path):
+    torch.manual_seed(0)
+    model = create_model("nano-161")
+    path = save_model(model, tmp_path / "nano.safetensors")
+    result = CliRunner().invoke(app, ["cost", str(path), "--size", "600x400", "--repeats", "1"])
+    assert result.exit_code == 0, result.output
+    assert "multiply-adds, M" in " ".join(result.output.split())
+    count = multiply_adds(model, 400, 600) / 1e6
+    assert count > 0.1
+    assert f" {count:,.2f} " in result.output

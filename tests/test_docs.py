@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 
 from kdlib.cli import app
+from kdlib.models import ARCHITECTURES, FAMILIES, create_model, register
 from kdlib.notebook import parameters_of, read_yaml
 from kdlib.weights.catalogue import catalogue
 
@@ -200,6 +202,19 @@ def test_names_of_the_package_exist(path):
                 takes = inspect.signature(named(ast.unparse(node.func))).parameters
                 open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
                 assert open_ended or {keyword.arg for keyword in node.keywords} <= takes.keys(), ast.unparse(node)
+
+
+def test_the_example_of_a_family_runs(tmp_path, monkeypatch):
+    for block in blocks(ROOT / "docs" / "models.md", "python"):
+        name = block.splitlines()[0].removeprefix("# ")
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    register(importlib.import_module("record").FAMILY)
+    try:
+        photo = torch.full((1, 3, 5, 7), 0.5)
+        torch.testing.assert_close(create_model("gain-3")(photo)[0], 1.5 * photo)
+    finally:
+        del FAMILIES["gain"], ARCHITECTURES["gain-3"], sys.modules["record"], sys.modules["networks"]
 
 
 def test_the_readmes_map_is_the_package():

@@ -270,6 +270,20 @@ def test_catalogue_that_is_none_is_refused(content, reason, tmp_path):
     assert str(tmp_path / "catalogue.json") in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [None, "folder"])
+def test_unreadable_catalogue_is_named_with_the_variable_that_names_it(content, tmp_path, monkeypatch):
+    listing = tmp_path / "mine.json"
+    if content:
+        listing.mkdir()
+    monkeypatch.setenv("KDLIB_CATALOGUE", str(listing))
+    with pytest.raises(OSError, match=r"KDLIB_CATALOGUE names, cannot be read \(") as caught:
+        find_weights("theirs")
+    assert str(caught.value).startswith(f"the catalogue {listing}")
+    result = fetch()
+    assert result.exit_code == 1
+    assert str(caught.value) in said(result)
+
+
 def test_shipped_names_cannot_be_taken(tmp_path, monkeypatch):
     listing = {"student-565": {"file": "a.pth", "sha256": "0" * 64}}
     (tmp_path / "catalogue.json").write_text(json.dumps(listing))

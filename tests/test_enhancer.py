@@ -809,10 +809,19 @@ def test_later_training_does_not_reach_an_enhancer(name):
     assert not same(Enhancer(model, device="cpu")(dark()), before)
 
 
+def test_misspelt_argument_is_answered_with_the_nearest():
+    with pytest.raises(
+        TypeError, match=r"unknown argument 'strenght': did you mean 'strength'\? Enhancer takes model, "
+    ):
+        Enhancer("glance-650", strenght=1)
+
+
 @pytest.mark.usefixtures("backend")
 def test_unknown_name_lists_those_that_are_known():
-    with pytest.raises(ValueError, match=r"no shipped weights named 'student-566'; choose from .*student-565"):
+    with pytest.raises(ValueError, match=r"named 'student-566'; did you mean 'student-565'\? choose from .*nano-161"):
         Enhancer("student-566")
+    with pytest.raises(ValueError, match=r"'iat' is an architecture without shipped weights; choose from .*nano-161"):
+        Enhancer("iat")
 
 
 @pytest.mark.parametrize("name", ["absent.safetensors", "absent.pth"])

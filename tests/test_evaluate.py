@@ -18,7 +18,7 @@ from kdlib.data import write_photo
 from kdlib.data.datasets import dark_photos, evaluation_pairs
 from kdlib.data.samples import sample_photos
 from kdlib.enhance.photos.rgb import to_array, to_tensor
-from kdlib.evaluation import behaviour, report
+from kdlib.evaluation import behaviour, metrics, report, tables
 from kdlib.evaluation.classical import classical_methods, eight_bit_methods, gamma, gamma_to_mean
 from kdlib.evaluation.metrics import FIDELITY_CAP, gt_mean, lpips, psnr
 from kdlib.evaluation.timing import milliseconds_1080p
@@ -179,7 +179,7 @@ def test_seeds_are_summarised_as_mean_and_sample_standard_deviation():
     assert row["lpips"] is row["lpips_sd"] is row["fidelity"] is row["fidelity_sd"] is None
     assert (row["method"], row["parameters"], row["photos"], row["seeds"]) == ("ours", 161, 15, 3)
     assert row["runs"] == runs
-    table = report.markdown_table([row])
+    table = tables.markdown_table([row])
     assert f"| {row['psnr']:.2f} ± {row['psnr_sd']:.2f} |" in table
     assert "161 ±" not in table
 
@@ -187,7 +187,7 @@ def test_seeds_are_summarised_as_mean_and_sample_standard_deviation():
 def test_one_seed_has_no_deviation():
     row = report.over_seeds("ours", [{"method": "s0", "parameters": 1, "psnr": 17.0, "photos": 15}])
     assert row["psnr_sd"] is None
-    assert "±" not in report.markdown_table([row])
+    assert "±" not in tables.markdown_table([row])
 
 
 @pytest.mark.parametrize(("key", "value"), [("parameters", 565), ("photos", 14), ("category", "real pairs")])
@@ -419,3 +419,47 @@ def test_photos_too_small_for_lpips_are_scored_without_it(checkpoints):
     assert both["photos"] == 2
     with pytest.raises(ValueError, match="LPIPS needs photos of at least 17×17 pixels, got 40×16"):
         lpips(small, small)
+
+
+def test_data_is_looked_at_before_anything_is_downloaded(seeds, tmp_path, monkeypatch):
+    def downloaded():
+        raise AssertionError("LPIPS was asked for")
+
+    monkeypatch.setattr(metrics, "_lpips_network", downloaded)
+    write_photo(tmp_path / "no_pairs" / "a.png", scene(0))
+    (tmp_path / "empty").mkdir()
+    for folder, reason in (
+        ("missing", "missing does not exist"), ("empty", "no photos in"), ("no_pairs", "holds no pairs")
+    ):  # fmt: skip
+        result = runner.invoke(app, ["evaluate", seeds[0], "--data", str(tmp_path / folder)])
+        assert result.exit_code == 1
+        assert reason in " ".join(result.output.split())
+    with pytest.raises(ValueError, match="no pairs"):
+        report.score(lambda photo: photo, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [32, 16])
+def test_a_reason_is_given_where_lpips_is_left_out(size, seeds, tmp_path, checkpoints):
+    for part in ("low", "high"):
+        write_photo(tmp_path / "pairs" / part / "0.png", torch.rand(3, size, size))
+    expected = "squeezenet1_1 could not be downloaded"
+    if size == 16:
+        torch.save(squeezenet1_1(weights=None).state_dict(), checkpoints / "squeezenet1_1-b8a52dc0.pth")
+        expected = "a side of a photo is shorter than 17 pixels"
+    result = runner.invoke(app, ["evaluate", seeds[0], "--data", str(tmp_path / "pairs")])
+    assert result.exit_code == 0, result.output
+    [line] = [line for line in result.output.splitlines() if line.startswith("LPIPS left out: ")]
+    assert expected in line
+    assert "perceptual" not in line
+
+
+def test_help_says_what_is_downloaded():
+    said = " ".join(runner.invoke(app, ["evaluate", "--help"]).output.split())
+    assert "downloads the weights of SqueezeNet, 5 MB, for LPIPS" in said
+
+
+def test_append_asks_for_the_file_to_append_to(seeds):
+    result = runner.invoke(app, ["evaluate", seeds[0], "--append"])
+    assert result.exit_code == 1
+    assert "--out" in result.output

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from kdlib.enhance.photos.rgb import write_photo
-from kdlib.experiments import exposure_targets
 from kdlib.experiments.exposure_targets import (
     measure_targets,
     own_size_crops,
@@ -82,19 +81,15 @@ def test_crops_keep_a_photos_own_pixels(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_measurement_goes_on_where_it_was_and_refuses_other_settings(tmp_path, monkeypatch):
+def test_a_measurement_goes_on_where_it_was_and_refuses_other_settings(tmp_path, before_call):
     path = tmp_path / "targets.json"
     settings = {"model": "nano-161", "objectives": ("zero-dce",), "seeds": (0,), **QUICK}
     first = measure_targets(path, targets=(0.4,), **settings)
-    trained, real = [], exposure_targets.pretrain
-
-    def spy(*args, **kwargs):
-        trained.append(kwargs["exposure_target"])
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(exposure_targets, "pretrain", spy)
+    written = []
+    before_call("os.rename", path.name, written.append)
     both = measure_targets(path, targets=(0.4, 0.7), **settings)
-    assert trained == [0.7]
+    assert len(written) == 1, "a run was repeated"
+    assert [row["target"] for row in both["rows"]] == [0.4, 0.7]
     assert both["rows"][0] == first["rows"][0]
     assert json.loads(path.read_text(encoding="utf-8"))["rows"] == both["rows"]
     with pytest.raises(ValueError, match="epochs 1 → 2"):

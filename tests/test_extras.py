@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import kdlib
 from kdlib.cli import app
 from kdlib.extras import EXTRAS, MissingExtraError, needed_by
+from tests.helpers import in_new_process
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -55,11 +56,9 @@ def test_every_module_that_the_package_imports_is_a_dependency_or_in_an_extra():
 
 def test_every_extra_brings_the_modules_that_it_is_named_for():
     of_module = importlib.metadata.packages_distributions()
-    # Brought by what the extra names: IPython and nbformat by JupyterLab, yaml by papermill, pyarrow by Ray Data.
-    indirect = {"IPython", "nbformat", "yaml", "pyarrow"}
     for module, extra in EXTRAS.items():
         brought_by = {re.sub(r"[-_.]+", "-", name).lower() for name in of_module[module]}
-        assert module in indirect or brought_by & distributions(PROJECT["optional-dependencies"][extra]), module
+        assert brought_by & distributions(PROJECT["optional-dependencies"][extra]), module
 
 
 def test_the_core_has_no_pytorch_and_dev_has_everything():
@@ -93,24 +92,56 @@ def test_the_innermost_need_is_named_and_other_errors_stay_as_they_are():
     [
         ("train notebook.ipynb", "papermill", "course"),
         ("evaluate", "skimage", "course"),
-        ("report", "torchmetrics", "course"),
-        ("cost zero-dce", "torchmetrics", "course"),
-        ("benchmark", "skimage", "course"),
+        ("evaluate", "torch", "course"),
+        ("benchmark", "torch", "course"),
+        ("cost zero-dce", "torch", "course"),
         ("sweep sweep.yaml", "optuna", "sweep"),
         ("enhance photo.jpg --engine ray -o out", "ray", "ray"),
     ],
 )
 def test_commands_name_the_extra_that_they_need(command, missing, extra):
     # In a process of its own: here, the modules are imported already.
-    program = f"import sys; sys.modules[{missing!r}] = None; from kdlib.cli import app; app()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *command.split()], capture_output=True, text=True, check=False
-    )
+    program = f"""
+import sys
+for name in [name for name in sys.modules if name.startswith("{missing}.")]:
+    del sys.modules[name]
+sys.modules["{missing}"] = None
+from kdlib.cli import app
+app()
+"""
+    done = in_new_process(program, *command.split())
+    title = {"torch": "PyTorch"}.get(missing, missing)
     assert done.returncode == 1
     assert not done.stdout.strip()  # a progress bar leaves an empty line
     assert re.fullmatch(
-        rf"Error: .+ needs {missing}, which is not installed: pip install 'kdlib\[{extra}\]'\n", done.stderr
+        rf"Error: .+ needs {title}, which is not installed: pip install 'kdlib\[{extra}\]'\n",
+        done.stderr,
     )
+    assert command.partition(" ")[0] == "enhance" or done.stderr.startswith(f"Error: kdlib {command.split()[0]} needs ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "code", "answer"),
+    [
+        ("report results", 0, r"\| method \| class \|"),
+        ("report tests", 1, "no scores at tests"),
+        ("evaluate student-56", 1, "did you mean 'student-565'?"),
+        ("evaluate student-565 --teacher zero-dc", 1, "did you mean 'zero-dce'?"),
+        ("evaluate student-565 --data missing", 1, "missing does not exist"),
+        ("evaluate student-565 --append", 1, "--out"),
+        ("cost student-565 nano-16", 1, "did you mean 'nano-161'?"),
+        ("benchmark --model student-56", 1, "did you mean 'student-565'?"),
+        ("benchmark --model missing.pth", 1, "no weights file at missing.pth"),
+    ],
+)
+def test_names_and_files_are_checked_before_pytorch_is_imported(command, code, answer):
+    program = "import sys; sys.modules['torch'] = None; from kdlib.cli import app; app()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command.split()], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == code, done.stderr
+    assert re.search(answer.replace("?", r"\?"), done.stdout + done.stderr)
 
 
 WITHOUT_TORCH = """
@@ -132,6 +163,44 @@ def test_public_names_say_that_they_need_pytorch(name):
         [sys.executable, "-c", WITHOUT_TORCH.format(name=name)], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"kdlib.{name} needs PyTorch, which is not installed: pip install 'kdlib[course]'\n"
+
+
+EVERY_MODULE = """
+import pkgutil, sys
+from importlib import import_module
+from kdlib.extras import EXTRAS, MissingExtraError
+
+sys.modules.update(dict.fromkeys([*EXTRAS, "triton"]))
+import kdlib
+
+for module in pkgutil.walk_packages(kdlib.__path__, "kdlib."):
+    if module.name == "kdlib.__main__":
+        continue
+    try:
+        names = vars(import_module(module.name)).get("__all__", ())
+    except MissingExtraError as error:
+        print(module.name, error)
+        assert str(error).startswith(f"{module.name} needs "), error
+        continue
+    for name in names:
+        try:
+            getattr(sys.modules[module.name], name)
+        except MissingExtraError as error:
+            print(f"{module.name}.{name}", error)
+            assert str(error).startswith(f"{module.name}.{name} needs "), error
+"""
+
+
+@pytest.mark.slow
+def test_every_module_and_every_public_name_says_which_extra_it_needs():
+    done = subprocess.run([sys.executable, "-c", EVERY_MODULE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    needing = {line.partition(" ")[0] for line in done.stdout.splitlines()}
+    assert {
+        *("kdlib.weights.load_model", "kdlib.models.ZeroDCE", "kdlib.sweep", "kdlib.notebook"),
+        *("kdlib.experiments.ablation", "kdlib.stages", "kdlib.resampling", "kdlib.data", "kdlib.training"),
+    } <= needing
+    assert not {"kdlib.enhance", "kdlib.enhance.Enhancer", "kdlib.weights", "kdlib.models", "kdlib.cli"} & needing
 
 
 WITHOUT_EXTRAS = """

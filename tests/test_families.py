@@ -2,10 +2,12 @@
 
 import ast
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from typing import get_overloads
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +16,29 @@ from torch import nn
 from typer.testing import CliRunner
 
 import kdlib
+import kdlib.models.named
+import kdlib.weights.named
 from kdlib.cli import app
 from kdlib.data import sample_crops, write_photo
-from kdlib.models import ARCHITECTURES, FAMILIES, Family, Network, create_model, family_of, infer_architecture, register
+from kdlib.models import (
+    ARCHITECTURES,
+    FAMILIES,
+    Family,
+    Network,
+    count_parameters,
+    create_model,
+    family_of,
+    infer_architecture,
+    register,
+)
 from kdlib.models.families.zero_dce import DEFAULTS
 from kdlib.models.family import Whole, follow
 from kdlib.training import distill
 from kdlib.weights import load_model, save_model
 from kdlib.weights.catalogue import catalogue
+from tests.stubs import stubs
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Toy(Network):
@@ -107,6 +124,15 @@ def test_a_file_may_not_ask_for_more_than_the_limits(toy, tmp_path):
         load_model(save_model(Toy(5), tmp_path / "large.safetensors"))
 
 
+def test_every_family_is_asked_before_tensors_are_refused(toy):
+    gain = torch.ones(2, 3, 1, 1)
+    # The first tensor alone would be IAT with a tensor missing, or a curve network with a tensor of another rank.
+    for other in ("local_net.conv1.weight", "e_conv1.weight"):
+        with pytest.raises(ValueError, match="not the weights of a known architecture"):
+            infer_architecture({other: torch.ones(())})
+        assert infer_architecture({other: torch.ones(()), "gain": gain}) == {"family": "toy", "count": 2}
+
+
 def test_every_family_is_looked_up_without_pytorch():
     """Names, limits, recognising and import paths need no PyTorch, nor does an unknown name's refusal."""
     program = """
@@ -121,7 +147,7 @@ from kdlib.models.registry import check_config, find_family
 for config in ARCHITECTURES.values():
     family = find_family(check_config(config))
     family.recognise({})
-    assert family.limits and family.builder and family.backend
+    assert family.limits and family.builder and family.backend and family.about and family.curve_map
 print(*FAMILIES)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -139,8 +165,13 @@ def test_a_record_agrees_with_its_network(name):
     assert infer_architecture(model.state_dict()).get("family", "zero-dce") == family.name
     others = [other.name for other in FAMILIES.values() if other.recognise(shapes(model)) is not None]
     assert others == [family.name]
-    for path in filter(None, (family.backend, family.compiled, family.to_published)):
+    assert count_parameters(model) == family.parameters[name]
+    for path in filter(None, (family.backend, family.compiled, family.to_published, family.published_form)):
         assert callable(follow(path))
+    if family.compiled:
+        plain = follow(family.builder)()
+        assert follow(family.compiled).defaults == {key: getattr(plain, key) for key in family.limits}
+    assert family.about in " ".join((ROOT / "docs" / "models.md").read_text(encoding="utf-8").split())
 
 
 def shapes(model):
@@ -151,13 +182,83 @@ def test_the_defaults_of_the_curve_networks_are_stated_once_for_both():
     assert create_model("zero-dce++").config == DEFAULTS
 
 
-@pytest.mark.parametrize(("function", "names"), [(create_model, ARCHITECTURES), (load_model, catalogue())])
-def test_editors_know_the_class_behind_every_name(function, names):
+@pytest.mark.parametrize(
+    ("function", "names", "stub"),
+    [
+        (create_model, ARCHITECTURES, kdlib.models.named),
+        (load_model, catalogue(), kdlib.weights.named),
+    ],
+)
+def test_editors_know_the_class_behind_every_name(function, names, stub):
+    path = Path(stub.__file__).with_suffix(".pyi")
+    text = path.read_text(encoding="utf-8")
+    assert text == stubs()[path], "write it again: python -m tests.stubs"
     literals = {}
-    for overload in get_overloads(function):
-        [argument, *_, returned] = overload.__annotations__.values()
-        if argument.startswith("Literal["):
-            literals |= dict.fromkeys(ast.literal_eval(argument.removeprefix("Literal")), returned)
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and isinstance(node.args.args[0].annotation, ast.Subscript):
+            assert node.name == function.__name__
+            inside = ast.walk(node.args.args[0].annotation.slice)
+            of_class = [part.value for part in inside if isinstance(part, ast.Constant)]
+            literals |= dict.fromkeys(of_class, ast.unparse(node.returns))
     assert literals.keys() == names.keys()
     for name, returned in literals.items():
         assert type(function(name)).__name__ == returned
+
+
+NETWORK = """
+import torch
+from torch import Tensor, nn
+
+from kdlib.models.network import Network
+
+
+class Gain(Network):
+    family, arguments = "gain", ("count",)
+
+    def __init__(self, count: int = 1) -> None:
+        super().__init__()
+        self.count = count
+        self.gain = nn.Parameter(torch.full((count, 3, 1, 1), 1.5))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return (image * self.gain.prod(0)).clamp(0, 1), self.gain
+"""
+RECORD = """
+from kdlib.models.family import Family, Whole
+
+FAMILY = Family(
+    name="gain",
+    builder="kdlib.models.gain:Gain",
+    models={"gain-3": {}},
+    parameters={"gain-3": 3},
+    about="Gain multiplies each channel by a number.",
+    limits={"count": Whole(1, 4)},
+    recognise=lambda shapes: {"count": shapes["gain"][0]} if "gain" in shapes else None,
+)
+"""
+TESTS = ("conftest", "helpers", "stubs", "test_families")
+
+
+@pytest.mark.slow
+def test_a_family_of_the_package_is_its_own_files_and_nothing_else(tmp_path):
+    for folder in ("kdlib", "weights", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "results/notebooks.json", *(f"tests/{name}.py" for name in TESTS)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "kdlib" / "models" / "gain.py").write_text(NETWORK)
+    (tmp_path / "kdlib" / "models" / "families" / "gain.py").write_text(RECORD)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert run("-m", "tests.stubs").returncode == 0
+    done = run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_families.py"),
+        *("-k", "editors or gain-3 or without_pytorch"),
+    )
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.progress import Progress
 from typer.testing import CliRunner
 
 from kdlib.cli import app
 from kdlib.enhance import Enhancer
-from kdlib.enhance.folders.local import enhance_files, plan
+from kdlib.enhance.folders.local import enhance_files, is_dark, plan
 
 
 def photo(path, seed=0, size=(40, 30)):
@@ -163,11 +164,87 @@ def test_existing_results_are_safe_unless_overwritten(album, tmp_path):
     assert (out / "a.png").read_bytes() != old
 
 
-def test_where_results_are_is_said_when_it_was_not_chosen(album, tmp_path):
-    assert "→ " not in kdlib(album, "-o", tmp_path / "out").output
-    said = " ".join(kdlib(album, "--recursive").output.split())
-    assert "4 enhanced" in said
-    assert said.endswith(f"→ {tmp_path / 'album_enhanced'}")
+def test_the_summary_says_where_the_results_are(album, tmp_path):
+    def summary(*arguments):
+        [line] = [line for line in kdlib(*arguments).output.splitlines() if " enhanced" in line]
+        return line
+
+    assert summary(album, "-o", tmp_path / "out").endswith(f"→ {tmp_path / 'out'}")
+    assert summary(album, "-o", tmp_path / "out", "--resume").endswith(f"2 kept, 0.0 s → {tmp_path / 'out'}")
+    assert summary(album / "a.png").endswith(f"→ {album / 'a_enhanced.png'}")
+    everything = summary(album, "--recursive")
+    assert everything.startswith("5 enhanced")
+    assert everything.endswith(f"→ {tmp_path / 'album_enhanced'}")
+
+
+def test_the_bar_says_at_the_start_that_the_first_run_compiles(album, tmp_path, monkeypatch):
+    shown = []
+
+    class Bar(Progress):
+        def add_task(self, *arguments, **fields):
+            shown.append((fields["total"], fields["speed"]))
+            return super().add_task(*arguments, **fields)
+
+        def update(self, task, *, completed, total, speed):
+            shown.append((total, speed))
+            super().update(task, completed=completed, total=total, speed=speed)
+
+    monkeypatch.setattr(sys.modules["kdlib.cli.enhance"], "progress_bar", Bar)  # kdlib.cli.enhance is the function
+    assert kdlib(album, "-o", tmp_path / "out").exit_code == 0
+    assert [total for total, _ in shown] == [None, 2, 2, 2]
+    assert shown[0][1] == shown[1][1] == "starting; the first run compiles once, for some seconds"
+    assert all(speed.endswith(" photos/s") for _, speed in shown[2:])
+
+
+def test_results_inside_the_searched_folder_are_warned_of(album, tmp_path):
+    warning = "a later run with another --output would enhance these results again"
+    result = kdlib(album, "-r", "-o", album / "out")
+    assert result.exit_code == 0
+    assert f"{album / 'out'} lies inside {album}: {warning}" in result.output
+    assert warning not in kdlib(album, "-o", album / "out2").output  # subfolders are not searched
+    assert warning not in kdlib(album, "-r", "-o", tmp_path / "out").output
+
+
+# Too dark
+
+
+@pytest.mark.parametrize(
+    ("model", "strength", "advice"),
+    [
+        ("glance-650", "1", "--strength 1.5 or --model student-565"),
+        ("glance-650", "1.5", "--strength 2 or --model student-565"),
+        ("glance-650", "2", "--model student-565"),
+        ("student-565", "1", "--strength 1.5"),
+        ("student-565", "2", None),
+        ("glance-650", "0", None),  # not to be brightened
+    ],
+)
+def test_a_run_whose_photos_stay_dark_ends_with_one_hint(model, strength, advice, tmp_path):
+    for k in range(3):
+        Image.new("RGB", (40, 30), (k, 0, 0)).save(photo(tmp_path / "night" / f"{k}.png"))
+    Image.new("RGB", (40, 30), (200, 200, 200)).save(tmp_path / "night" / "day.png")
+    result = kdlib(tmp_path / "night", "-o", tmp_path / "out", "--model", model, "--strength", strength)
+    assert result.exit_code == 0, result.output
+    hints = [line for line in result.output.splitlines() if "still dark" in line]
+    said = f"3 of 4 results are still dark (mean brightness below 30%): try {advice}"
+    assert hints == ([said] if advice else [])
+
+
+def test_a_run_with_few_dark_results_ends_without_a_hint(tmp_path):
+    for k in range(5):
+        Image.new("RGB", (40, 30), (200, 200, 200) if k else (0, 0, 0)).save(photo(tmp_path / "in" / f"{k}.png"))
+    assert "still dark" not in kdlib(tmp_path / "in", "-o", tmp_path / "out").output
+
+
+def test_darkness_is_the_mean_of_the_colours_without_alpha():
+    for dtype, top in ((np.uint8, 255), (np.uint16, 65535)):
+        for mean, dark in ((0.29, True), (0.31, False)):
+            for shape in ((9, 17), (9, 17, 3)):
+                assert is_dark(np.full(shape, mean * top, dtype)) is dark
+            for colours in (1, 3):
+                with_alpha = np.full((9, 17, colours + 1), top, dtype)
+                with_alpha[..., :colours] = mean * top
+                assert is_dark(with_alpha) is dark
 
 
 @pytest.mark.parametrize("place", ["input", "output"])

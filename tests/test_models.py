@@ -5,10 +5,12 @@ from torch import nn
 
 from kdlib.models import (
     ARCHITECTURES,
+    FAMILIES,
     ZeroDCE,
     apply_curve,
     count_parameters,
     create_model,
+    family_of,
     infer_architecture,
     to_published,
 )
@@ -52,17 +54,22 @@ def test_parameter_count_matches_the_published_one(name, expected):
     assert count_parameters(create_model(name)) == expected
 
 
-def test_every_registered_architecture_is_tested():
-    elsewhere = {
-        "glance-650",
-        "grid-961",
-        "grid-teacher",
-        "iat",
-        "iat-student",
-        "msafn",
-        "light-msafn",
-    }  # in test_glance.py, test_grid.py, test_iat.py, test_msafn.py
-    assert set(ARCHITECTURES) == {*PARAMETERS, *elsewhere}
+def test_every_curve_network_is_tested():
+    assert FAMILIES["zero-dce"].models.keys() == PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_registered_network_takes_photos_of_any_size_and_has_the_parameters_of_its_record(name):
+    model = create_model(name).eval()
+    family = family_of(model)
+    assert count_parameters(model) == family.parameters[name]
+    for size in ((1, 1), (5, 3), (16, 20)):
+        with torch.no_grad():
+            enhanced, _ = model(random_photo(*size))
+        assert enhanced.shape == (1, 3, *size)
+        assert enhanced.isfinite().all()
+    with torch.no_grad():
+        torch.testing.assert_close(model.for_inference()(random_photo(16, 20))[0], enhanced, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("size", "seen"), [((32, 24), (32, 24)), ((33, 64), (17, 32)), ((400, 600), (22, 32))])

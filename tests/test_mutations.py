@@ -52,9 +52,8 @@ def test_corpus_is_small_and_complete():
         (b"leave", "outputs_of_failed_inputs", ".result.txt.part"),
     ],
 )
-def test_every_defect_is_noticed(content, outcome, detail, tmp_path, monkeypatch):
-    monkeypatch.setattr(mutations, "TIMEOUT", 0.5 if content == b"wait" else 5.0)
-    idle = Worker(tmp_path, idle=True)
+def test_every_defect_is_noticed(content, outcome, detail, tmp_path):
+    idle = Worker(tmp_path, idle=True, timeout=0.5 if content == b"wait" else 5.0)
     found, why = idle.run("planted", ".txt", content)
     idle.stop()
     assert found == outcome

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,15 @@ def test_runs_can_be_redirected(tmp_path, monkeypatch):
     assert shown_path(project_path("runs/04_distill")) == "runs/04_distill"
     assert project_path("results/eval15.json").name == "eval15.json"
     assert not project_path("results/eval15.json").is_relative_to(tmp_path)
+
+
+@pytest.mark.slow
+def test_refresh_explains_itself_and_refuses_missing_notebooks():
+    script = Path(__file__).resolve().parents[1] / "notebooks" / "refresh.py"
+    helped = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
+    assert "Execute notebooks in place" in helped.stdout
+    assert "NOTEBOOK" in helped.stdout
+    refused = subprocess.run([sys.executable, script, "none.ipynb"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "no notebook at" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdlib.enhance.folders import local as folder_module
 from kdlib.enhance.photos.photo_file import decode_photo
 from kdlib.files import MadeMeanwhileError, replacing
 from tests.fuzz.make_corpus import CORPUS
@@ -229,8 +228,8 @@ def test_folder_that_may_not_be_written(command, tmp_path):
 
 
 @posix
-@pytest.mark.parametrize("call", ["open", "mkdir"])
-def test_missing_permission_is_told_for_each_photo(call, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("call", "of"), [("open", ".?.png.part"), ("os.mkdir", "out")])
+def test_missing_permission_is_told_for_each_photo(call, of, tmp_path, before_call):
     album = tmp_path / "album"
     for name in ("a.png", "b.png"):
         photo(album / name)
@@ -238,9 +237,8 @@ def test_missing_permission_is_told_for_each_photo(call, tmp_path, monkeypatch):
     def refused(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(f"kdlib.files.os.{call}", refused)
+    before_call(call, of, refused)
     result = kdlib("enhance", album, "-o", tmp_path / "out")
-    monkeypatch.undo()
     assert result.exit_code == 1
     assert said(result).replace(" ", "").count(f"nopermissiontowriteto{tmp_path / 'out'}") == 2
     assert "2 of 2 could not be enhanced" in said(result)
@@ -308,31 +306,30 @@ def test_file_that_another_run_is_writing_is_left_to_it(tmp_path):
 
 
 @pytest.mark.parametrize(("option", "code"), [((), 1), (("--resume",), 0), (("--overwrite",), 0)])
-def test_result_that_another_run_has_made_meanwhile(option, code, tmp_path, monkeypatch):
+def test_result_that_another_run_has_made_meanwhile(option, code, tmp_path, before_call):
     source, target = photo(tmp_path / "a.png"), tmp_path / "out" / "a.png"
-    decode = folder_module.decode_photo
 
-    def slow(*arguments, **options):
-        target.parent.mkdir(exist_ok=True)
-        target.write_text("of the other run")
-        return decode(*arguments, **options)
+    def meanwhile(path):
+        if path == source:
+            target.parent.mkdir(exist_ok=True)
+            target.write_text("of the other run")
 
-    monkeypatch.setattr(folder_module, "decode_photo", slow)
+    before_call("open", source.name, meanwhile)
     result = kdlib("enhance", source, "-o", tmp_path / "out", *option)
     assert result.exit_code == code, result.output
     assert names(tmp_path / "out") == ["a.png"]
     if option == ("--overwrite",):
-        assert decode(target).pixels.shape == (12, 16, 3)
+        assert decode_photo(target).pixels.shape == (12, 16, 3)
     else:
         assert target.read_text() == "of the other run"
         assert ("0 enhanced, 1 kept" if option else "another run has written it in the meantime") in said(result)
 
 
-def test_without_links_nothing_is_replaced_either(tmp_path, monkeypatch):
+def test_without_links_nothing_is_replaced_either(tmp_path, before_call):
     def unsupported(*_, **__):
         raise OSError("not on this disk")
 
-    monkeypatch.setattr("kdlib.files.os.link", unsupported)
+    before_call("os.link", "a", unsupported)
     with replacing(tmp_path / "a", overwrite=False) as part:
         part.write_text("first")
     with pytest.raises(MadeMeanwhileError), replacing(tmp_path / "a", overwrite=False) as part:

@@ -88,14 +88,14 @@ def test_empty_file(tmp_path):
     assert reason(tmp_path / "nothing.jpg") == "the file is empty"
 
 
-def test_file_that_may_not_be_read(tmp_path, monkeypatch):
+def test_file_that_may_not_be_read(tmp_path, before_call):
     path = tmp_path / "secret.png"
     path.write_bytes(KINDS["rgba.png"])
 
-    def refuse(*_arguments):
+    def refuse(_path):
         raise PermissionError("not for you")
 
-    monkeypatch.setattr(type(path), "open", refuse)
+    before_call("open", path.name, refuse)
     assert reason(path) == "no permission to read it"
 
 

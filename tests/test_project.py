@@ -16,11 +16,11 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from kdlib.cli._super_resolution import COLUMNS as SHARPENING
+from kdlib.cli._super_resolution import COLUMNS as SUPER_RESOLUTION
 from kdlib.enhance.photos.photo_file import MAX_PIXELS, MAX_SIDE
+from kdlib.evaluation import markdown_table
 from kdlib.evaluation.benchmark import speed_table
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
-from kdlib.evaluation.report import markdown_table
 from kdlib.experiments.cluster_cost import engines_table
 from kdlib.models import ARCHITECTURES, count_parameters, create_model
 from kdlib.sweep import read_sweep
@@ -33,6 +33,9 @@ README_ROWS = {
     *("gamma 0.3", "nano-161", "student-565", "student-565, no teacher", "zero-dce++", "zero_dce_pp_official"),
     *("glance-650", "glance-650-real", "iat-student", "iat_lol_v1_official"),
 }
+# The columns of the two tables of docs/results.md.
+LEADING = ("method", "category", "parameters", "psnr", "ssim", "daylight")
+FURTHER = ("method", "lpips", "gt_mean_psnr", "gt_mean_ssim", "fidelity", "fixed_curve", "fixed_curve_dicm", "ms_1080p")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -161,7 +164,7 @@ def test_the_course_lists_every_notebook():
         assert f"(../notebooks/{path.name})" in course
 
 
-def sharpening_rows(results):
+def super_resolution_rows(results):
     """Of both test sets, each row with its set."""
     tests = {"Set5": "super_resolution", "Set14": "super_resolution_set14"}
     found = {test: json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for test, name in tests.items()}
@@ -169,7 +172,7 @@ def sharpening_rows(results):
 
 
 def test_the_shipped_student_beats_the_published_one_and_takes_a_third_of_its_teachers_time():
-    rows = {(row["test"], row["method"]): row for row in sharpening_rows(ROOT / "results")}
+    rows = {(row["test"], row["method"]): row for row in super_resolution_rows(ROOT / "results")}
     for test, least in (("Set5", 30.5), ("Set14", 27.5)):
         student, teacher = rows[test, "light-msafn"], rows[test, "msafn-32"]
         assert student["psnr_y"] > max(least, rows[test, "light_msafn_peer"]["psnr_y"])
@@ -178,10 +181,14 @@ def test_the_shipped_student_beats_the_published_one_and_takes_a_third_of_its_te
 
 def test_the_tables_of_results_are_the_results():
     text = page("docs/results.md")
-    assert leaderboard_table(leaderboard(ROOT / "results")) in text
+    scores = leaderboard(ROOT / "results")
+    every = (leaderboard_table(scores), leaderboard_table(scores, [*LEADING, *FURTHER[1:]]))
+    assert len({tuple(sorted(table.split("\n")[0].split(" | "))) for table in every}) == 1, "a column is missing"
+    assert leaderboard_table(scores, LEADING) in text
+    assert leaderboard_table(scores, FURTHER) in text
     assert speed_table(stored("benchmark")) in text
     assert markdown_table([row for row in stored("denoise")["rows"] if row["parameters"]]) in text
-    assert markdown_table(sharpening_rows(ROOT / "results"), {"test": ("test", "s"), **SHARPENING}) in text
+    assert markdown_table(super_resolution_rows(ROOT / "results"), {"test": ("test", "s"), **SUPER_RESOLUTION}) in text
     assert engines_table(stored("scale")) in page("docs/clusters.md")
     columns = {
         "method": ("trained on", "s"),
@@ -258,6 +265,25 @@ def test_the_claims_of_the_pages_hold():
     assert LoopConfig().checkpoint_minutes == 10
 
 
+def test_workflows_may_only_read_and_a_release_waits_for_the_tests_and_a_date():
+    workflows = {path.stem: page(path) for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+    assert all("\npermissions:\n  contents: read\njobs:\n" in text for text in workflows.values())
+    release = workflows["release"]
+    assert "  test:\n    uses: ./.github/workflows/ci.yml\n  github:\n    needs: test\n" in release
+    [pattern] = re.findall(r"grep -qE \"(.*)\" CHANGELOG\.md", release)
+    pattern = pattern.replace("${GITHUB_REF_NAME#v}", "0.2.0")
+    assert re.search(pattern, "## [0.2.0] - 2030-01-31")
+    assert not re.search(pattern, "## [0.2.0] - unreleased")
+    assert "there is no network" in workflows["wheel"]
+
+
+def test_the_wheel_leaves_out_the_weights_that_the_catalogue_says_it_does():
+    listed = json.loads(page("weights/catalogue.json"))
+    project = tomllib.loads(page("pyproject.toml"))
+    left_out = [f"weights/{Path(entry['file']).stem}.*" for entry in listed.values() if entry.get("in_repository")]
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"] == left_out
+
+
 def test_the_tables_of_models_and_weights_are_those_of_the_package():
     listed = json.loads(page("weights/catalogue.json"))
     models = re.findall(r"^\| `([^`]+)` \| ([\d,]+) \| (.*?) \|", page("docs/models.md"), re.MULTILINE)
@@ -282,6 +308,11 @@ def spread(row, key, digits):
     return f"{row[key]:.{digits}f} ± {row[f'{key}_sd']:.{digits}f}"
 
 
+def rounded(number):
+    """One significant digit: what a busy machine can tell of times."""
+    return f"{float(f'{number:.1g}'):.0f}"
+
+
 def measured_sentences():
     """What pages say of measurements, with the numbers of ``results/``."""
     rows = {row["method"]: row for row in leaderboard(ROOT / "results")}
@@ -298,26 +329,28 @@ def measured_sentences():
     nano = rows["nano-161"]
     by_seed = [f"{run['daylight']:.0%}" for run in real["runs"]]
     figures = {key: f"{video[key]:.1f} ms" for key in ("enhance_ms", "decode_ms", "encode_ms")}
-    steady = {key: f"{video['steadiness'][key]:.2%}" for key in ("output", "source", "unsmoothed")}
+    steady = {key: f"{video['steadiness'][key]:.2%}" for key in video["steadiness"]}
     kills, workers = soak["kills"], soak["workers"]
     assert kills["identical"] == kills["runs"]
     assert workers["identical_to_local"]
     assert workers["outputs"] == workers["photos"]
     return {
         "README.md": [
-            f"takes {ms['kdlib', '12 MP']:.0f} ms for 12 megapixels; PyTorch takes "
-            f"{ratios['12 MP']['PyTorch, eager']:.0f} times as long, compiled "
-            f"{ratios['12 MP']['torch.compile']:.0f} times",
-            f"repeats its teacher to {student['fidelity']:.0f} dB",
+            f"takes about {rounded(ms['kdlib', '12 MP'])} ms for a photo of 12 megapixels",
+            f"takes about {rounded(ratios['12 MP']['PyTorch, eager'])} times as long in PyTorch, and about "
+            f"{rounded(ratios['12 MP']['torch.compile'])} times as long when compiled",
+            f"matches the output of its teacher to {student['fidelity']:.0f} dB",
             "A fixed gamma of 0.3 scores at least as high as every published zero-reference network",
         ],
         "docs/photos-and-videos.md": [
             f"takes {ms['kdlib', '1080p']:.2f} ms for a photo of 1920×1080 pixels",
             f"takes {ms['PyTorch, eager', '1080p']:.0f} ms in PyTorch",
-            f"`glance-650` takes {figures['enhance_ms']} a frame, beside {figures['decode_ms']} for decoding and "
-            f"{figures['encode_ms']} for encoding",
-            f"by {steady['output']} (standard deviation), in the dark original by {steady['source']}",
-            f"rises from an SSIM of {ssim['student-565']:.3f} to {ssim['student-565, denoise 1']:.3f}",
+            f"`glance-650` takes {figures['enhance_ms']} a frame, in addition to {figures['decode_ms']} for decoding "
+            f"and {figures['encode_ms']} for encoding",
+            f"changes by {steady['output']} from frame to frame (standard deviation), that of the dark original by "
+            f"{steady['source']}. Smoothing over time does not improve this figure ({steady['unsmoothed']} without it)",
+            f"itself adds, from {steady['gain_unsmoothed']} to {steady['gain']}",
+            f"raises the SSIM of `student-565` from {ssim['student-565']:.3f} to {ssim['student-565, denoise 1']:.3f}",
         ],
         "docs/super-resolution.md": [f"takes {few} of memory with two threads, {many} with 16"],
         "docs/limits.md": [
@@ -327,8 +360,8 @@ def measured_sentences():
             f"takes {others[0]} to {others[-1]} bytes of memory a pixel, AVIF {avif},",
             f"{damaged['inputs']:,} damaged files",
             f"photos with up to {damaged['max_pixels'] // 10**6} megapixels",
-            f"none took over {damaged['seconds_allowed']:.0f} s or, beside the program itself, over "
-            f"{damaged['bytes_allowed'] / 1e6:.0f} MB of memory",
+            f"took over {damaged['seconds_allowed']:.0f} s, none needed more than "
+            f"{damaged['bytes_allowed'] / 1e6:.0f} MB in addition to the program",
             f"{kills['runs']} trainings were killed {kills['kills']} times, {kills['kills_during_a_write']} of these",
             f"With {workers['workers_killed']} workers killed, Ray wrote all {workers['photos']:,} photos",
         ],
@@ -339,8 +372,8 @@ def measured_sentences():
             f"trained on real pairs, {spread(real, 'psnr', 2)} dB and {spread(real, 'ssim', 3)}",
             f"to {student['fidelity']:.0f} dB, `nano-161` to {nano['fidelity']:.0f} dB",
             f"`student-565` reaches {ssim['student-565, denoise 1']:.2f}",
-            f"{spread(alone, 'psnr', 2)} dB zero-reference and {spread(pairs_alone, 'psnr', 2)} dB from self-made "
-            f"pairs; with one, {spread(student, 'psnr', 2)} and {spread(pairs, 'psnr', 2)}",
+            f"{spread(alone, 'psnr', 2)} dB with the zero-reference losses and {spread(pairs_alone, 'psnr', 2)} dB "
+            f"from self-made pairs; with a teacher, {spread(student, 'psnr', 2)} and {spread(pairs, 'psnr', 2)}",
             f"{pairs['fidelity']:.0f} dB for `student-565-pairs` and {rows['nano-161-pairs']['fidelity']:.0f} dB for "
             "`nano-161-pairs`",
             f"change it by {by_seed[0]}, {by_seed[1]} and {by_seed[2]}",
@@ -350,7 +383,11 @@ def measured_sentences():
             f"| decoding, a frame | {figures['decode_ms']} | | enhancing, a frame | {figures['enhance_ms']} | "
             f"| encoding, a frame | {figures['encode_ms']} | | steadiness of the dark original | {steady['source']} | "
             f"| steadiness of the result | {steady['output']} | "
-            f"| steadiness without smoothing over time | {steady['unsmoothed']} |",
+            f"| steadiness without smoothing over time | {steady['unsmoothed']} | "
+            f"| steadiness of the enhancement alone | {steady['gain']} | "
+            f"| steadiness of the enhancement alone, without smoothing over time | {steady['gain_unsmoothed']} |",
+            f"`student-565` took {student['ms_1080p']:.2f} ms at 1080p in one run and {ms['kdlib', '1080p']:.2f} ms in "
+            "the other",
         ],
         "docs/index.md": [],
         "docs/models.md": [],
@@ -372,7 +409,7 @@ def test_measured_numbers_of_the_pages_are_in_results():
 @pytest.mark.parametrize("name", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_pages_have_no_number_that_is_not_measured(name):
     parameters = {row["parameters"] for row in leaderboard(ROOT / "results")}
-    parameters |= {row["parameters"] for row in sharpening_rows(ROOT / "results")}
+    parameters |= {row["parameters"] for row in super_resolution_rows(ROOT / "results")}
     with torch.device("meta"):
         parameters |= {count_parameters(create_model(name)) for name in ARCHITECTURES}
     text = re.sub(r"^```.*?^```$|^\|[^\n]*\|$|`[^`]+`|\]\([^)]*\)", " ", page(name), flags=re.MULTILINE | re.DOTALL)

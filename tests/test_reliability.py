@@ -17,14 +17,14 @@ GOOD = {
 }  # fmt: skip
 
 
-def run(monkeypatch, tmp_path, parts):
-    monkeypatch.setattr(reliability, "watched", lambda name, *_: parts[name])
-    code = reliability.main(["--seconds", "1", "--out", str(tmp_path / "reliability.json")])
+def run(tmp_path, parts):
+    arguments = ["--seconds", "1", "--out", str(tmp_path / "reliability.json")]
+    code = reliability.main(arguments, lambda name, *_: parts[name])
     return code, json.loads((tmp_path / "reliability.json").read_text())
 
 
-def test_all_well(monkeypatch, tmp_path):
-    code, written = run(monkeypatch, tmp_path, GOOD)
+def test_all_well(tmp_path):
+    code, written = run(tmp_path, GOOD)
     assert code == 0
     assert written["wrong"] == []
     assert written["kills"] == GOOD["kills"]
@@ -47,10 +47,10 @@ def test_all_well(monkeypatch, tmp_path):
         ("workers", "outputs", 499, "the workers' files are not the local engine's"),
     ],
 )
-def test_what_is_not_well_is_said_and_the_exit_code_is_1(part, name, value, said, monkeypatch, tmp_path):
+def test_what_is_not_well_is_said_and_the_exit_code_is_1(part, name, value, said, tmp_path):
     parts = copy.deepcopy(GOOD)
     parts[part][name] = value
-    code, written = run(monkeypatch, tmp_path, parts)
+    code, written = run(tmp_path, parts)
     assert code == 1
     assert written["wrong"] == [said]
 
@@ -73,6 +73,5 @@ def test_more_than_ten_minutes_are_refused():
         ),
     ],
 )
-def test_a_part_that_hangs_or_fails_is_no_part_that_went_well(program, most, found, monkeypatch, tmp_path):
-    monkeypatch.setattr(reliability, "_SOAK", program)
-    assert reliability.watched("kills", 1.0, most, tmp_path / "part", 0) == found
+def test_a_part_that_hangs_or_fails_is_no_part_that_went_well(program, most, found, tmp_path):
+    assert reliability.watched("kills", 1.0, most, tmp_path / "part", 0, program) == found

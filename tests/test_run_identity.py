@@ -89,7 +89,16 @@ def run(folder, loss=plain, data=None, **more):
     points = TensorDataset(torch.randn(12, 2, generator=torch.Generator().manual_seed(0)))
     torch.manual_seed(1)
     student, teacher = nn.Linear(2, 3), nn.Linear(2, 3)
-    return distill(student, teacher, None, folder, data=data or points, losses={"loss": (1.0, loss)}, **QUICK, **more)
+    return distill(
+        student,
+        teacher,
+        None,
+        folder,
+        data=points if data is None else data,
+        losses={"loss": (1.0, loss)},
+        **QUICK,
+        **more,
+    )
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -140,11 +149,11 @@ def test_a_run_by_a_recipe_is_recognised_by_the_settings_of_old(tmp_path):
 class Points(Dataset):
     """Twelve points, as a data set of one's own."""
 
-    def __init__(self, last=0.0, noise=None):
-        self.last, self.noise = last, noise
+    def __init__(self, last=0.0, noise=None, length=12):
+        self.last, self.noise, self.length = last, noise, length
 
     def __len__(self):
-        return 12
+        return self.length
 
     def __getitem__(self, index):
         shift = self.noise() if self.noise else 0.0
@@ -156,6 +165,12 @@ def test_a_run_is_continued_with_the_same_data_set_only(tmp_path):
     with pytest.raises(ValueError, match=r"other settings \(data"):
         run(tmp_path, data=Points(last=1.0), resume=True)
     assert run(tmp_path, data=Points(), resume=True).history
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_data_set_too_small_to_hold_any_out_is_refused(length, tmp_path):
+    with pytest.raises(ValueError, match=f"training needs at least 2 items, .* there is {length}"):
+        run(tmp_path, data=Points(length=length))
 
 
 @pytest.mark.parametrize("noise", [lambda: float(torch.rand(())), random.random, random.SystemRandom().random])

@@ -17,7 +17,17 @@ from kdlib.weights import file as weights_file
 from kdlib.weights import header as weights_header
 from kdlib.weights.catalogue import catalogue
 from tests import strange_weights
-from tests.strange_weights import legacy, model_file, rebuilt, state, write_all, zipped
+from tests.strange_weights import (
+    asking,
+    legacy,
+    model_file,
+    rebuilt,
+    safetensors,
+    state,
+    tensor,
+    write_all,
+    zipped,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +51,59 @@ def test_refused_with_one_line_that_names_the_file(name, load, strange, tmp_path
     assert "\n" not in message
     assert len(message) < len(str(strange[name])) + 400
     assert list(tmp_path.iterdir()) == []  # the code in some of them would have made a folder here
+
+
+def test_without_pytorch_a_damaged_file_is_refused_for_what_is_wrong_with_it(strange, tmp_path):
+    strangers = {
+        "a tensor left out": model_file(change=lambda state: dict(list(state.items())[:-1])),
+        "without an architecture, and one left out": safetensors(
+            {"decide.bias": tensor([10], 0, 40), "e_conv1.weight": tensor([1], 40, 44)}, bytes(44)
+        ),
+        "another curve": asking(curve_activation="none"),
+    }
+    for name, content in strangers.items():
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+    paths = {name: str(path) for name, path in strange.items() if path.suffix == ".safetensors"}
+    paths |= {name: str(tmp_path / f"{name}.safetensors") for name in strangers}
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from kdlib import Enhancer
+
+for path in [*{list(paths.values())!r}, {str(tmp_path / "missing.safetensors")!r}]:
+    try:
+        Enhancer(path)
+    except (FileNotFoundError, ValueError) as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *messages, missing = done.stdout.splitlines()
+    for (name, path), message in zip(paths.items(), messages, strict=True):
+        assert path in message, name
+    assert any("e_conv3.point_conv.weight has weights that are NaN" in message for message in messages)
+    assert "e_conv7.point_conv.bias is missing" in messages[-3]
+    assert "not the weights of a known architecture" in messages[-2]
+    assert "curve_activation" in messages[-1]
+    assert "no weights file at" in missing
+
+
+@pytest.mark.parametrize("name", ["student-565", "iat-student"])
+def test_an_enhancer_opens_its_file_once_for_each_thing_that_it_reads(name, monkeypatch):
+    path = catalogue()[name].path
+    opened, real = [], weights_file.safe_open
+    monkeypatch.setattr(
+        weights_file, "safe_open", lambda *given, **how: opened.append("tensors") or real(*given, **how)
+    )
+
+    def watch(event, arguments):
+        if event == "open" and watching and str(arguments[0]) == str(path):
+            opened.append("bytes")
+
+    watching = True
+    sys.addaudithook(watch)  # which stays for as long as the process lives
+    Enhancer(name, device="cpu")
+    watching = False
+    assert sorted(opened) == ["bytes", "bytes", "tensors"]  # the digest, the header, the tensors
 
 
 def test_the_files_are_what_they_pretend_to_be(tmp_path):

@@ -44,26 +44,26 @@ def test_options_have_names_of_their_own_and_differ_in_one_part():
         assert (mine == base) == (option.name == option.against)
 
 
-def test_a_measurement_goes_on_where_it_was(folders, tmp_path, monkeypatch):
-    path, real, taught = tmp_path / "options.json", super_resolution_options.distill_super_resolution, []
+def test_a_measurement_goes_on_where_it_was(folders, tmp_path, before_call):
+    path, written = tmp_path / "options.json", []
 
-    def stop_at_the_third(student, teacher, *arguments, **settings):
-        if len(taught) == 3:
+    def stop_before_the_third_row(file):
+        written.append(file.name)
+        if len(written) == 5:
             raise KeyboardInterrupt
-        taught.append(teacher is not None)
-        return real(student, teacher, *arguments, **settings)
 
-    monkeypatch.setattr(super_resolution_options, "distill_super_resolution", stop_at_the_third)
+    for name in (path.name, folders[2].name):
+        before_call("os.rename", name, stop_before_the_third_row)
     with pytest.raises(KeyboardInterrupt):
         measure_options(path, *folders, options=TWO, seeds=(0, 1), **QUICK)
-    assert taught == [False, True, False]  # the teacher, who has none; its student; a student without
+    assert written == [folders[2].name, *[path.name] * 4]  # the teacher, the yardsticks, rows
     first = json.loads(path.read_text(encoding="utf-8"))
     assert [(row["variant"], row["seed"]) for row in first["rows"]] == [(TAUGHT, 0), (ALONE, 0)]
 
-    monkeypatch.setattr(super_resolution_options, "distill_super_resolution", real)
     content = measure_options(path, *folders, options=TWO, seeds=(0, 1), **QUICK)
     assert content["rows"][:2] == first["rows"]
     assert [(row["variant"], row["seed"]) for row in content["rows"][2:]] == [(TAUGHT, 1), (ALONE, 1)]
+    assert written[5:] == [path.name] * 2, "something was measured again"
     assert content["rows"][0]["validation_psnr"] != content["rows"][2]["validation_psnr"]
     assert set(content["rows"][0]["terms"]) == {"truth", "teacher"}
     assert set(content["rows"][1]["terms"]) == {"truth"}

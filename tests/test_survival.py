@@ -168,9 +168,9 @@ def test_statistics_of_batch_norm_go_on_within_an_epoch(tmp_path, stop_at):
     assert int(whole.model[1].num_batches_tracked) == 7
 
 
-def test_without_minutes_checkpoints_are_written_after_epochs_only(tmp_path, monkeypatch):
-    written, real = [], loop_module.save_checkpoint
-    monkeypatch.setattr(loop_module, "save_checkpoint", lambda content, path: written.append(1) or real(content, path))
+def test_without_minutes_checkpoints_are_written_after_epochs_only(tmp_path, before_call):
+    written = []
+    before_call("os.rename", "last.ckpt", written.append)
     numbered_run(tmp_path / "often", epochs=2)
     assert len(written) == 2 * 7
     written.clear()
@@ -231,25 +231,23 @@ def small_disk(folder, size):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="tmpfs is Linux's")
-def test_a_disk_that_fills_up_during_a_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_during_a_write_leaves_the_checkpoint_before(tmp_path, before_call):
     pretraining(tmp_path / "whole")
     disk = tmp_path / "disk"
-    real, written = loop_module.save_checkpoint, []
+    written = []
 
-    def fill(content, path):
+    def fill(path):
         written.append(path)
         if len(written) == 7:  # within the second epoch
             with open(disk / "ballast", "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free)
-        real(content, path)
 
     with small_disk(disk, "1m"):
-        monkeypatch.setattr(loop_module, "save_checkpoint", fill)
+        before_call("open", ".last.ckpt.part", fill)
         with pytest.raises(
             OSError, match=r"last.ckpt could not be written .*make room on the disk, then .*resume=True"
         ):
             pretraining(disk / "run")
-        monkeypatch.undo()
         assert not list(disk.rglob(".*.part"))
         assert torch.load(disk / "run" / "last.ckpt", weights_only=True)["within"]["batches"] >= 1
         (disk / "ballast").unlink()

@@ -19,10 +19,10 @@ import pytest
 from typer.testing import CliRunner
 
 from kdlib.cli import app
-from kdlib.sweep import Range, read_sweep, run_sweep, runner
+from kdlib.sweep import Range, read_sweep, run_sweep
 from kdlib.sweep.queue import Queue, finished
 from kdlib.viz.sweep import plot_sweep
-from tests.helpers import said
+from tests.helpers import kdlib, said
 
 PARAMETERS = "x: float = 0.0\nname: str = 'a'\noutput_dir: str = 'runs/x'\nresume: bool = False"
 # x = 2 never ends unless it is resumed, x = 3 fails.
@@ -119,8 +119,7 @@ def test_killed_then_finished_by_two_processes_at_once(sweep_of, tmp_path):
     ]
     assert json.loads((out / "results.json").read_text())["rows"][3]["reason"] == "ValueError: three is too many"
     assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
-    again = start(path)
-    assert "3 done, 1 failed" in again.communicate(timeout=120)[0]
+    assert "3 done, 1 failed" in said(kdlib("sweep", path, "--jobs", "2"))
     assert begun == {name: (out / name / "begun.txt").read_text().split() for name in begun}, "a point was repeated"
 
 
@@ -217,25 +216,25 @@ def test_a_misspelt_metric_may_be_corrected_until_a_trial_is_done(sweep_of, open
         open_queue(read_sweep(sweep_of(metric="score.maen")))
 
 
-def test_a_trial_that_cannot_be_begun_waits_for_another_process(sweep_of, open_queue, monkeypatch):
+def test_a_trial_that_cannot_be_begun_waits_for_another_process(sweep_of, open_queue, before_call):
     sweep = read_sweep(sweep_of())
 
-    def full(*_, **__):
+    def full(_path):
         raise OSError("no space left on the disk")
 
-    monkeypatch.setattr(runner, "replacing", full)
+    before_call("open", ".parameters.json.part", full)
     with pytest.raises(OSError, match="no space left"):
         run_sweep(sweep)
     assert {row["state"] for row in open_queue(sweep).rows()} == {"waiting"}
 
 
-def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(sweep_of, tmp_path, monkeypatch):
-    def fail(*_):
+def test_a_database_that_fails_on_the_way_is_said_in_a_sentence(sweep_of, tmp_path, before_call):
+    def fail(_path):
         with sqlite3.connect(tmp_path / "out" / "sweep.db") as database:
             database.execute("DROP TABLE trials")
         raise OSError("no space left on the disk")
 
-    monkeypatch.setattr(runner, "_start", fail)
+    before_call("os.mkdir", "trial-0000", fail)
     result = CliRunner().invoke(app, ["sweep", str(sweep_of())])
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)

@@ -988,6 +988,9 @@ def test_command_warns_of_damage_but_the_video_is_complete(run, tmp_path):
         (["out.mp4", "--model", "nonsense"], "no shipped weights named 'nonsense'"),
         (["out.mp4", "--encoder-option", "preset"], "takes NAME=VALUE"),
         (["out.mp4", "--codec", "nonsense"], "no encoder is named"),
+        (["out.mp4", "--crf", "1000"], "crf of libx264 must be a number from 0 to 51, not 1000"),
+        (["out.webm", "--crf", "64"], "crf of libvpx-vp9 must be a number from 0 to 63, not 64"),
+        (["out.mp4", "--device", "mps"], "PyTorch finds none here; use --device cpu"),
     ],
 )
 def test_command_fails_in_one_sentence(arguments, reason, run, tmp_path):
@@ -1000,14 +1003,20 @@ def test_command_fails_in_one_sentence(arguments, reason, run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_command_that_is_interrupted(run, tmp_path, monkeypatch):
-    def interrupted(*_args, **_kwargs):
+def test_help_says_which_sound_webm_takes(run):
+    assert ".webm if the sound is Opus or Vorbis" in " ".join(run("--help").output.replace("│", " ").split())
+
+
+def test_command_that_is_interrupted(run, tmp_path, before_call):
+    def interrupted(_path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdlib.enhance.video.enhance.enhance_video", interrupted)
-    result = run(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    before_call("os.rename", "out.mp4", interrupted)
+    before_call("os.link", "out.mp4", interrupted)
+    result = run(write_clip(tmp_path / "in.mp4", frames=2), tmp_path / "out.mp4")
     assert result.exit_code == 130
     assert "was not written" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
 @pytest.mark.parametrize(

@@ -211,9 +211,16 @@ def test_missing_file_is_named(name, tmp_path):
 
 
 @pytest.mark.usefixtures("shipped")
-@pytest.mark.parametrize("name", ["student-566", "zero-dce"])
-def test_name_without_shipped_weights_lists_those_that_are(name):
-    with pytest.raises(ValueError, match=f"no shipped weights named '{name}'; choose from tiny, or give the path"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("student-566", "no shipped weights named 'student-566'; choose from"),
+        ("tinny", "no shipped weights named 'tinny'; did you mean 'tiny'[?] choose from"),
+        ("zero-dce", "'zero-dce' is an architecture without shipped weights; choose from"),
+    ],
+)
+def test_name_without_shipped_weights_lists_those_that_are(name, said):
+    with pytest.raises(ValueError, match=f"{said} tiny, or give the path"):
         load_model(name)
 
 

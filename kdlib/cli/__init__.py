@@ -3,7 +3,7 @@
 Heavy modules are imported inside the commands, so that ``kdlib --help`` answers at once.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -32,9 +32,27 @@ class Commands(TyperGroup):
             raise fail(str(with_extra(error, f"kdlib {ctx.invoked_subcommand}"))) from None
 
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, help="Enhance dark photos and videos, and distil the networks that do it."
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode="markdown")
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version of the package and end the program, if it is asked for."""
+    if wanted:
+        import kdlib
+
+        typer.echo(f"kdlib {kdlib.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Enhance dark photos and videos, and distil the networks that do it."""
+
+
 app.command()(enhance)
 app.command()(video)
 app.command()(camera)

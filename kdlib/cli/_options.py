@@ -1,8 +1,19 @@
-"""Options that several commands share."""
+"""Options that several commands share, and a check of the names that they take."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+
+from kdlib.models.registry import FAMILIES
+
+
+def _own_denoise() -> str:
+    """Return the defaults of the models that are denoised unasked."""
+    return "".join(
+        f"{family.denoise:g} for {name}, " for family in FAMILIES.values() if family.denoise for name in family.models
+    )
+
 
 Model = Annotated[str, typer.Option(help="Name of a shipped model, or path of a weights file.")]
 Strength = Annotated[
@@ -11,7 +22,7 @@ Strength = Annotated[
 Denoise = Annotated[
     float | None,
     typer.Option(
-        help="Strength of the denoising, from 0 (off) to 2. Default: the model's own, 1 for glance-650, else 0."
+        help=f"Strength of the denoising, from 0 (off) to 2. Default: the model's own, {_own_denoise()}otherwise 0."
     ),
 ]
 Smoothing = Annotated[
@@ -19,3 +30,15 @@ Smoothing = Annotated[
     typer.Option(help="Time constant in seconds with which the brightening follows the scene; 0 is no smoothing."),
 ]
 Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:N or mps.")]
+
+
+def check_weights(names: Iterable[str]) -> None:
+    """Look for weights by name or path before PyTorch is imported, which takes seconds.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`kdlib.weights.catalogue.find_weights`.
+    """
+    from kdlib.weights.catalogue import find_weights
+
+    for name in names:
+        find_weights(name)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 console = Console()
+STARTING = "starting; the first run compiles once, for some seconds"
+"""What a progress bar says until the first photo or frame is done."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -80,7 +82,8 @@ def errors_reported(*further: type[Exception]) -> Iterator[None]:
         yield
     except expected as error:
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
-        raise fail(f"{error}{where}") from None
+        # The library's messages name its arguments, and a user of the command line its options.
+        raise fail(re.sub(r"\bdevice='(\w+)'", r"--device \1", str(error)) + where) from None
 
 
 def fail(message: str) -> typer.Exit:

@@ -95,6 +95,6 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """The means as a table."""
     from rich.markdown import Markdown
 
-    from kdlib.evaluation.report import markdown_table
+    from kdlib.evaluation.tables import markdown_table
 
     console.print(Markdown(markdown_table(rows, COLUMNS)))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdlib.cli._options import Model
+from kdlib.cli._options import Model, check_weights
 from kdlib.cli._output import console, errors_reported, write_result
 
 
@@ -31,6 +31,8 @@ def benchmark(
     price: Annotated[float, typer.Option(help="With --engines: assumed price of a core-hour.")] = 0.05,
 ) -> None:
     """Compare the speed of the Enhancer with PyTorch, ONNX Runtime, torch.compile, CLAHE, a lookup table and a copy."""
+    with errors_reported():
+        check_weights([model])
     if engines:
         _engines(model, size, repeats or 3, photos, price, out)
         return

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Strength
-from kdlib.cli._output import console, errors_reported, escape, fail, progress_bar, say
+from kdlib.cli._output import STARTING, console, errors_reported, escape, fail, progress_bar, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdlib.enhance.folders.local import Summary
 
+_BRIGHTER = "student-565"  # suggested where results are too dark
 _LISTED = 100  # most lines on the screen of failures and of notes; a report has all of them
 
 
@@ -86,17 +87,17 @@ def enhance(
     options = {"strength": strength, "denoise": denoise, "upscale": upscale}
     start = time.perf_counter()
     with errors_reported(), progress_bar() as bar:
-        task = bar.add_task("", total=None, speed="")
+        task = bar.add_task("", total=None, speed=STARTING)
 
         def progress(photos: int, total: int | None = None) -> None:
             rate = photos / (time.perf_counter() - start)
-            bar.update(task, completed=photos, total=total, speed=f"{rate:.1f} photos/s")
+            bar.update(task, completed=photos, total=total, speed=f"{rate:.1f} photos/s" if photos else STARTING)
 
         if engine is Engine.ray:
             from kdlib.scale import enhance_dataset
 
             everything: dict[str, Any] = {**shared, **doing, **options, "model": model, "address": address}
-            summary, where = enhance_dataset(inputs, str(output), **everything, progress=progress), ""
+            summary, where = enhance_dataset(inputs, str(output), **everything, progress=progress), str(output)
         else:
             summary, where = _on_this_machine(
                 inputs, output, shared, doing, {**options, "device": device}, model, progress
@@ -108,7 +109,11 @@ def enhance(
         except OSError as error:  # the run may have been long: print everything that the report would have held
             most, unwritten = summary.photos + len(summary.notes), str(error)
     kept = f", {summary.kept} kept" if summary.kept else ""
-    say(f"{summary.done} enhanced{kept}, {seconds:.1f} s{escape(where)}")
+    place = f" → {escape(where)}" if summary.done or summary.kept else ""
+    say(f"{summary.done} enhanced{kept}, {seconds:.1f} s{place}")
+    for line in (_still_dark(summary, model, strength), _taken_again(inputs, output if recursive else None)):
+        if line:
+            say(line)
     for colour, lines in (("yellow", summary.notes), ("bold red", summary.failed)):
         for photo, what in lines[:most]:
             say(f"[{colour}]{escape(photo)}[/]: {escape(what)}")
@@ -131,13 +136,14 @@ def _on_this_machine(
     model: str,
     progress: Callable[[int, int], object],
 ) -> tuple[Summary, str]:
-    """Enhance on this machine, and return the summary and the end of the line that says where the results are."""
+    """Enhance on this machine, and return the summary and where the results are."""
     from kdlib.enhance.enhancer import Enhancer
     from kdlib.enhance.folders.local import enhance_files, plan
     from kdlib.threads import available_threads
 
     jobs = plan(inputs, Path(output) if output else None, **chosen)
     finished: list[Path] = []
+    progress(0, len(jobs))
 
     def one_more(photo: Path) -> None:
         finished.append(photo)
@@ -147,8 +153,34 @@ def _on_this_machine(
     summary = enhance_files(
         jobs, lambda threads: Enhancer(model, threads=threads, **options), **doing, progress=one_more
     )
-    if len(jobs) == summary.done == 1:
-        return summary, f" → {jobs[0].target}"
-    # Without --output the user has not chosen the folder, so name it.
-    folders = {str(job.target.parent) for job in jobs} if output is None and summary.done else set()
-    return summary, f" → {os.path.commonpath(folders)}" if folders else ""
+    if len(jobs) == 1:
+        return summary, str(jobs[0].target)
+    return summary, output or os.path.commonpath({str(job.target.parent) for job in jobs})
+
+
+def _still_dark(summary: Summary, model: str, strength: float) -> str:
+    """Return a hint for a run of which at least a quarter of the results are still dark, or an empty string."""
+    if 4 * summary.dark < max(summary.done, 1):
+        return ""
+    from kdlib.enhance.folders.local import DARK
+
+    more = next((f"--strength {value:g}" for value in (1.5, 2) if value > strength), "")
+    other = "" if model == _BRIGHTER else f"--model {_BRIGHTER}"
+    advice = " or ".join(filter(None, (more, other)))
+    if not advice:
+        return ""
+    return f"{summary.dark} of {summary.done} results are still dark (mean brightness below {DARK:.0%}): try {advice}"
+
+
+def _taken_again(inputs: list[str], output: str | None) -> str:
+    """Return a warning if the results lie below a folder that was searched for photos, or an empty string."""
+    if output is None:
+        return ""
+    place = Path(os.path.realpath(output))
+    for given in inputs:
+        if Path(os.path.realpath(os.path.expanduser(given))) in place.parents:
+            return (
+                f"[yellow]{escape(output)} lies inside {escape(given)}[/]: "
+                "a later run with another --output would enhance these results again"
+            )
+    return ""

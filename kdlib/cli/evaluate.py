@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdlib.cli._output import console, errors_reported, shown_command, write_result
+from kdlib.cli._options import check_weights
+from kdlib.cli._output import console, errors_reported, escape, say, shown_command, write_result
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,17 +75,38 @@ def timed_methods(models: dict[str, Any], denoise: Sequence[float], threads: int
 
 
 def print_tables(rows: list[dict[str, Any]]) -> None:
-    """Print the scores, then a second table of the other columns, because one table would not fit a terminal."""
+    """Print the scores, then a second table of the other columns, because one table would not fit a terminal.
+
+    If LPIPS could not be measured, a line below says why.
+    """
     from rich.markdown import Markdown
 
     from kdlib.evaluation.leaderboard import behaviour_columns
-    from kdlib.evaluation.report import COLUMNS, markdown_table
+    from kdlib.evaluation.metrics import LPIPS_LEAST_SIDE, lpips_obstacle
+    from kdlib.evaluation.tables import COLUMNS, markdown_table
 
     columns = dict(COLUMNS)
     if any("fidelity" in row for row in rows):
         columns["fidelity"] = ("fidelity to teacher", ".1f")
     console.print(Markdown(markdown_table(rows, columns)))
     console.print(Markdown(markdown_table(rows, {"method": columns["method"], **behaviour_columns(rows)})))
+    if any(row["lpips"] is None for row in rows):
+        reason = lpips_obstacle() or f"a side of a photo is shorter than {LPIPS_LEAST_SIDE} pixels"
+        say(f"LPIPS left out: {escape(reason)}")
+
+
+def check_inputs(models: Sequence[str], folders: Sequence[Path | None]) -> None:
+    """Look for the weights and the photos, which takes no PyTorch; importing it takes seconds.
+
+    Raises:
+        OSError, ValueError: no such weights, or no photos in one of the folders that are given.
+    """
+    from kdlib.enhance.photos.paths import list_photos
+
+    check_weights(models)
+    for folder in folders:
+        if folder is not None:
+            list_photos(folder)
 
 
 def write_rows(
@@ -104,6 +126,10 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(help="Folder with low/ and high/, or of sharp photos to enlarge. Default: embedded photos."),
+    ] = None,
+    brackets: Annotated[
+        Path | None,
+        typer.Option(help="Instead: a folder of scenes with several exposures; the truth is the fusion of each scene."),
     ] = None,
     together: Annotated[
         str,
@@ -135,8 +161,30 @@ def evaluate(
 ) -> None:
     """Score models against ground truth, with gamma curves and CLAHE for comparison.
 
-    Super-resolution networks are scored on --data FOLDER of sharp photos, with bicubic for comparison.
+    The first evaluation downloads the weights of SqueezeNet, 5 MB, for LPIPS. Without them the column stays empty.
+
+    Super-resolution networks are scored on --data FOLDER of sharp photos, with bicubic for comparison. With --brackets,
+    rivals are a gamma, six fitted numbers, CLAHE and a fusion of copies.
     """
+    with errors_reported():
+        if append and out is None:
+            raise ValueError("--append keeps the rows of an earlier file; name the file with --out")
+        check_inputs([*(models or []), *([teacher] if teacher else [])], [data, adaptivity_data, brackets])
+        if brackets is not None:
+            from kdlib.cli import _brackets
+
+            given = {
+                "--data": data, "--teacher": teacher, "--adaptivity-data": adaptivity_data, "--category": category,
+                "--scale-factor": scale_factor, "--curve-activation": curve_activation, "--mirror": mirror,
+                "--resize": size, "--denoise": denoise, "--time": time, "--append": append,
+            }  # fmt: skip
+            if others := [name for name, value in given.items() if value]:
+                raise ValueError(f"{', '.join(others)}: not with --brackets")
+            rows = _brackets.score_models(label_models(models or []), brackets, together=together)
+            _brackets.print_tables(rows)
+            write_rows(context, rows, [], brackets.resolve().name, out)
+            return
+
     from kdlib.checks import check_choice
     from kdlib.cli import _super_resolution
     from kdlib.data.datasets import dark_photos, evaluation_pairs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Smoothing, Strength
-from kdlib.cli._output import console, errors_reported, escape, fail, progress_bar, say
+from kdlib.cli._output import STARTING, console, errors_reported, escape, fail, progress_bar, say
 
 if TYPE_CHECKING:
     from kdlib.enhance.video.enhance import VideoReport
@@ -18,7 +18,12 @@ _LISTED = 10  # most damaged frames printed one by one
 
 def video(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Video to brighten.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .mp4, .m4v, .mov, .mkv or .webm.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="File to write: .mp4, .m4v, .mov, .mkv, or .webm if the sound is Opus or Vorbis."
+        ),
+    ],
     model: Model = "glance-650",
     strength: Strength = 1.0,
     denoise: Denoise = None,
@@ -59,9 +64,9 @@ def video(
     if "" in options or "" in options.values():
         raise fail("--encoder-option takes NAME=VALUE, such as preset=slow")
     try:
-        enhancer = Enhancer(model, strength=strength, denoise=denoise, device=device)
-        with progress_bar() as bar:
-            task = bar.add_task("", total=None, speed="")
+        with errors_reported(), progress_bar() as bar:
+            task = bar.add_task("", total=None, speed=STARTING)
+            enhancer = Enhancer(model, strength=strength, denoise=denoise, device=device)
 
             def progress(frames: int, expected: int) -> None:
                 speed = bar.tasks[0].speed
@@ -85,8 +90,6 @@ def video(
     except KeyboardInterrupt:
         fail(f"stopped; {out} was not written")
         raise typer.Exit(130) from None
-    except (OSError, ValueError) as error:
-        raise fail(str(error)) from None
     _print_report(report)
     if report_to is not None:
         figures = asdict(report) | {"out": report.out.name}

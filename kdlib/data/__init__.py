@@ -3,15 +3,12 @@
 Nothing here may import a model or a loss; photo files are read by :mod:`kdlib.enhance.photos`.
 """
 
-from kdlib.extras import needed_by
-
-with needed_by("kdlib.data"):
-    from kdlib.data.datasets import PhotoSet, dark_photos, evaluation_pairs, find_pairs, load_photos
-    from kdlib.data.degrade import Darkening, darken
-    from kdlib.data.samples import sample_crops, sample_pairs, sample_photos
-    from kdlib.data.super_resolution_images import JoinedImages, SharpImages, Vimeo90K
-    from kdlib.data.super_resolution_pairs import PatchPairs, augment_pair
-    from kdlib.enhance.photos.rgb import PhotoError, list_photos, read_photo, to_array, to_tensor, write_photo
+from kdlib.data.datasets import PhotoSet, dark_photos, evaluation_pairs, find_pairs, load_photos
+from kdlib.data.degrade import Darkening, darken
+from kdlib.data.samples import sample_crops, sample_pairs, sample_photos
+from kdlib.data.super_resolution_images import JoinedImages, SharpImages, Vimeo90K
+from kdlib.data.super_resolution_pairs import PatchPairs, augment_pair
+from kdlib.enhance.photos.rgb import PhotoError, list_photos, read_photo, to_array, to_tensor, write_photo
 
 __all__ = [
     "Darkening", "JoinedImages", "PatchPairs", "PhotoError", "PhotoSet", "SharpImages", "Vimeo90K", "augment_pair",

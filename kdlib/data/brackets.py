@@ -5,12 +5,11 @@ every exposure what is well exposed in it. It is a natural target for all of the
 and needs no labelling.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -87,7 +86,7 @@ def most_shift(photos: Sequence[np.ndarray]) -> float:
 
     window = cv2.createHanningWindow((256, 256), cv2.CV_32F)
     found = [edges(photo) for photo in photos]
-    peaks = [cv2.phaseCorrelate(a, b, window) for a, b in zip(found, found[1:], strict=False)]
+    peaks = [cv2.phaseCorrelate(a, b, window) for a, b in pairwise(found)]
     return max((max(map(abs, shift)) / 256 for shift, peak in peaks if peak > _CLEAR_PEAK), default=0.0)
 
 

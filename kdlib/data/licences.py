@@ -1,6 +1,4 @@
-"""Licences of training photos: a folder may list one for each file, and weights follow from the files that were used."""
-
-from __future__ import annotations
+"""Licences of training photos: a folder lists one for each file, and the weights' terms follow from those used."""
 
 import csv
 import re

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from kdlib.checks import check_number
+from kdlib.checks import check_number, keywords_suggested
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.backend import DAMAGED
 from kdlib.enhance.backends.choose import choose_backend
@@ -17,59 +17,57 @@ from kdlib.enhance.photos import pillow_modes as pillow
 from kdlib.threads import available_threads
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kdlib.models.network import Network
 
-Photo = TypeVar("Photo")  # np.ndarray, PIL.Image.Image or torch.Tensor: the result is of the same type
+Photo = TypeVar("Photo", bound="np.ndarray | Image.Image | Tensor")  # the result is of the same type
 
 
 class Enhancer:
-    """Brightens photos with a curve network, IAT or its student, or enlarges them with MSAFN or LightMSAFN.
+    """Brightens photos with a network, or enlarges them if its family does super-resolution.
 
-    A curve network sees a small, area-averaged copy of the photo. Its curve map is then applied to the full photo in
-    one pass, which upsamples the map bilinearly (with aligned corners) on the way. IAT and its student convolve at full
-    resolution, tile by tile, in PyTorch; their colour matrix and gamma come from a downsampled copy if the photo is
-    larger than ``max_network_side``.
+    A network that estimates a curve map sees a small, area-averaged copy of the photo. The map is then applied to the
+    full photo in one pass, which upsamples it bilinearly (with aligned corners) on the way. A network whose layers run
+    at full size works tile by tile in PyTorch if its backend can. What it derives from the photo as a whole is computed
+    once and holds for every tile, so that no seams appear.
 
-    MSAFN and LightMSAFN do super-resolution: the result is four times as wide and high, of the same type, dtype and
-    mode. The photo is upsampled by bicubic interpolation, and the network refines it at its full size, tile by tile, in
-    PyTorch; alpha is upsampled only. The network weighs its channels by statistics of the whole photo. If the result
-    has more pixels than a quarter of ``max_network_side`` squared, these statistics come from tiles spread evenly over
-    the photo. They are computed once and hold for every tile, so that no seams appear.
+    Super-resolution gives a larger result of the same type, dtype and mode. The photo is upsampled by bicubic
+    interpolation, and the network refines it at its full size; alpha is upsampled only.
 
-    An Enhancer is thread-safe.
+    The page on models says for each family how the arguments below apply to it. An Enhancer is thread-safe.
 
     Args:
         model: name of a shipped model, path of a weights file, or a model.
         strength: from 0 to 2. 0 does not brighten (with ``denoise=0`` it returns the photo bit for bit), 1 applies what
             the network proposes, and values up to 2 go further. The strength multiplies the curve map, which stays in
-            its range. For GlanceNet it multiplies gamma − 1 and the logarithm of white's brightness; for GridNet, the
-            logarithms of gains and chroma; for IAT and its student, the difference from the photo, with the result
-            clipped; for MSAFN and LightMSAFN, the difference from the bicubic result.
+            its range; without a curve map, it multiplies the difference from the photo or, for super-resolution, from
+            the bicubic result, and the sum is clipped.
         denoise: from 0 to 2. Smooths the noise that brightening amplifies, and keeps edges. 1 is right for most
-            photos; 2 also removes single specks and some texture. None takes the model's own value: 1 for GlanceNet
-            and GridNet, which were trained with their smoothing, and 0 for the Zero-DCE family, whose smoothing runs on
-            the CPU. IAT, MSAFN and their students have none.
+            photos; 2 also removes single specks and some texture. None takes the family's own value
+            (:attr:`kdlib.models.Family.denoise`). Some families have no denoising.
         max_network_side: largest side in pixels of the copy that the network sees, which bounds its time and memory. A
-            network that sees 1/12 of the photo reaches the default with a side of 12,288 pixels; IAT and its student,
-            which see the photo at full size, with 1024. MSAFN and LightMSAFN then work from sampled tiles if the result
-            has more than 512×512 pixels.
+            network that sees 1/12 of the photo reaches the default with a side of 12,288 pixels. A network at full size
+            derives what holds for the whole photo from such a copy. For super-resolution these are tiles, spread evenly
+            over the photo, if the result has more pixels than a quarter of the square of this side.
         device: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         threads: number of cores that one photo may use; all by default.
         upscale: factor by which the result is to be wider and higher. It must be the one that the network was made for,
-            which is also the default: 4 for MSAFN and LightMSAFN, 1 for all others.
+            which is also the default: 1 unless its family does super-resolution.
 
     Attributes:
         backend: what runs the fused pass: ``"numba"`` on the CPU, ``"triton"`` on CUDA, and ``"torch"`` on other
-            devices, where numba or Triton is missing, and always for IAT, MSAFN and their students.
+            devices, where numba or Triton is missing, and for families that have no kernels.
         upscale: factor by which the result is wider and higher than the photo; 1 for networks that brighten.
 
     Raises:
         FileNotFoundError: no such weights file.
         ValueError: a value out of range, an unknown name or device, a damaged file, ``denoise`` above 0 for a network
             that has none, or an ``upscale`` that is not the network's.
-        TypeError: ``model`` is neither name, path nor such a network.
+        TypeError: ``model`` is neither name, path nor such a network, or an argument is unknown.
     """
 
+    @keywords_suggested("Enhancer")
     def __init__(
         self,
         model: str | Path | Network = "glance-650",
@@ -89,15 +87,15 @@ class Enhancer:
             check_number("threads", threads, 1)
         self.strength, self.max_network_side = float(strength), int(max_network_side)
         self.threads = threads or available_threads()
-        self._backend = choose_backend(model, device)
+        family, self._backend = choose_backend(model, device)
         self.backend: str = self._backend.name
         self.upscale: int = self._backend.upscale
         if upscale is not None and upscale != self.upscale:
             can = "does not enlarge photos" if self.upscale == 1 else f"enlarges photos by {self.upscale}"
             raise ValueError(f"this network {can}, and upscale asks for {upscale}; leave it out, or take another model")
-        if self._backend.denoise is None and denoise:
+        if family.denoise is None and denoise:
             raise ValueError(f"this network has no denoising, which {denoise:g} asks for; leave it out, or give 0")
-        self.denoise = float((self._backend.denoise or 0) if denoise is None else denoise)
+        self.denoise = float((family.denoise or 0) if denoise is None else denoise)
 
     def __call__(self, image: Photo, out: Photo | None = None) -> Photo:
         """Enhance a photo or a batch of photos of one size.
@@ -122,20 +120,17 @@ class Enhancer:
             image, out, lambda photo, target: self._apply(photo, self._estimate(photo) if needed else None, target)
         )
 
-    def estimate(self, image: Any) -> np.ndarray:
+    def estimate(self, image: np.ndarray | Image.Image | Tensor) -> np.ndarray:
         """Return the curve map of one photo (not of a batch), before strength, float32 at the network's resolution.
 
         Raises the same errors as a call.
 
         Returns:
-            h×w×3 in [-1, 1], or h×w×(3·iterations) for networks with one map for each iteration. For GlanceNet h×w×7:
-            logarithm of the gain (3), gamma − 1 (3), tolerance in multiples of the noise (1). For GridNet h×w×9:
-            logarithms of the gains at the luminances :data:`kdlib.gain_grid.KNOTS` (8) in [-3, 3], and of the chroma
-            (1) in [-1, 1]. For IAT and its student 1×1×10: colour matrix, row by row (9), and gamma (1); :meth:`apply`
-            computes their local maps, which fit one photo only. For MSAFN and LightMSAFN 1×1×K in [0, 1]: the weights
-            of their channels. 1×1×1 for a network that has no map.
+            h×w×K; :attr:`kdlib.models.Family.curve_map` says what the values are, such as h×w×3 in [-1, 1] for a
+            light-enhancement curve. 1×1×1 for a network that has no map. Maps that fit one photo only are not
+            returned; :meth:`apply` computes them.
         """
-        array = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
+        array: Any = pillow.as_array(image)[0] if isinstance(image, Image.Image) else image
         kinds.check(array)
         if array.ndim == 4:
             raise ValueError("estimate takes one photo at a time, not a batch")

@@ -3,18 +3,10 @@
 Nothing here may train a model; experiments that train and then measure are in :mod:`kdlib.experiments`.
 """
 
-from kdlib.extras import needed_by
+import lazy_loader
 
-with needed_by("kdlib.evaluation"):
-    from kdlib.evaluation.behaviour import daylight_change, daylight_photos, fixed_curve_psnr, shared_map_psnr
-    from kdlib.evaluation.classical import classical_methods
-    from kdlib.evaluation.cost import milliseconds, multiply_adds
-    from kdlib.evaluation.metrics import fidelity, gt_mean, lpips, lpips_available, psnr, quantise, ssim
-    from kdlib.evaluation.report import compare, markdown_table, over_seeds, score
-    from kdlib.files import write_json
+from kdlib.files import write_json
 
-__all__ = [
-    "classical_methods", "compare", "daylight_change", "daylight_photos", "fidelity", "fixed_curve_psnr", "gt_mean",
-    "lpips", "lpips_available", "markdown_table", "milliseconds", "multiply_adds", "over_seeds", "psnr", "quantise",
-    "score", "shared_map_psnr", "ssim", "write_json",
-]  # fmt: skip
+# As in kdlib itself: tables of stored scores need no PyTorch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["write_json"]

@@ -4,8 +4,6 @@ PSNR against an exposure fusion rewards flat pictures, and no score of that kind
 it: brightness, contrast and colourfulness, the change of hue, and two signs of halos.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from torch import Tensor

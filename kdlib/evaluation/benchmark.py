@@ -14,18 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlib.checks import check_number
+from kdlib.checks import check_choice, check_number
 from kdlib.enhance import Enhancer
 from kdlib.evaluation.classical import clahe_in_lab, gamma_table
 from kdlib.evaluation.timing import SIZES, Run, measure, use_threads
 from kdlib.extras import with_extra
 from kdlib.models import ZeroDCE
+from kdlib.models.family import follow
 from kdlib.models.registry import find_family
 from kdlib.weights import load_model
 
 OURS = "kdlib"
 EAGER, ONNX, COMPILED = "PyTorch, eager", "ONNX Runtime", "torch.compile"
 CLAHE, LUT, COPY = "OpenCV CLAHE", "cv2.LUT", "copy"
+_RIVALS = (EAGER, ONNX, COMPILED, CLAHE, LUT, COPY)
 # Except for the Enhancer, networks run on the whole photo: IAT then needs 1.6 GB at 1080p and 9 GB at 12 MP.
 _WHOLE = 1920 * 1080  # pixels
 _PACKAGES = ("kdlib", "torch", "numba", "numpy", "opencv-python", "onnxruntime")
@@ -72,8 +74,8 @@ def rivals(
     out = np.empty_like(photo)
     enhance = Enhancer(model, device="cpu", threads=threads)
     tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float().div(255).contiguous()
-    curves = find_family(model.config).output == "curve map"
-    published = (PublishedForm if curves else PlainForm)(model).eval()
+    form = find_family(model.config).published_form
+    published = (follow(form) if form else PlainForm)(model).eval()
 
     def eager() -> Tensor:
         with torch.inference_mode():
@@ -150,7 +152,7 @@ def benchmark(
         sizes: names from ``SIZES``, or ``WIDTHxHEIGHT``.
         repeats: timed runs of each method; the median is reported.
         threads: number of threads of every method.
-        without: methods to skip.
+        without: methods to skip, by their names in the table; kdlib itself cannot be skipped.
         progress: called with a description of the next measurement.
 
     Returns:
@@ -159,12 +161,14 @@ def benchmark(
         ``cuda``, the result of :func:`benchmark_cuda`, or None without a CUDA device.
 
     Raises:
-        ValueError: a size is unknown, ``repeats`` or ``threads`` is below 1, a size exceeds 1080p for IAT or its
-            student, or the network enlarges photos.
+        ValueError: a size or a method in ``without`` is unknown, ``repeats`` or ``threads`` is below 1, a size exceeds
+            1080p for a network that works at full size, or the network enlarges photos.
         FileNotFoundError: the weights file does not exist.
     """
     check_number("repeats", repeats, 1)
     check_number("threads", threads, 1)
+    for name in without:
+        check_choice("method", name, _RIVALS)
     shapes = {size: parse_size(size) for size in sizes}
     loaded = load_model(model)
     family = find_family(loaded.config)
@@ -173,7 +177,7 @@ def benchmark(
             f"{model} enlarges photos, which the other methods here do not; "
             "use kdlib evaluate --time, which compares it with bicubic in time per megapixel of output"
         )
-    if family.output in {"stages", "image"}:  # convolutions at full size
+    if family.full_size:
         for size, (width, height) in shapes.items():
             if width * height > _WHOLE:
                 raise ValueError(

@@ -1,7 +1,5 @@
 """Score methods on bracketed scenes: every exposure of a scene should become like the fusion of all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlib.evaluation.report import COLUMNS, markdown_table
+from kdlib.evaluation.tables import COLUMNS, markdown_table
 
 # Training data of a method, in the order of the table: none (–), photos without ground truth, synthetic pairs made by
 # darkening well-exposed photos, and pairs photographed of the same scene.
@@ -28,7 +28,7 @@ _SCORES: dict[str, tuple[str, str]] = {
 
 
 def behaviour_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Return the columns of behaviour and speed for :func:`~kdlib.evaluation.report.markdown_table`.
+    """Return the columns of behaviour and speed for :func:`~kdlib.evaluation.tables.markdown_table`.
 
     Each set of photos on which a fixed curve was fitted has its own column (for example ``fixed_curve_dicm``).
     """

@@ -95,7 +95,13 @@ def lpips(photo: Tensor, truth: Tensor) -> float:
 
 def lpips_available() -> bool:
     """Return whether :func:`lpips` can run here; the first call may download 5 MB."""
-    return not isinstance(_lpips_network(), BackboneUnavailableError)
+    return not lpips_obstacle()
+
+
+def lpips_obstacle() -> str:
+    """Return why :func:`lpips` cannot run here, or an empty string if it can; the first call may download 5 MB."""
+    network = _lpips_network()
+    return str(network) if isinstance(network, BackboneUnavailableError) else ""
 
 
 @torch.no_grad()

@@ -79,7 +79,6 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
     Raises:
         ValueError: there are no pairs.
     """
-    with_lpips = lpips_available()
     rows: list[dict[str, float]] = []
     curve = FixedCurve()
     for _, dark, truth in pairs:
@@ -89,7 +88,8 @@ def score(method: Method, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> dict[s
         for prefix, shown in (("", photo), ("gt_mean_", gt_mean(photo, truth))):
             row[f"{prefix}psnr"] = psnr(shown, truth)
             row[f"{prefix}ssim"] = ssim(shown, truth)
-            if with_lpips and min(truth.shape[-2:]) >= LPIPS_LEAST_SIDE:
+            # Asked last: the first call may download the network's weights, in vain if the pairs cannot be read.
+            if min(truth.shape[-2:]) >= LPIPS_LEAST_SIDE and lpips_available():
                 row[f"{prefix}lpips"] = lpips(shown, truth)
         rows.append(row)
     if not rows:
@@ -179,33 +179,3 @@ def over_seeds(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         row[key] = statistics.fmean(numbers) if complete else None
         row[f"{key}_sd"] = statistics.stdev(numbers) if complete and len(runs) > 1 else None
     return {**row, "seeds": len(runs), "runs": [dict(run) for run in runs]}
-
-
-Columns = Mapping[str, tuple[str, str]]
-
-COLUMNS: dict[str, tuple[str, str]] = {
-    "method": ("method", "s"),
-    "parameters": ("parameters", ",d"),
-    "psnr": ("PSNR", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "lpips": ("LPIPS", ".3f"),
-    "gt_mean_psnr": ("PSNR, GT-mean", ".2f"),
-}
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Columns = COLUMNS) -> str:
-    """Rows as a Markdown table; ``columns`` maps a row's key to its title and number format.
-
-    None shows as –; a value whose deviation is in the row too (``<key>_sd``) as mean ± deviation.
-    """
-
-    def cell(row: Mapping[str, Any], key: str, spec: str) -> str:
-        if row.get(key) is None:
-            return "–"
-        spread = row.get(f"{key}_sd")
-        return format(row[key], spec) if spread is None else f"{row[key]:{spec}} ± {spread:{spec}}"
-
-    head = "| " + " | ".join(title for title, _ in columns.values()) + " |"
-    rule = "| " + " | ".join("---" if spec == "s" else "--:" for _, spec in columns.values()) + " |"
-    body = ["| " + " | ".join(cell(row, key, spec) for key, (_, spec) in columns.items()) + " |" for row in rows]
-    return "\n".join([head, rule, *body])

@@ -151,7 +151,7 @@ def measure_targets(
             model, photos=crops, objective=objective, exposure_target=target, augmentation="none", seed=seed,
             progress=False, **{name: value for name, value in once.items() if name != "progress"},
         )  # fmt: skip
-        network = run.model
+        network: Any = run.model
         network.scale_factor = 1
         row = {"objective": objective, "target": target, "seed": seed, **tone_change(network, looked_at)}
         measurement.add({**row, "seconds": round(run.seconds, 2)})

@@ -47,8 +47,7 @@ def fit_six_numbers(exposures: Exposures, *, steps: int = 400, seed: int = 0) ->
         loss.backward()
         optimiser.step()
         schedule.step()
-    first, second, third = gain.tolist()
-    return SixNumbers((first, second, third), tuple(gamma.tolist()))  # type: ignore[arg-type]
+    return SixNumbers(tuple(gain.tolist()), tuple(gamma.tolist()))
 
 
 def main() -> None:

@@ -80,8 +80,9 @@ def train_teacher(data: Sharp, path: Path, *, epochs: int, **settings: Any) -> M
     """The teacher at ``path``; if there is none, one is trained from sharp images alone, and written there."""
     if not path.is_file():
         torch.manual_seed(0)
-        run = distill_super_resolution(make(TEACHER), None, data, epochs=epochs, seed=0, progress=False, **settings)
-        save_model(run.model, path)
+        teacher = make(TEACHER)
+        distill_super_resolution(teacher, None, data, epochs=epochs, seed=0, progress=False, **settings)
+        save_model(teacher, path)
     model = load_model(path)
     assert isinstance(model, MSAFN)
     return model

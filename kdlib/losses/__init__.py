@@ -3,29 +3,26 @@
 A loss sees tensors only: nothing here may import an architecture, a data set or a training loop.
 """
 
-from kdlib.extras import needed_by
-
-with needed_by("kdlib.losses"):
-    from kdlib.losses.distillation import (
-        ContrastiveLoss,
-        FeatureMatchingLoss,
-        LayerFeatures,
-        OutputAlignmentLoss,
-        SSIMLoss,
-        attention_map,
-        attention_maps,
-    )
-    from kdlib.losses.perceptual import BackboneUnavailableError, PerceptualLoss
-    from kdlib.losses.zero_reference import (
-        ColourConstancyLoss,
-        ExposureControlLoss,
-        GlobalExposureLoss,
-        IlluminationSmoothnessLoss,
-        MultiRegionExposureLoss,
-        SaturationLoss,
-        SpatialConsistencyLoss,
-        ZeroReferenceLoss,
-    )
+from kdlib.losses.distillation import (
+    ContrastiveLoss,
+    FeatureMatchingLoss,
+    LayerFeatures,
+    OutputAlignmentLoss,
+    SSIMLoss,
+    attention_map,
+    attention_maps,
+)
+from kdlib.losses.perceptual import BackboneUnavailableError, PerceptualLoss
+from kdlib.losses.zero_reference import (
+    ColourConstancyLoss,
+    ExposureControlLoss,
+    GlobalExposureLoss,
+    IlluminationSmoothnessLoss,
+    MultiRegionExposureLoss,
+    SaturationLoss,
+    SpatialConsistencyLoss,
+    ZeroReferenceLoss,
+)
 
 __all__ = [
     "BackboneUnavailableError", "ColourConstancyLoss", "ContrastiveLoss", "ExposureControlLoss",

@@ -43,7 +43,7 @@ def pretrained_features(backbone: str) -> nn.Sequential:
             ) from None
         raise BackboneUnavailableError(
             f"the pretrained weights of {backbone} could not be downloaded ({error}). On a machine without internet, "
-            f"put {name} (from {weights.url}) into {folder}, or disable the perceptual loss (perceptual=0)"
+            f"put {name} (from {weights.url}) into {folder}"
         ) from None
     features: nn.Sequential = network.features
     return features.requires_grad_(False).eval()
@@ -64,7 +64,10 @@ class PerceptualLoss(nn.Module):
     def __init__(self, backbone: str = "squeezenet1_1") -> None:
         super().__init__()
         self.layers = BACKBONE_LAYERS.get(backbone, ())
-        self.features = pretrained_features(backbone)[: max(self.layers) + 1]
+        try:
+            self.features = pretrained_features(backbone)[: max(self.layers) + 1]
+        except BackboneUnavailableError as error:
+            raise BackboneUnavailableError(f"{error}, or disable the perceptual loss (perceptual=0)") from None
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 

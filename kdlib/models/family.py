@@ -1,14 +1,14 @@
 """What the package has to know about a family of networks, in one record that imports no PyTorch.
 
-A new family is a module with its network, a module in :mod:`kdlib.models.families` with its record, and one line in
-that package's list. The registry, the reader of weights files, the choice of a backend, the benchmark and the command
-line all look the record up.
+A new family is a module with its network and a module in :mod:`kdlib.models.families` with its record, which is found
+there. The registry, the reader of weights files, the choice of a backend, the benchmark and the command line all look
+the record up.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from kdlib.checks import brief, check_number
 
@@ -44,10 +44,13 @@ class Family:
         builder: import path of the network's class, an ``nn.Module`` whose ``forward`` takes B×3×H×W in [0, 1] and
             returns the enhanced photos and a second output, and whose ``config`` holds its arguments.
         models: arguments of each registered model, by the model's name.
-        output: what the second output is: ``"curve map"`` for the iterated light-enhancement curve, ``"power curve"``
-            for gain, gamma and tolerance, ``"stages"`` for :class:`kdlib.stages.Stages`, ``"image"`` where only the
-            photo counts.
+        about: one sentence on what the networks do.
+        parameters: number of parameters of each registered model, by the model's name.
+        curve_map: what :meth:`kdlib.Enhancer.estimate` returns for these networks: shape, order and range.
+        full_size: whether the network's layers run at the photo's full size, so that its cost grows with the photo.
         upscales: whether the family enlarges photos (super-resolution) instead of brightening them.
+        denoise: the amount of smoothing that suits the networks, from 0 to 2; None if their backends cannot smooth.
+        implied: whether a weights file that names no family is of this one; true of one family only.
         limits: the arguments that a weights file may give, each with its type and range. Time or memory grow with most
             of them, often without a trace in the tensors.
         recognise: returns the arguments of a network whose tensors have these shapes, or None if they belong to
@@ -56,18 +59,26 @@ class Family:
         backend: import path of the backend that runs the network in PyTorch, on any device; called with model and
             device.
         compiled: import path of the backend that runs the network on the CPU without PyTorch; empty if there is none.
+        published_form: import path of a module, built from a network, that enhances photos as the published code does,
+            for the benchmark; empty if that is the network's forward pass.
     """
 
     name: str
     builder: str
     models: Mapping[str, Mapping[str, Any]]
-    output: Literal["curve map", "power curve", "stages", "image"] = "image"
+    about: str = ""
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    curve_map: str = "1×1×1, a single 0"
+    full_size: bool = True
     upscales: bool = False
+    denoise: float | None = None
+    implied: bool = False
     limits: Mapping[str, Limit] = field(default_factory=dict)
     recognise: Callable[[Shapes], dict[str, Any] | None] = lambda shapes: None
     to_published: str = ""
     backend: str = "kdlib.enhance.backends.torch_image:TorchImage"
     compiled: str = ""
+    published_form: str = ""
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError unless every argument is known and within its limits."""

@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.checks import check_number
-from kdlib.models.families.glance import BLACK, GAMMA_RANGE
 from kdlib.models.network import Network, check_photos
 from kdlib.noise import measure_noise
+from kdlib.power_curve import BLACK, GAMMA_RANGE
 
 # Initial tolerances in multiples of the noise, suited to photos darkened with shot and read noise
 # (kdlib.enhance.kernels.denoise): for luminance, for luminance when averaging colour, and for colour. They decrease

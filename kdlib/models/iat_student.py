@@ -137,6 +137,9 @@ class IATStudent(Network):
             twin.is_folded = True
         return twin
 
+    def for_inference(self) -> Self:
+        return self.folded()
+
     def forward(self, image: Tensor) -> tuple[Tensor, Stages]:
         """Enhance a batch of photos.
 

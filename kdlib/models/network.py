@@ -1,6 +1,6 @@
 """What every network of the package has in common."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ class Network(nn.Module):
     """A network that enhances photos.
 
     ``forward`` takes B×3×H×W, floating point in [0, 1], any H, W ≥ 1, and returns the enhanced photos with a second
-    output, which the family's record describes (see :class:`kdlib.models.family.Family`). It raises ValueError if the
+    output, which each network describes. It raises ValueError if the
     rank, channel count or dtype is wrong.
 
     Attributes:
@@ -28,6 +28,10 @@ class Network(nn.Module):
     def config(self) -> dict[str, Any]:
         """The family and the arguments that rebuild this architecture."""
         return {"family": self.family, **{name: getattr(self, name) for name in self.arguments}}
+
+    def for_inference(self) -> Self:
+        """Return a network that computes the same in evaluation mode at less cost; itself if there is no other form."""
+        return self
 
 
 def check_photos(image: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdlib.checks import check_choice
 from kdlib.extras import needed_by
@@ -13,21 +13,16 @@ from kdlib.models.family import Family, follow
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kdlib.models.glance import GlanceNet
-    from kdlib.models.grid import GridNet
-    from kdlib.models.iat import IAT
-    from kdlib.models.iat_student import IATStudent
-    from kdlib.models.msafn import MSAFN, LightMSAFN
     from kdlib.models.network import Network
-    from kdlib.models.zero_dce import ZeroDCE
 
+Value = TypeVar("Value")
 FAMILIES: dict[str, Family] = {}
 """Every family, by name."""
 ARCHITECTURES: dict[str, dict[str, Any]] = {}
 """Family and arguments of every registered model, by name."""
 
 
-_UNNAMED = "zero-dce"  # the family that weights files do not name
+[_UNNAMED] = [record.name for record in RECORDS if record.implied]  # the family that weights files do not name
 
 
 def register(family: Family) -> Family:
@@ -96,31 +91,12 @@ def build_model(config: Mapping[str, Any]) -> Network:
         raise ValueError(str(error)) from None
 
 
-@overload
-def create_model(name: Literal["zero-dce", "zero-dce++", "student-565", "nano-161"], **overrides: Any) -> ZeroDCE: ...
-@overload
-def create_model(name: Literal["glance-650"], **overrides: Any) -> GlanceNet: ...
-@overload
-def create_model(name: Literal["grid-961", "grid-teacher"], **overrides: Any) -> GridNet: ...
-@overload
-def create_model(name: Literal["iat"], **overrides: Any) -> IAT: ...
-@overload
-def create_model(name: Literal["iat-student"], **overrides: Any) -> IATStudent: ...
-@overload
-def create_model(name: Literal["msafn"], **overrides: Any) -> MSAFN: ...
-@overload
-def create_model(name: Literal["light-msafn"], **overrides: Any) -> LightMSAFN: ...
-@overload
-def create_model(name: str, **overrides: Any) -> Network: ...
 def create_model(name: str, **overrides: Any) -> Network:
     """Build an architecture by name, with random weights.
 
     Args:
-        name: ``zero-dce`` (79,416 parameters), ``zero-dce++`` (10,561), ``student-565``, ``nano-161``,
-            ``glance-650``, ``grid-961``, ``grid-teacher`` (266,005), ``iat`` (91,154), ``iat-student`` (43,504), and
-            for super-resolution ``msafn`` (8,753,179) or ``light-msafn`` (456,115).
-        overrides: any argument of the network's class, for example ``scale_factor=4`` for a
-            :class:`~kdlib.models.zero_dce.ZeroDCE`.
+        name: a name in ``ARCHITECTURES``, such as ``student-565``.
+        overrides: any argument of the network's class, for example ``scale_factor=4`` for ``student-565``.
 
     Raises:
         ValueError: unknown name or argument.
@@ -133,12 +109,17 @@ def create_model(name: str, **overrides: Any) -> Network:
         raise ValueError(f"create_model({name!r}): {error}") from None
 
 
+def without_prefix(state_dict: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what belongs to each tensor by its name without the prefix ``module.`` of ``DataParallel``."""
+    return {name.removeprefix("module."): value for name, value in state_dict.items()}
+
+
 def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring the state dict of a known variant into the published layout.
 
     The ``module.`` prefix of ``DataParallel`` is dropped, and each family may rename and reorder its own variants.
     """
-    state = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+    state = without_prefix(state_dict)
     for family in FAMILIES.values():
         if family.to_published:
             state = follow(family.to_published)(state)
@@ -146,7 +127,7 @@ def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def infer_architecture(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell family and arguments from the tensors of a state dict with published keys.
+    """Tell family and arguments from the tensors of a state dict, published or of a variant that a family knows.
 
     What leaves no trace in the tensors is taken from the published weights; each family's record says what that is.
 
@@ -157,15 +138,17 @@ def infer_architecture(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: these are not the tensors of a known architecture.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+    wrong = ""
     for family in FAMILIES.values():
         try:
             arguments = family.recognise(shapes)
-        except KeyError as missing:
-            raise ValueError(f"not the weights of a known architecture ({missing} is missing)") from None
+        except (LookupError, TypeError, ValueError) as error:  # another family may still know these tensors
+            wrong = wrong or (f"{error} is missing" if isinstance(error, KeyError) else str(error))
+            continue
         if arguments is not None:
             return _named(family, arguments)
-    found = ", ".join(sorted(shapes)[:3]) or "no tensors"
-    raise ValueError(f"not the weights of a known architecture (found {found})")
+    found = wrong or "found " + (", ".join(sorted(shapes)[:3]) or "no tensors")
+    raise ValueError(f"not the weights of a known architecture ({found})")
 
 
 def count_parameters(model: nn.Module) -> int:

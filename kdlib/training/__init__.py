@@ -4,19 +4,16 @@ Losses, data sets and networks live in packages of their own; nothing here draws
 more of :mod:`kdlib.enhance` than the writing of a photo.
 """
 
-from kdlib.extras import needed_by
-
-with needed_by("kdlib.training"):
-    from kdlib.training.config import LoopConfig
-    from kdlib.training.distill import distill
-    from kdlib.training.distill_stages import distill_stages
-    from kdlib.training.loop import NonFiniteLossError
-    from kdlib.training.pairs import train_pairs
-    from kdlib.training.pretrain import pretrain
-    from kdlib.training.recipes import RECIPES, Recipe, make_recipe
-    from kdlib.training.state import Run
-    from kdlib.training.super_resolution import distill_super_resolution
-    from kdlib.training.task import Task
+from kdlib.training.config import LoopConfig
+from kdlib.training.distill import distill
+from kdlib.training.distill_stages import distill_stages
+from kdlib.training.loop import NonFiniteLossError
+from kdlib.training.pairs import train_pairs
+from kdlib.training.pretrain import pretrain
+from kdlib.training.recipes import RECIPES, Recipe, make_recipe
+from kdlib.training.state import Run
+from kdlib.training.super_resolution import distill_super_resolution
+from kdlib.training.task import Task
 
 __all__ = [
     "RECIPES", "LoopConfig", "NonFiniteLossError", "Recipe", "Run", "Task", "distill", "distill_stages",

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlib._moved import former_names
 from kdlib.checks import check_choice, check_number
 from kdlib.losses.distillation import LayerFeatures
 from kdlib.models.network import Network
@@ -116,6 +115,3 @@ def terms_of(
     for name, (weight, _) in terms.items():
         check_number(f"the weight of {name!r}", weight)
     return terms
-
-
-__getattr__ = former_names(__name__, {"Distillation": f"{__name__}.AnswersObjective"})

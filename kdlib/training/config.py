@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR,
 from kdlib.checks import check_choice, check_number
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-SCHEDULES = ("one-cycle", "cosine", "step", "plateau", "constant")
+Optimiser = Literal["adam", "adamw"]
+Schedule = Literal["one-cycle", "cosine", "step", "plateau", "constant"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 class SharedSettings(TypedDict, total=False):
@@ -25,14 +27,14 @@ class SharedSettings(TypedDict, total=False):
     batch_size: int
     learning_rate: float
     weight_decay: float
-    optimiser: str
+    optimiser: Optimiser
     centralise: bool
     hold_norm: float
     clip_norm: float
     averaged: bool
     workers: int
     device: str
-    precision: str
+    precision: Precision
     seed: int
     resume: bool
     checkpoint_minutes: float
@@ -44,7 +46,7 @@ class SharedSettings(TypedDict, total=False):
 class LoopSettings(SharedSettings, total=False):
     """Likewise, for those trainings where ``schedule`` is that of the learning rate."""
 
-    schedule: str
+    schedule: Schedule
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class LoopConfig:
     batch_size: int = 16
     learning_rate: float = 0.01
     weight_decay: float = 0.0
-    optimiser: str = "adamw"
-    schedule: str = "one-cycle"
+    optimiser: Optimiser = "adamw"
+    schedule: Schedule = "one-cycle"
     centralise: bool = False
     hold_norm: float = 1.0
     clip_norm: float = 1.0
@@ -92,7 +94,7 @@ class LoopConfig:
     averaged: bool = False
     workers: int = 0
     device: str = "auto"
-    precision: str = "auto"
+    precision: Precision = "auto"
     seed: int = 0
     resume: bool = False
     checkpoint_minutes: float = 10.0
@@ -114,9 +116,9 @@ class LoopConfig:
             raise ValueError("averaged=True needs an ema_decay above 0")
         for name, allowed in (
             ("optimiser", OPTIMISERS),
-            ("schedule", SCHEDULES),
+            ("schedule", get_args(Schedule)),
             ("device", ("auto", "cpu", "cuda", "mps")),
-            ("precision", ("auto", "32-true", "bf16-mixed", "16-mixed")),
+            ("precision", get_args(Precision)),
         ):
             check_choice(name, getattr(self, name), allowed)
 

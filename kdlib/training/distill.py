@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from kdlib._moved import former_names
 from kdlib.checks import check_choice
 from kdlib.data.datasets import load_photos
 from kdlib.models import create_model
@@ -36,7 +35,7 @@ def distill(
     features: Mapping[str, tuple[float, tuple[str, str], FeatureLoss]] | None = None,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     monitor: str | None = None,
-    recipe: str | Recipe | None = None,
+    recipe: Literal["one-stage", "two-stage"] | Recipe | None = None,
     augmentation: str = "none",
     size: int | None = None,
     network_side: int | None = None,
@@ -166,16 +165,6 @@ def distill(
             description="distilling",
             identity=identity,
         ).train(config, output_dir)
-
-
-__getattr__ = former_names(
-    __name__,
-    {
-        "DistillationObjective": "kdlib.training.distill_curve.RecipeObjective",
-        "cache_teacher": "kdlib.training.distill_curve.cache_teacher",
-        "matching_layers": "kdlib.training.distill_curve.matching_layers",
-    },
-)
 
 
 def _refuse(arguments: Mapping[str, object], reason: str) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from kdlib._moved import former_names
 from kdlib.evaluation.metrics import capped_psnr
 from kdlib.losses.distillation import (
     SAME_DEPTH_LAYERS,
@@ -210,6 +209,3 @@ def distill_curve(
             identity=identity,
             preview=preview_of(photos[held], torch.cat(taught)),
         ).train(config, output_dir)
-
-
-__getattr__ = former_names(__name__, {"DistillationObjective": f"{__name__}.RecipeObjective"})

@@ -1,7 +1,7 @@
 """Stage 2 for networks that enhance a photo in stages: a student learns each of its teacher's stages, and the truth."""
 
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -222,7 +222,7 @@ def distill_stages(
     check_number("noise_gain", noise_gain, 1, 10)
     pupil, master = student_and_teacher(student, teacher, config, IAT | IATStudent, "has no stages")
     # Without a teacher, the untrained student's answers fill the place of the teacher's, and no term uses them.
-    asked = master or frozen(pupil, config)
+    asked: Any = master or frozen(pupil, config)
     weights = schedule or recipe(with_teacher=teacher is not None)
     if further_dir is not None and teacher is None:
         raise ValueError("the truth of further photos is the teacher's output: without a teacher leave them out")

@@ -62,20 +62,19 @@ class Committee(nn.Module):
 
     def forward(self, photo: Tensor) -> Tensor:
         """Return the mean of the members' enhanced photos, B×3×H×W in [0, 1], without smoothing."""
-        return torch.stack(
-            [member.apply_grid(photo, member.grid_of(photo)).clamp(0, 1) for member in self.members]
-        ).mean(0)
+        members: Any = self.members
+        return torch.stack([each.apply_grid(photo, each.grid_of(photo)).clamp(0, 1) for each in members]).mean(dim=0)
 
 
 class GainsObjective:
     """First part: the gains, towards the target, the teachers' pictures, or both."""
 
-    def __init__(self, teacher: Committee | None, alpha: float) -> None:
+    def __init__(self, teacher: nn.Module | None, alpha: float) -> None:
         self.teacher, self.alpha = teacher, alpha if teacher else 0.0
 
     def __call__(self, model: Any, batch: Any, average: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        radiance, target, *taken = batch
-        settings = CAMERA.draw(*taken, generator)
+        radiance, target, stops, kept, bend = batch
+        settings = CAMERA.draw(stops, kept, bend, generator)
         photo = settings.photo(radiance, generator)
         enhanced = model.apply_grid(photo, model.grid_of(photo))
         terms = {}
@@ -95,8 +94,8 @@ class NoiseObjective:
         self.ssim = SSIMLoss()
 
     def __call__(self, model: Any, batch: Any, average: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        radiance, _, *taken = batch
-        settings = CAMERA.draw(*taken, generator)
+        radiance, _, stops, kept, bend = batch
+        settings = CAMERA.draw(stops, kept, bend, generator)
         noisy, clean = settings.photo(radiance, generator), settings.photo(radiance)
         with torch.no_grad():
             grid = model.grid_of(noisy)

@@ -30,7 +30,7 @@ class Run:
         device, precision: the ones used.
     """
 
-    model: Any
+    model: nn.Module
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_score: float = -math.inf

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from kdlib._moved import former_names
 from kdlib.checks import check_choice, check_number
 from kdlib.data.samples import HELD_OUT, sample_photos
 from kdlib.data.super_resolution_images import JoinedImages, SharpImages, SharpSet, Vimeo90K, vimeo_layout
@@ -250,6 +249,3 @@ def distill_super_resolution(
         preview=preview_of(given, wanted),
         advance=advance,
     ).train(config, output_dir)
-
-
-__getattr__ = former_names(__name__, {"distill_sharpening": f"{__name__}.distill_super_resolution"})

@@ -108,7 +108,7 @@ def device_of(config: LoopConfig) -> torch.device:
     return make_fabric(config.device, config.precision).device
 
 
-def frozen(teacher: str | Path | nn.Module, config: LoopConfig) -> Any:
+def frozen(teacher: str | Path | nn.Module, config: LoopConfig) -> nn.Module:
     """A copy of a teacher on the training's device, in evaluation mode and without gradients.
 
     The caller's model stays as it is.

@@ -20,12 +20,12 @@ Box = tuple[int, int, int]
 def draw_msafn(width: float = 11.0) -> Figure:
     """Draw MSAFN: three scales, fusion, residual blocks and refinement."""
     places = {
-        "photo": (0.0, 1.0, "enlarged\nphoto", False),
+        "photo": (0.0, 1.0, "upsampled\nphoto", False),
         "init": (1.4, 1.0, "3×3\nconvolution", True),
         "full": (3.2, 2.0, "full size: block, gate", True),
         "half": (3.2, 1.0, "half size: block, gate", True),
         "quarter": (3.2, 0.0, "quarter: block, gate", True),
-        "fusion": (5.1, 1.0, "enlarge,\nfuse: 1×1", True),
+        "fusion": (5.1, 1.0, "upsample,\nfuse: 1×1", True),
         "blocks": (6.5, 1.0, "residual\nblocks", True),
         "refine": (7.9, 1.0, "recurrent\nunit", True),
         "recon": (9.3, 1.0, "two 3×3", True),

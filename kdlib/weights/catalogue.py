@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdlib.checks import nearest
 from kdlib.files import strict_json
+from kdlib.models.registry import ARCHITECTURES
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # An installed wheel carries the weights inside the package; a checkout keeps them in its top-level folder.
 _FOLDERS = (_PACKAGE / "_weights", _PACKAGE.parent / "weights")
-# Too large for the wheel; pyproject.toml leaves their files out of it.
-_IN_REPOSITORY = {"msafn-32"}
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,98}[A-Za-z0-9+])?")
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # on Windows
@@ -33,6 +33,7 @@ class CatalogueEntry:
         category: the kind of training data: ``zero-reference``, ``self-made pairs``, ``real pairs`` or, for
             super-resolution, ``sharp photos``; may be empty.
         url: https address of the file; empty if it cannot be downloaded.
+        in_repository: whether the file is too large for the wheel, and lies in the project's repository alone.
     """
 
     name: str
@@ -42,16 +43,22 @@ class CatalogueEntry:
     made: str
     category: str = ""
     url: str = ""
+    in_repository: bool = False
 
 
 def catalogue() -> dict[str, CatalogueEntry]:
     """Return the weights that ship with the project, by model name."""
-    for folder in _FOLDERS:
-        listing = folder / "catalogue.json"
-        if listing.is_file():
-            missing = _IN_REPOSITORY if folder == _FOLDERS[0] else set()
-            return {name: entry for name, entry in _read(listing).items() if name not in missing}
-    return {}
+    return {name: entry for name, entry in _shipped().items() if _is_here(entry)}
+
+
+def _shipped() -> dict[str, CatalogueEntry]:
+    listings = (folder / "catalogue.json" for folder in _FOLDERS)
+    return next((_read(listing) for listing in listings if listing.is_file()), {})
+
+
+def _is_here(entry: CatalogueEntry) -> bool:
+    """False for a file that the wheel leaves out."""
+    return entry.path.parent != _FOLDERS[0] or not entry.in_repository
 
 
 def own_catalogue(listing: str | Path | None = None) -> dict[str, CatalogueEntry]:
@@ -71,7 +78,12 @@ def own_catalogue(listing: str | Path | None = None) -> dict[str, CatalogueEntry
     listing = listing or os.environ.get("KDLIB_CATALOGUE")
     if not listing:
         return {}
-    entries = _read(Path(os.path.expanduser(listing)))
+    try:
+        entries = _read(Path(os.path.expanduser(listing)))
+    except OSError as error:
+        raise type(error)(
+            f"the catalogue {listing}, which --catalogue or KDLIB_CATALOGUE names, cannot be read ({error.strerror})"
+        ) from None
     if taken := sorted(entries.keys() & catalogue().keys()):
         raise ValueError(f"{listing}: {taken[0]!r} is the name of weights that ship with kdlib; choose another")
     return entries
@@ -107,7 +119,7 @@ def _entry(name: str, entry: dict[str, Any], folder: Path) -> CatalogueEntry:
         raise ValueError(f"{name!r} has no SHA-256 digest of 64 hexadecimal digits")
     if texts["url"] and not texts["url"].startswith("https://"):
         raise ValueError(f"{name!r} has an address that does not begin with https://")
-    return CatalogueEntry(name, folder / file, sha256, **texts)
+    return CatalogueEntry(name, folder / file, sha256, **texts, in_repository=entry.get("in_repository") is True)
 
 
 def sha256_of(path: str | Path) -> str:
@@ -151,17 +163,18 @@ def find_weights(name_or_path: str | Path) -> Path:
     if (entry := entries.get(str(name_or_path))) is not None:
         verify(entry)
         return entry.path
-    if str(name_or_path) in _IN_REPOSITORY:
+    if str(name_or_path) in _shipped():
         raise FileNotFoundError(
             f"{name_or_path} is too large for the installed package; its weights file lies in the project's "
             "repository, in the folder weights: give the path of that file"
         )
     path = Path(name_or_path)
     if not path.suffix:
-        raise ValueError(
-            f"no shipped weights named {str(name_or_path)!r}; choose from {', '.join(entries)}, "
-            "or give the path of a .safetensors or .pth file"
-        )
+        name = str(name_or_path)
+        known = f"choose from {', '.join(entries)}, or give the path of a .safetensors or .pth file"
+        if name in ARCHITECTURES:
+            raise ValueError(f"{name!r} is an architecture without shipped weights; {known}")
+        raise ValueError(f"no shipped weights named {name!r}; {nearest(name, entries)}{known}")
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     return path

@@ -1,4 +1,4 @@
-"""A weights file, opened once: what it claims is checked, and its tensors are read when asked for.
+"""A weights file: what it claims is checked once, and its tensors are read when asked for.
 
 The same object serves the backends that run without PyTorch, which take arrays, and :func:`kdlib.load_model`.
 """
@@ -6,6 +6,7 @@ The same object serves the backends that run without PyTorch, which take arrays,
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from kdlib.models.registry import check_config, infer_architecture, without_prefix
 from kdlib.weights.catalogue import find_weights
 from kdlib.weights.header import MAX_BYTES, read_header
 
@@ -29,8 +31,8 @@ class WeightsFile:
 
     Attributes:
         path: the file.
-        shapes: of the tensors that its header announces, by name.
-        architecture: family and arguments, within the limits for files; None if the file does not name them.
+        shapes: of the tensors that its header announces, by name, without the prefix ``module.`` of ``DataParallel``.
+        types: of the tensors, by safetensors' names, such as ``BF16``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -39,12 +41,28 @@ class WeightsFile:
 
     def __init__(self, name_or_path: str | Path) -> None:
         self.path = find_weights(name_or_path)
-        header = read_header(self.path)
-        self.shapes = {name: claim.shape for name, claim in header.tensors.items()}
+        self._header = read_header(self.path)
+        self._names = without_prefix({name: name for name in self._header.tensors})  # as they are in the file
+        claims = without_prefix(self._header.tensors)
+        self.shapes = {name: claim.shape for name, claim in claims.items()}
+        self.types = {claim.dtype for claim in claims.values()}
         total = sum(map(math.prod, self.shapes.values()))
         if total > MAX_BYTES:  # in a .pth file, several tensors may share what is stored
             raise ValueError(f"{self.path}: its tensors have {total:,} numbers altogether, more than {MAX_BYTES:,}")
-        self.architecture: dict[str, Any] | None = header.architecture
+
+    @cached_property
+    def architecture(self) -> dict[str, Any]:
+        """Family and arguments, within the limits for files: those that the file names, or else told from the shapes.
+
+        Raises:
+            ValueError: the file names none, and the shapes are not those of a known architecture.
+        """
+        if self._header.architecture is not None:
+            return self._header.architecture
+        try:
+            return check_config(infer_architecture(without_prefix(self._header.tensors)))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Read the tensors of a ``.safetensors`` file as NumPy arrays, without PyTorch.
@@ -77,7 +95,7 @@ class WeightsFile:
     def _safetensors(self, framework: str) -> dict[str, Any]:
         try:
             with safe_open(self.path, framework=framework) as file:
-                return {name: file.get_tensor(name) for name in self.shapes}
+                return {name: file.get_tensor(inside) for name, inside in self._names.items()}
         except SafetensorError as error:
             raise ValueError(f"{self.path} is not a readable safetensors file: {error}") from None
 
@@ -89,7 +107,7 @@ class WeightsFile:
         try:
             # Mapped into memory, a file's tensors are views of it, whatever size they claim to have.
             state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=zipped)
-            return {name: state[name].detach().clone() for name in self.shapes}
+            return {name: state[inside].detach().clone() for name, inside in self._names.items()}
         except UnpicklingError:  # PyTorch's message advises to let the file run code
             reason = "PyTorch finds more than tensors in it"
         except Exception as error:  # damaged bytes may fail anywhere in the decoder

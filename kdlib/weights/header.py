@@ -108,22 +108,3 @@ def _safetensors(path: Path, size: int) -> tuple[dict[str, Claim], Mapping[str, 
 
 def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and len(value) <= 8 and all(type(n) is int and 0 <= n < 2**40 for n in value)
-
-
-def require_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ValueError, with up to three tensors that differ, unless names and shapes are those of an architecture."""
-    wrong = []
-    for name in sorted(found.keys() | wanted.keys()):
-        if name not in wanted:
-            wrong.append(f"{name[:60]} does not belong to it")
-        elif name not in found:
-            wrong.append(f"{name} is missing")
-        elif tuple(found[name]) != tuple(wanted[name]):
-            wrong.append(f"{name} has shape {_times(found[name])} instead of {_times(wanted[name])}")
-    if wrong:
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"its tensors are not those of the architecture: {'; '.join(wrong[:3])}{more}")
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "()"

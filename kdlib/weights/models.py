@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors.torch import save
 from torch import nn
 
+from kdlib.checks import require_shapes
 from kdlib.files import replacing
 from kdlib.models.network import Network
-from kdlib.models.registry import build_model, check_config, infer_architecture, to_published
+from kdlib.models.registry import build_model, to_published
 from kdlib.weights.file import WeightsFile
-from kdlib.weights.header import require_shapes
-
-if TYPE_CHECKING:
-    from kdlib.models import MSAFN, GlanceNet, IATStudent, LightMSAFN, ZeroDCE
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
-@overload
-def load_model(
-    name_or_path: Literal[
-        "zero-dce", "zero-dce++", "zero-dce++-pairs", "student-565", "student-565-pairs", "nano-161", "nano-161-pairs"
-    ],
-    **overrides: Any,
-) -> ZeroDCE: ...
-@overload
-def load_model(name_or_path: Literal["glance-650", "glance-650-real"], **overrides: Any) -> GlanceNet: ...
-@overload
-def load_model(name_or_path: Literal["iat-student"], **overrides: Any) -> IATStudent: ...
-@overload
-def load_model(name_or_path: Literal["light-msafn"], **overrides: Any) -> LightMSAFN: ...
-@overload
-def load_model(name_or_path: Literal["msafn-32"], **overrides: Any) -> MSAFN: ...
-@overload
-def load_model(name_or_path: str | Path, **overrides: Any) -> Network: ...
 def load_model(name_or_path: str | Path, **overrides: Any) -> Network:
     """Load a model with trained weights, ready for inference.
 
@@ -55,11 +35,15 @@ def load_model(name_or_path: str | Path, **overrides: Any) -> Network:
         ValueError: unknown name, damaged file, tensors that fit no known architecture, or weights that are NaN or
             infinite.
     """
-    file = WeightsFile(name_or_path)
+    return read_model(WeightsFile(name_or_path), **overrides)
+
+
+def read_model(file: WeightsFile, **overrides: Any) -> Network:
+    """Build the network of a weights file; see :func:`load_model`."""
+    config = {**file.architecture, **overrides}
     try:
         # On the device "meta", tensors have a shape and no memory: nothing is read or allocated before all shapes fit.
         claims = to_published({name: torch.empty(shape, device="meta") for name, shape in file.shapes.items()})
-        config = {**(file.architecture or check_config(infer_architecture(claims))), **overrides}
         with torch.device("meta"):
             wanted = build_model(config).state_dict()
         require_shapes({key: t.shape for key, t in claims.items()}, {key: t.shape for key, t in wanted.items()})

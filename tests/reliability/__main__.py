@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,10 @@ def soak_part(part: str, seconds: str, folder: str, seed: str) -> None:
     Path(folder, "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-def watched(part: str, seconds: float, most: float, folder: Path, seed: int) -> dict[str, Any]:
+def watched(part: str, seconds: float, most: float, folder: Path, seed: int, program: str = _SOAK) -> dict[str, Any]:
     """What a part has found, in a process of its own; ``failed``, if it fails or takes more than ``most`` seconds."""
     folder.mkdir(parents=True)
-    command = [sys.executable, "-c", _SOAK, part, str(seconds), str(folder), str(seed)]
+    command = [sys.executable, "-c", program, part, str(seconds), str(folder), str(seed)]
     with open(folder / "log.txt", "wb") as log:
         child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
@@ -72,20 +72,20 @@ def wrong(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def soak(seconds: float, seed: int, folder: Path) -> dict[str, Any]:
+def soak(seconds: float, seed: int, folder: Path, watch: Callable[..., dict[str, Any]] = watched) -> dict[str, Any]:
     """All parts, one after the other, each for its share of the time; each may end as late as leaves the others theirs
     within ten minutes."""
     end, parts, to_come = time.monotonic() + MOST, {}, 1.0
     for name, share in SHARES.items():
         to_come -= share
         most = end - time.monotonic() - to_come * seconds
-        parts[name] = watched(name, share * seconds, most, folder / name, seed)
+        parts[name] = watch(name, share * seconds, most, folder / name, seed)
         print(name, {key: value for key, value in parts[name].items() if key != "reasons"}, flush=True)
     return {**parts, "wrong": wrong(parts)}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0 if nothing was lost, crashed, hung or differed, else 1."""
+def main(arguments: list[str] | None = None, watch: Callable[..., dict[str, Any]] = watched) -> int:
+    """Run each part as ``watch`` does: 0 if nothing was lost, crashed, hung or differed, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.reliability")
     parser.add_argument("--seconds", type=float, default=_ALLOWED)
     parser.add_argument("--seed", type=int, default=0)
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0 < given.seconds <= _ALLOWED:
         parser.error(f"--seconds is at most {_ALLOWED:.0f}, so that all ends within {MOST:.0f}")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        found = soak(given.seconds, given.seed, Path(scratch))
+        found = soak(given.seconds, given.seed, Path(scratch), watch)
     for line in found["wrong"]:
         print(line)
     if given.out:

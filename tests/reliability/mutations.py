@@ -116,10 +116,11 @@ class Worker:
     Args:
         folder: of its own, for its files.
         idle: without what enhancing needs.
+        timeout: seconds of processor time for a file.
     """
 
-    def __init__(self, folder: Path, *, idle: bool = False) -> None:
-        self._folder, self._idle = folder, idle
+    def __init__(self, folder: Path, *, idle: bool = False, timeout: float = TIMEOUT) -> None:
+        self._folder, self._idle, self._timeout = folder, idle, timeout
         self._process: Any = None
 
     def run(self, kind: str, suffix: str, data: bytes) -> tuple[str, str]:
@@ -131,7 +132,7 @@ class Worker:
         self._link.send((kind, suffix))
         if not self._answers():
             self.stop()
-            return "hangs", f"more than {TIMEOUT} s"
+            return "hangs", f"more than {self._timeout} s"
         try:
             outcome, detail = self._link.recv()
         except EOFError:
@@ -144,13 +145,13 @@ class Worker:
         return outcome, detail
 
     def _answers(self) -> bool:
-        """Whether an answer comes within TIMEOUT seconds of the worker's processor time.
+        """Whether an answer comes within the timeout, in seconds of the worker's processor time.
 
         On a busy machine the worker may have to wait for a processor; it gets six times as long by the clock.
         """
-        began, latest = self._processor_time(), time.monotonic() + 6 * TIMEOUT
-        while not self._link.poll(TIMEOUT):
-            if self._processor_time() - began >= TIMEOUT or time.monotonic() >= latest:
+        began, latest = self._processor_time(), time.monotonic() + 6 * self._timeout
+        while not self._link.poll(self._timeout):
+            if self._processor_time() - began >= self._timeout or time.monotonic() >= latest:
                 return False
         return True
 

@@ -24,13 +24,11 @@ class Backend(Protocol):
 
     Attributes:
         name: what runs the fused pass: ``numba``, ``triton`` or ``torch``.
-        denoise: the amount of smoothing that suits the network; None if the backend cannot smooth.
         worth_threads: number of samples in a photo below which one thread is faster than several.
         upscale: factor by which the result is wider and higher than the photo.
     """
 
     name: str
-    denoise: float | None
     worth_threads: int
     upscale: int
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdlib.enhance.backends.backend import Backend, NoCompiledFormError
 from kdlib.extras import needed_by
-from kdlib.models.family import follow
+from kdlib.models.family import Family, follow
 from kdlib.models.registry import family_of, find_family
 from kdlib.weights.file import WeightsFile
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from kdlib.models.network import Network
 
 
-def choose_backend(model: str | Path | Network, device: str) -> Backend:
-    """Return the backend for a network on a device; see :class:`kdlib.Enhancer` for the arguments.
+def choose_backend(model: str | Path | Network, device: str) -> tuple[Family, Backend]:
+    """Return a network's family and the backend for it on a device; see :class:`kdlib.Enhancer` for the arguments.
 
     PyTorch is imported only for a network that needs it, or where a CUDA driver is installed.
 
@@ -31,37 +31,40 @@ def choose_backend(model: str | Path | Network, device: str) -> Backend:
     kind = _kind(str(device))
     compiles = kind == "cpu" and importlib.util.find_spec("numba") is not None
     if isinstance(model, str | Path):
-        if compiles and (backend := _from_file(model)):
-            return backend
+        file = WeightsFile(model)
+        if compiles and (backend := _compiled(file)):
+            return find_family(file.architecture), backend
         with needed_by(str(model)):
-            from kdlib.weights.models import load_model
+            from kdlib.weights.models import read_model
 
-            model = load_model(model)
+            model = read_model(file)
     import torch
 
     family = find_family(model.config)
     if compiles and family.compiled:
-        return follow(family.compiled).from_model(model)
-    return follow(family.backend)(model, torch.device(kind))
+        return family, follow(family.compiled).from_model(model)
+    return family, follow(family.backend)(model, torch.device(kind))
 
 
-def _from_file(model: str | Path) -> Backend | None:
-    """Return a compiled backend for a network whose file says all about it.
+def _compiled(file: WeightsFile) -> Backend | None:
+    """Return a compiled backend for a weights file, or None if only PyTorch can read it or run its network.
 
-    None where :func:`kdlib.load_model` has to look, or to say what is wrong.
+    Raises:
+        ValueError: the file is damaged, or holds another network than it says.
     """
-    file = WeightsFile(model)
-    if file.path.suffix != ".safetensors" or file.architecture is None:
+    if file.path.suffix != ".safetensors" or "BF16" in file.types:  # which NumPy does not know
         return None
     path = find_family(file.architecture).compiled
-    try:
-        form: Any = follow(path) if path else None
-        if form is None:
-            return None
-        form.complete(file.architecture, file.shapes)  # before any tensor is read
-        return form.from_arrays(file.arrays(), file.architecture)
-    except (KeyError, NoCompiledFormError, TypeError, ValueError):
+    if not path:
         return None
+    form: Any = follow(path)
+    try:
+        form.complete(file.architecture, file.shapes)  # before any tensor is read
+    except NoCompiledFormError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{file.path}: {error}") from None
+    return form.from_arrays(file.arrays(), file.architecture)
 
 
 def _kind(device: str) -> str:

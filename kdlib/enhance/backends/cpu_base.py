@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from kdlib.weights.header import require_shapes
+from kdlib.checks import require_shapes
 
 
 class CompiledNetwork(Protocol):
@@ -24,13 +24,12 @@ class CpuBackend:
 
     Attributes:
         network: the compiled form of the family's networks.
-        arguments: what an architecture has to give to have a compiled form, with the values of those that older files
-            do not name; None for those that every file names.
+        defaults: every argument of the family, as it is where an architecture does not give it.
     """
 
     name = "numba"
     network: ClassVar[type[CompiledNetwork]]
-    arguments: ClassVar[Mapping[str, Any]]
+    defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(self, network: Any, architecture: Mapping[str, Any]) -> None:
         raise NotImplementedError
@@ -40,12 +39,10 @@ class CpuBackend:
         """Return all arguments of an architecture whose tensors have these shapes.
 
         Raises:
-            ValueError: this network has no compiled form, or the tensors are another architecture's.
+            NoCompiledFormError: this network has none.
+            ValueError: the tensors are another architecture's, or an argument is out of range.
         """
-        given = {name: value for name, value in architecture.items() if name != "family"}
-        arguments = {name: value for name, value in cls.arguments.items() if value is not None} | given
-        if arguments.keys() != cls.arguments.keys():
-            raise ValueError("no compiled form of this network")
+        arguments = {**cls.defaults, **architecture}
         require_shapes(shapes, cls.network.shapes(arguments))
         return arguments
 

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from kdlib.enhance.backends.backend import NoCompiledFormError
 from kdlib.enhance.backends.cpu_base import CpuBackend, in_torch
 from kdlib.enhance.backends.curves import CurveMaps
 from kdlib.enhance.kernels.curve import apply_curve_map
@@ -16,7 +17,7 @@ class CpuCurves(CpuBackend, CurveMaps):
     """Zero-DCE++ and its students without PyTorch; the plain convolutions of Zero-DCE itself run in PyTorch."""
 
     network = SeparableNetwork
-    arguments = dict.fromkeys(DEFAULTS) | {"network_side": 0}
+    defaults = DEFAULTS
 
     def __init__(self, network: Callable[[np.ndarray, int], np.ndarray], architecture: Mapping[str, Any]) -> None:
         CurveMaps.__init__(self, *(architecture[name] for name in ("iterations", "scale_factor", "network_side")))
@@ -24,9 +25,10 @@ class CpuCurves(CpuBackend, CurveMaps):
 
     @classmethod
     def complete(cls, architecture: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        if not architecture.get("separable"):
-            raise ValueError("no compiled form of this network")
-        return super().complete(architecture, shapes)
+        arguments = {**DEFAULTS, **architecture}
+        if not arguments["separable"]:
+            raise NoCompiledFormError
+        return super().complete(arguments, shapes)
 
     @classmethod
     def from_model(cls, model: Any) -> Self:

@@ -9,13 +9,14 @@ from kdlib.enhance.backends.cpu_base import CpuBackend
 from kdlib.enhance.backends.power_curves import PowerCurveMaps
 from kdlib.enhance.kernels.glance import GlanceNetwork, apply_power_curve
 from kdlib.enhance.kernels.separable import small_copy
+from kdlib.models.families.glance import DEFAULTS
 
 
 class CpuGlance(CpuBackend, PowerCurveMaps):
     """GlanceNet without PyTorch."""
 
     network = GlanceNetwork
-    arguments = dict.fromkeys(("width", "hidden", "side"))
+    defaults = DEFAULTS
 
     def __init__(self, network: GlanceNetwork, architecture: Mapping[str, Any]) -> None:
         PowerCurveMaps.__init__(self, network.side)

@@ -17,7 +17,7 @@ class CpuGrid(CpuBackend, GridMaps):
     """GridNet without PyTorch; only the features of a teacher, whose body is residual, run in PyTorch."""
 
     network = GridNetwork
-    arguments = DEFAULTS
+    defaults = DEFAULTS
 
     def __init__(self, network: Any, architecture: Mapping[str, Any]) -> None:
         GridMaps.__init__(self, architecture["side"])

@@ -11,7 +11,6 @@ from kdlib.enhance.backends.backend import WORTH_THREADS, check_shape, shrunk
 class CurveMaps:
     """Zero-DCE and its students apply the iterated curve and then, if asked to, smooth."""
 
-    denoise: float | None = 0.0
     upscale = 1
     worth_threads = WORTH_THREADS
 

@@ -11,7 +11,6 @@ from kdlib.gain_grid import KNOTS, MOST_CHROMA, MOST_GAIN
 class GridMaps:
     """GridNet smooths a photo and then applies the gains of a grid."""
 
-    denoise: float | None = 1.0
     upscale = 1
     worth_threads = WORTH_THREADS
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kdlib.enhance.backends.backend import WORTH_THREADS, check_shape
-from kdlib.models.families.glance import BLACK, GAMMA_LIMITS
+from kdlib.power_curve import BLACK, GAMMA_LIMITS
 
 # Beyond e^±20 a photo is white or black anyway, and a float32 might overflow.
 _MOST_GAIN = 20.0
@@ -14,7 +14,6 @@ _MOST_GAIN = 20.0
 class PowerCurveMaps:
     """GlanceNet smooths a photo and then applies a power curve."""
 
-    denoise: float | None = 1.0
     upscale = 1
     worth_threads = WORTH_THREADS
 

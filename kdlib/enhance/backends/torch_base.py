@@ -21,6 +21,8 @@ class TorchBackend:
     def __init__(self, model: Network, device: torch.device) -> None:
         # A copy, because the model may be in training, on another device, and in another precision.
         self.model: Any = copy.deepcopy(model).to(device).float().eval()
+        if isinstance(model, Network):  # a family of one's own may build any module
+            self.model = self.model.for_inference()
         self.device = device
 
     def own(self, maps: np.ndarray) -> Any:

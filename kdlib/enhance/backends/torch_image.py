@@ -17,7 +17,6 @@ from kdlib.enhance.kernels.plain_torch import as_planes, as_samples
 class TorchImage(TorchBackend):
     """Any network that returns an enhanced photo; it has no curve map, so that its map is a single 0 (1×1×1)."""
 
-    denoise: float | None = None
     upscale = 1
     worth_threads = 0  # the network runs at full resolution
 

@@ -32,20 +32,17 @@ class PhotoStages(NamedTuple):
 
 
 class TorchStages(TorchBackend):
-    """IAT and its student, the latter with its batch norm folded into the convolutions.
+    """IAT and its student.
 
     The curve map holds only what applies to the photo as a whole, 1×1×10. The local maps fit one photo alone: another
     frame cannot use them, and maps of a downsampled copy would be blurred.
     """
 
-    denoise: float | None = None
     upscale = 1
     worth_threads = 0  # convolutions at full resolution
 
     def __init__(self, model: IAT | IATStudent, device: torch.device) -> None:
         super().__init__(model, device)
-        if isinstance(self.model, IATStudent):
-            self.model = self.model.folded()
         # Photos lie in memory like this, and convolutions are faster on it.
         self.model = self.model.to(memory_format=torch.channels_last)
 

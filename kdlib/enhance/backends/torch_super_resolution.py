@@ -46,7 +46,6 @@ class TorchSuperResolution(TorchBackend):
     The curve map holds what the network derives from the whole photo: the factors of all gates in a row, 1×1×K.
     """
 
-    denoise: float | None = None
     worth_threads = 0  # convolutions at full size
 
     def __init__(self, model: MSAFN, device: torch.device) -> None:

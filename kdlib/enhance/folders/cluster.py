@@ -130,8 +130,8 @@ def _run(parts: Callable[..., Iterator[Any]], settings: Any, workers: int) -> It
     try:
         for row in done.iter_rows():
             found = json.loads(row["summary"])
-            pairs = ([tuple(pair) for pair in found[name]] for name in ("failed", "notes"))
-            yield Summary(found["done"], found["kept"], *pairs)
+            failed, notes = ([tuple(pair) for pair in found[name]] for name in ("failed", "notes"))
+            yield Summary(found["done"], found["kept"], failed, notes, found["dark"])
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, OSError | ValueError):  # for example, a folder cannot be listed
             raise type(error.cause)(str(error.cause).splitlines()[0]) from None

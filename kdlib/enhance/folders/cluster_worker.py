@@ -12,7 +12,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
-from kdlib.enhance.folders.local import Summary, enhance_photo, outcome
+from kdlib.enhance.folders.local import Result, Summary, enhance_photo, outcome
 from kdlib.enhance.folders.stores import Place, Task, as_file, partial_place, published
 
 DEATHS = 2
@@ -119,6 +119,6 @@ class PhotoWorker:
         self._ledger.end.remote(part)
         return json.dumps(asdict(summary))
 
-    def _enhance_one(self, task: Task) -> tuple[str, ...]:
+    def _enhance_one(self, task: Task) -> Result:
         with as_file(task.source) as read, published(task.target) as written:
             return enhance_photo(read, written, self._enhance, self._settings.max_pixels)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kdlib.checks import check_number
+from kdlib.checks import check_number, require_shapes
 from kdlib.enhance.kernels.denoise import filter_photo
-from kdlib.models.families.glance import GAMMA_LIMITS
 from kdlib.noise import measure_noise
-from kdlib.weights.header import require_shapes
+from kdlib.power_curve import GAMMA_LIMITS
 
 
 class GlanceNetwork:

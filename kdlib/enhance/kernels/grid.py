@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from kdlib.checks import check_number
+from kdlib.checks import check_number, require_shapes
 from kdlib.enhance.kernels.denoise import filter_photo
 from kdlib.enhance.kernels.glance import mix, neighbours
 from kdlib.enhance.kernels.grid_rows import gain_rows
 from kdlib.gain_grid import FLOOR, KNOTS, MOST_CHROMA, MOST_GAIN
 from kdlib.noise import TOP, measure_noise
 from kdlib.threads import over_rows
-from kdlib.weights.header import require_shapes
 
 
 class GridFactors:

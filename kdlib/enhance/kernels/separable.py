@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from kdlib.checks import check_number
+from kdlib.checks import check_choice, check_number, require_shapes
 from kdlib.enhance.kernels.compiled import compiled
 from kdlib.threads import over_rows
-from kdlib.weights.header import require_shapes
 
 # For fewer multiply-adds in a layer, handing rows to other threads takes longer than computing them.
 _WORTH_THREADS = 4_000_000
+# Of tanh, by the curve activation: 2·sigmoid(z) − 1 is tanh(z / 2).
+_SLOPES = {"tanh": 1.0, "sigmoid": 0.5}
 
 
 @cache
@@ -131,8 +132,7 @@ class SeparableNetwork:
         self._width: int = architecture["width"]
         self._depth: int = architecture["depth"]
         self._straight = _straight(architecture)
-        # 2·sigmoid(z) − 1 is tanh(z / 2)
-        self._slope = np.float32({"tanh": 1.0, "sigmoid": 0.5}[architecture["curve_activation"]])
+        self._slope = np.float32(_SLOPES[architecture["curve_activation"]])
         tensors = [np.array(state[name], dtype=np.float32, order="C") for name in shapes]
         self._layers = [
             (depth_weight[:, 0], depth_bias, point_weight[:, :, 0, 0], point_bias)
@@ -148,7 +148,8 @@ class SeparableNetwork:
         """
         for name in ("iterations", "scale_factor", "width", "depth"):
             check_number(name, architecture[name], 1, whole=True)
-        check_number("network_side", architecture.get("network_side", 0), whole=True)
+        check_number("network_side", architecture["network_side"], whole=True)
+        check_choice("curve_activation", architecture["curve_activation"], _SLOPES)
         width, depth, straight = architecture["width"], architecture["depth"], _straight(architecture)
         maps = 1 if architecture["shared_map"] else architecture["iterations"]
         shapes: dict[str, tuple[int, ...]] = {}

@@ -108,7 +108,7 @@ def enhance_video(
         VideoError: the source is not a readable video, or ``out`` or the settings of the encoder do not work.
         FileExistsError: ``out`` exists.
         OSError: ``out`` cannot be written.
-        ValueError: the Enhancer enlarges photos.
+        ValueError: the Enhancer enlarges photos, or ``crf`` is outside the range of the encoder.
     """
     if enhancer is not None:
         check_same_size(enhancer)

@@ -16,11 +16,13 @@ from av.codec.context import Flags
 from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, VideoReformatter
 
+from kdlib.checks import check_number
 from kdlib.enhance.video.files import VideoError, is_cover
 from kdlib.enhance.video.read import EXACT, RGB, UNSPECIFIED, Colours, Picture, VideoSource, bits_of
 
 # Nearly visually lossless
 _CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 22, "libsvtav1": 22}
+_WORST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63}  # x264 and x265 clip higher values
 _QUIET = {"libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {"row-mt": "1"}}
 _EVEN_SIDES = {"libx264", "libx265", "libsvtav1"}  # encoders that require whole chroma samples
 _HDR = {16, 18}  # AVColorTransferCharacteristic of PQ and HLG
@@ -56,6 +58,7 @@ class VideoOutput:
 
     Raises:
         VideoError: the encoder or an option is unknown, or the combination does not work.
+        ValueError: ``crf`` is outside the range of the encoder.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class VideoOutput:
         threads: int = 0,
     ) -> None:
         codec = codec or ("libvpx-vp9" if container_format == "webm" else "libx264")
+        if crf is not None and codec in _WORST_CRF:
+            check_number(f"crf of {codec}", crf, 0, _WORST_CRF[codec])
         self.notes: list[str] = []
         self._source, self._format = source, container_format
         self.pixel_format = self._choose_pixel_format(codec, pixel_format, width, height)

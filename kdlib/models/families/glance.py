@@ -4,10 +4,8 @@ from typing import Any
 
 from kdlib.models.family import Family, Shapes, Whole
 
-# Keeps the logarithm finite and the slope at black bounded; half a step of 8 bits.
-BLACK = 0.5 / 255
-GAMMA_RANGE = (0.1, 2.0)
-GAMMA_LIMITS = (GAMMA_RANGE[0] - 1, GAMMA_RANGE[1] - 1)  # of gamma − 1, as the maps hold it
+# What an argument is unless a registered model says otherwise.
+DEFAULTS: dict[str, Any] = {"width": 8, "hidden": 10, "side": 32}
 
 
 def recognise(shapes: Shapes) -> dict[str, Any] | None:
@@ -22,7 +20,11 @@ FAMILY = Family(
     name="glance",
     builder="kdlib.models.glance:GlanceNet",
     models={"glance-650": {}},
-    output="power curve",
+    about="GlanceNet sees a thumbnail of the whole photo, and chooses gain, gamma and the strength of smoothing.",
+    parameters={"glance-650": 650},
+    curve_map="h×w×7: logarithm of the gain (3), gamma − 1 in [-0.9, 1] (3), tolerance in multiples of the noise (1)",
+    full_size=False,
+    denoise=1.0,
     limits={"width": Whole(1, 1024), "hidden": Whole(1, 1024), "side": Whole(1, 1024)},
     recognise=recognise,
     backend="kdlib.enhance.backends.torch_glance:TorchGlance",

@@ -4,7 +4,10 @@ from typing import Any
 
 from kdlib.models.family import Family, Limit, Number, Shapes, Whole
 
-_SHARED: dict[str, Any] = {"output": "stages", "backend": "kdlib.enhance.backends.torch_stages:TorchStages"}
+_SHARED: dict[str, Any] = {
+    "curve_map": "1×1×10: colour matrix, row by row (9), and gamma (1); local maps fit one photo and are left out",
+    "backend": "kdlib.enhance.backends.torch_stages:TorchStages",
+}
 _LIMITS: dict[str, Limit] = {"width": Whole(1, 1024), "global_width": Whole(1, 1024), "centred": bool, "guarded": bool}
 
 
@@ -36,6 +39,8 @@ FAMILY = Family(
     name="iat",
     builder="kdlib.models.iat:IAT",
     models={"iat": {}},
+    about="IAT computes two local maps at full size, then a colour matrix and a gamma for the whole photo.",
+    parameters={"iat": 91_154},
     limits=_LIMITS,
     recognise=recognise_iat,
     **_SHARED,
@@ -44,6 +49,8 @@ STUDENT = Family(
     name="iat-student",
     builder="kdlib.models.iat_student:IATStudent",
     models={"iat-student": {}},
+    about="The student of IAT computes the same maps, colour matrix and gamma as IAT with convolutions alone.",
+    parameters={"iat-student": 43_504},
     limits={**_LIMITS, "blocks": Whole(1, 64), "most_gamma": Number(0, 100), "folded": bool},
     recognise=recognise_student,
     **_SHARED,

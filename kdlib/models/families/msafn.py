@@ -6,6 +6,7 @@ from typing import Any
 from kdlib.models.family import Family, Number, Shapes, Whole
 
 _SHARED: dict[str, Any] = {
+    "curve_map": "1×1×K in [0, 1]: the weights of the network's channels",
     "upscales": True,
     "limits": {
         "width": Whole(1, 1024),
@@ -39,6 +40,8 @@ FAMILY = Family(
     name="msafn",
     builder="kdlib.models.msafn:MSAFN",
     models={"msafn": {}},
+    about="MSAFN restores detail in a photo that was upsampled fourfold.",
+    parameters={"msafn": 8_753_179},
     recognise=partial(recognise, dense=True),
     **_SHARED,
 )
@@ -46,6 +49,8 @@ STUDENT = Family(
     name="light-msafn",
     builder="kdlib.models.msafn:LightMSAFN",
     models={"light-msafn": {}},
+    about="LightMSAFN is the student of MSAFN, with a twentieth of its parameters.",
+    parameters={"light-msafn": 456_115},
     recognise=partial(recognise, dense=False),
     **_SHARED,
 )

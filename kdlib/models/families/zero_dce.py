@@ -25,11 +25,13 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def recognise(shapes: Shapes) -> dict[str, Any] | None:
-    """Return the arguments of a curve network.
+    """Return the arguments of a curve network, published or of the variant that ``to_published`` translates.
 
     One map shared by all iterations leaves no trace of their number in the tensors: the number is that of the
     registered model of the same shape, or 8.
     """
+    if "conv1.weight" in shapes:
+        shapes = {f"e_{key}": shape for key, shape in shapes.items()}
     layers = {key.split(".")[0] for key in shapes}
     depth = len(layers)
     if not layers or layers != {f"e_conv{i}" for i in range(1, depth + 1)}:
@@ -58,7 +60,12 @@ FAMILY = Family(
     name="zero-dce",
     builder="kdlib.models.zero_dce:ZeroDCE",
     models=MODELS,
-    output="curve map",
+    about="Zero-DCE estimates a curve map, and applies the light-enhancement curve to the photo several times with it.",
+    parameters={"zero-dce": 79_416, "zero-dce++": 10_561, "student-565": 565, "nano-161": 161},
+    curve_map="h×w×3 in [-1, 1], or h×w×(3·iterations) for networks with one map for each iteration",
+    full_size=False,
+    denoise=0.0,
+    implied=True,
     limits={
         "width": Whole(1, 1024),
         "depth": Whole(1, 64),
@@ -74,4 +81,5 @@ FAMILY = Family(
     to_published="kdlib.models.zero_dce:to_published",
     backend="kdlib.enhance.backends.torch_curves:TorchCurves",
     compiled="kdlib.enhance.backends.cpu_curves:CpuCurves",
+    published_form="kdlib.evaluation.benchmark:PublishedForm",
 )
