@@ -224,6 +224,15 @@ def test_the_courses_times_are_measured():
         assert row.endswith(f"| {measured['seconds']:.0f} s |")
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebooks_state_about_what_was_measured(path):
+    opening = nbformat.read(path, as_version=4).cells[0].source
+    seconds, gib = re.search(r"about (\d+) seconds with one CPU thread,.*? ([\d.]+) GiB of memory", opening).groups()
+    measured = stored("notebooks")["notebooks"][path.stem]
+    assert float(seconds) == pytest.approx(measured["seconds"], rel=0.25)
+    assert float(gib) == pytest.approx(measured["peak_gib"], rel=0.25)
+
+
 def test_the_claims_of_the_pages_hold():
     rows = {row["method"]: row for row in leaderboard(ROOT / "results")}
     published = [row for name, row in rows.items() if name.split(",")[0].endswith(("_official", "_peer", "_bsun"))]

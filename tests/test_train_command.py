@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import builtins
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from kdlib.notebook import value_of
 from kdlib.training import distill
 from kdlib.training.from_notebook import train_from_notebook, training_cells
 from kdlib.training.super_resolution import distill_super_resolution
+from tests.helpers import in_new_process
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -124,11 +124,9 @@ def test_two_processes_train_notebook_10_and_one_goes_on_from_there(tmp_path):
 
 @pytest.mark.slow
 def test_torchrun_reaches_the_same_weights(distilled, tmp_path):
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kdlib", "train", DISTILL]
-    given = words({**SMALL, "output_dir": tmp_path / "run"})
-    result = subprocess.run(
-        [sys.executable, *map(str, command), *given], capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
-    )
+    program = "import runpy; runpy.run_module('torch.distributed.run', run_name='__main__', alter_sys=True)"
+    command = ["--standalone", "--nproc-per-node", "2", "-m", "kdlib", "train", str(DISTILL)]
+    result = in_new_process(program, *command, *words({**SMALL, "output_dir": tmp_path / "run"}))
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("best epoch 1 of 1") == 1
     for name, value in best(tmp_path / "run").items():
