@@ -83,7 +83,7 @@ def test_committed_result_has_no_defect_and_is_the_guides():
     assert not any(result[name] for name in DEFECTS)
     guide = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     assert f"{result['inputs']:,} damaged files" in guide
-    assert f"over {result['bytes_allowed'] / 1e6:.0f} MB" in guide
+    assert f"more than {result['bytes_allowed'] / 1e6:.0f} MB in addition" in guide
     assert result["command"] in guide
 
 

@@ -257,5 +257,5 @@ def test_a_disk_that_fills_up_during_a_write_leaves_the_checkpoint_before(tmp_pa
 
 def test_the_guide_says_what_is_promised():
     guide = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    for promise in ("to the bit", "SIGKILL", "another machine", "checkpoint_minutes"):
+    for promise in ("the same bits", "SIGKILL", "another machine", "checkpoint_minutes"):
         assert promise in guide
