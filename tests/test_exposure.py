@@ -79,7 +79,7 @@ def test_listings_that_cannot_be_used_say_why(tmp_path):
     (tmp_path / "LICENCES.tsv").write_text("file\tlicence\n", encoding="utf-8")
     with pytest.raises(ValueError, match="lacks the columns author, kind, note"):
         read_licences(tmp_path)
-    with pytest.raises(ValueError, match="licences 'all' is unknown|unknown licences 'all'"):
+    with pytest.raises(ValueError, match="unknown licences 'all'"):
         read_licences(tmp_path, "all")
 
 
@@ -115,7 +115,7 @@ def test_a_view_looks_into_its_direction():
     for seed in range(5):
         seen = view(light, np.random.default_rng(seed), 33)[16, :, 0]
         steps = np.diff(seen)
-        assert (steps > -1e-3).sum() >= 31  # to the right, longitude increases, but for one jump at the seam
+        assert (steps > -1e-3).sum() >= 30  # longitude increases to the right, but for the seam, which interpolation spreads over two steps
         width = (steps.clip(0).sum()) * 360
         assert 25 < width < 100
 

@@ -297,9 +297,7 @@ def test_error_names_an_invalid_argument(overrides, message):
 
 
 def test_error_on_an_unknown_model_lists_the_known_ones():
-    with pytest.raises(
-        ValueError, match=r"unknown model 'student-566'; choose from .*zero-dce\+\+, student-565"
-    ) as error:
+    with pytest.raises(ValueError, match="unknown model 'student-566'; choose from ") as error:
         create_model("student-566")
     assert all(name in str(error.value) for name in ARCHITECTURES)
 
