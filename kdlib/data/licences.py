@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdlib.checks import check_choice
+
 LISTING = "LICENCES.tsv"
 # Licences that put no condition on works made with the photo, apart from naming its author.
 _FREE = re.compile(r"(CC0|public-domain|CC-BY(-\d| \(|$)|BSD|Apache)")
@@ -48,8 +50,7 @@ def read_licences(folder: str | Path, allowed: str = "any") -> list[LicenceRow]:
         FileNotFoundError: there is no listing.
         ValueError: ``allowed`` is unknown, a column is missing, or no row is left.
     """
-    if allowed not in LICENCE_FILTERS:
-        raise ValueError(f"licences {allowed!r} is unknown; choose from {', '.join(LICENCE_FILTERS)}")
+    check_choice("licences", allowed, LICENCE_FILTERS)
     path = Path(folder) / LISTING
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; it lists the licence of every file in the folder")
