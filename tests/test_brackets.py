@@ -1,6 +1,7 @@
 """Brackets of exposures: finding, fusing and scoring them, and how results look."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from kdlib.data.samples import sample_photos
 from kdlib.enhance.photos.rgb import to_tensor, write_photo
 from kdlib.evaluation import brackets as scores
 from kdlib.evaluation.appearance import halos, hue_shift, oklab, tone
-from kdlib.evaluation.exposure_rivals import SixNumbers, exposure_rivals, fused_copies
+from kdlib.evaluation.exposure_rivals import SIX_NUMBERS, SixNumbers, exposure_rivals, fused_copies
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def exposed(photo, *gammas):
@@ -158,6 +161,12 @@ def test_six_numbers_are_gain_and_gamma_of_the_mean():
     numbers = SixNumbers((0.1, 0.2, 0.0), (-0.5, 0.0, 1.0))
     expected = np.exp(0.1 + 0.2 * 0.25) * 0.25 ** np.exp(-0.5 + 0.25**2)
     torch.testing.assert_close(numbers(photo), torch.full((3, 4, 4), float(expected)))
+
+
+def test_the_rivals_six_numbers_are_the_fitted_ones():
+    fitted = json.loads((ROOT / "results" / "six_numbers.json").read_text(encoding="utf-8"))
+    assert pytest.approx(fitted["gain"], abs=5e-5) == SIX_NUMBERS.gain
+    assert pytest.approx(fitted["gamma"], abs=5e-5) == SIX_NUMBERS.gamma
 
 
 def test_rivals_brighten_dark_photos_and_darken_bright_ones(scenes):
