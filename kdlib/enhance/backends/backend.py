@@ -52,6 +52,24 @@ class Backend(Protocol):
         """
 
 
+class ThumbnailMaps:
+    """What families share whose network sees a thumbnail.
+
+    Args:
+        side: the thumbnail has at most this many pixels a side.
+    """
+
+    upscale = 1
+    worth_threads = WORTH_THREADS
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
+        """Return height and width of the thumbnail, which does not keep the photo's proportions."""
+        return min(height, self.side, limit), min(width, self.side, limit)
+
+
 def shrunk(height: int, width: int, shrink: float) -> tuple[int, int]:
     """Return height and width divided by ``shrink`` and rounded up, rounding errors aside."""
     return max(1, math.ceil(height / shrink - 1e-9)), max(1, math.ceil(width / shrink - 1e-9))

@@ -4,22 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from kdlib.enhance.backends.backend import WORTH_THREADS, check_shape
+from kdlib.enhance.backends.backend import ThumbnailMaps, check_shape
 from kdlib.gain_grid import KNOTS, MOST_CHROMA, MOST_GAIN
 
 
-class GridMaps:
+class GridMaps(ThumbnailMaps):
     """GridNet smooths a photo and then applies the gains of a grid."""
-
-    upscale = 1
-    worth_threads = WORTH_THREADS
-
-    def __init__(self, side: int) -> None:
-        self.side = side
-
-    def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
-        """Return height and width of the thumbnail, which does not keep the photo's proportions."""
-        return min(height, self.side, limit), min(width, self.side, limit)
 
     def check_map(self, curve_map: Any) -> None:
         """Raise ValueError unless h×w×9: logarithms of gains in [-3, 3], and of the chroma in [-1, 1]."""

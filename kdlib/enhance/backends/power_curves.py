@@ -4,25 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from kdlib.enhance.backends.backend import WORTH_THREADS, check_shape
+from kdlib.enhance.backends.backend import ThumbnailMaps, check_shape
 from kdlib.power_curve import BLACK, GAMMA_LIMITS
 
 # Beyond e^±20 a photo is white or black anyway, and a float32 might overflow.
 _MOST_GAIN = 20.0
 
 
-class PowerCurveMaps:
+class PowerCurveMaps(ThumbnailMaps):
     """GlanceNet smooths a photo and then applies a power curve."""
-
-    upscale = 1
-    worth_threads = WORTH_THREADS
-
-    def __init__(self, side: int) -> None:
-        self.side = side
-
-    def copy_size(self, height: int, width: int, limit: int) -> tuple[int, int]:
-        """Return height and width of the thumbnail, which does not keep the photo's proportions."""
-        return min(height, self.side, limit), min(width, self.side, limit)
 
     def check_map(self, curve_map: Any) -> None:
         """Raise ValueError unless h×w×7: gain, gamma − 1 in [-0.9, 1], tolerance from 0 up."""

@@ -12,6 +12,10 @@ from torch import Tensor
 from kdlib.enhance import array_kinds as kinds
 from kdlib.models.network import Network
 
+# Pixels and least number of rows in a strip. Smoothing reads the rows around a strip again, so that strips are larger
+# than for a curve.
+_STRIP, _STRIP_ROWS = 1 << 18, 64
+
 
 class TorchBackend:
     """Holds a copy of the model on a device, and moves photos and results there and back."""
@@ -46,6 +50,25 @@ class TorchBackend:
             work(target)
         if target is not given:
             given.copy_(target)
+
+
+def smoothing_strips(image: Tensor, reach: int) -> Iterator[tuple[int, int, int, Tensor]]:
+    """Cut a photo (H×W×C) into strips for a filter that reaches some rows beyond them.
+
+    The caller may overwrite the rows of a strip before it asks for the next one.
+
+    Yields:
+        First and last row (exclusive) of the strip, first row of what the filter reads for it, and these rows.
+    """
+    height, width, _ = image.shape
+    step = max(_STRIP_ROWS, _STRIP // width)
+    before = image[:0]
+    for first in range(0, height, step):
+        last = min(first + step, height)
+        rows = torch.cat([before, image[first : last + reach]])
+        start = first - len(before)
+        before = image[last - reach : last].clone()
+        yield first, last, start, rows
 
 
 @contextmanager

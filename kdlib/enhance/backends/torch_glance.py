@@ -7,14 +7,10 @@ from torch import Tensor
 
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.power_curves import PowerCurveMaps
-from kdlib.enhance.backends.torch_base import TorchBackend
+from kdlib.enhance.backends.torch_base import TorchBackend, smoothing_strips
 from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, between, small_copy
 from kdlib.models.glance import GlanceNet
 from kdlib.noise import measure_noise
-
-# Pixels and least number of rows in a strip. Smoothing reads the 7 rows around a strip again, so that strips are larger
-# than for a curve.
-_STRIP, _ROWS = 1 << 18, 64
 
 
 class TorchGlance(TorchBackend, PowerCurveMaps):
@@ -48,14 +44,8 @@ class TorchGlance(TorchBackend, PowerCurveMaps):
             maps = maps[[0, 0, 0, 1, 1, 1, 2]]
         left, right, across = between(width, maps.shape[2], 0, width, maps)
         reach = self._reach if noise is not None else 0
-        strip = max(_ROWS, _STRIP // width)
         level = None if noise is None else torch.full((1, 1, 1, 1), noise, device=image.device)
-        before = image[:0]
-        for first in range(0, height, strip):
-            last = min(first + strip, height)
-            rows = torch.cat([before, image[first : last + reach]])
-            start = first - len(before)
-            before = image[last - reach : last].clone()  # out may be the photo
+        for first, last, start, rows in smoothing_strips(image, reach):
             above, below, down = between(height, maps.shape[1], start, start + len(rows), maps)
             lines = torch.lerp(maps[:, above], maps[:, below], down[:, None])
             full = torch.lerp(lines[..., left], lines[..., right], across)

@@ -7,13 +7,10 @@ from torch import Tensor
 
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.grid_maps import GridMaps
-from kdlib.enhance.backends.torch_base import TorchBackend, at_most
+from kdlib.enhance.backends.torch_base import TorchBackend, at_most, smoothing_strips
 from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, between, precise, small_copy
 from kdlib.models.grid import GridNet
 from kdlib.noise import measure_noise
-
-# Pixels and least number of rows in a strip. Smoothing reads the 7 rows around a strip again.
-_STRIP, _ROWS = 1 << 18, 64
 
 
 class TorchGrid(TorchBackend, GridMaps):
@@ -45,14 +42,8 @@ class TorchGrid(TorchBackend, GridMaps):
         colours = 3 if channels >= 3 else 1
         left, right, across = between(width, gains.shape[2], 0, width, gains, centres=True)
         reach = self._reach if noise is not None else 0
-        strip = max(_ROWS, _STRIP // width)
         level = None if noise is None else torch.full((1, 1, 1, 1), noise, dtype=gains.dtype, device=image.device)
-        before = image[:0]
-        for first in range(0, height, strip):
-            last = min(first + strip, height)
-            rows = torch.cat([before, image[first : last + reach]])
-            start = first - len(before)
-            before = image[last - reach : last].clone()  # out may be the photo
+        for first, last, start, rows in smoothing_strips(image, reach):
             above, below, down = between(height, gains.shape[1], start, start + len(rows), gains, centres=True)
             lines = torch.lerp(gains[:, above], gains[:, below], down[:, None])
             full = torch.lerp(lines[..., left], lines[..., right], across)
