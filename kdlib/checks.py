@@ -23,6 +23,13 @@ def nearest(name: object, known: Collection[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
+def check_names(kind: str, given: Iterable[str], known: Collection[str], takes: str) -> None:
+    """Raise TypeError, which suggests the most similar known name, unless all names are known."""
+    for name in given:
+        if name not in known:
+            raise TypeError(unknown_name(kind, name, known, takes))
+
+
 def keywords_suggested(
     name: str,
 ) -> Callable[[Callable[Arguments, Returned]], Callable[Arguments, Returned]]:
@@ -40,9 +47,7 @@ def keywords_suggested(
 
         @wraps(function)
         def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
-            for given in kwargs:
-                if given not in known:
-                    raise TypeError(unknown_name("argument", given, known, f"{name} takes"))
+            check_names("argument", kwargs, known, f"{name} takes")
             return function(*args, **kwargs)
 
         return checked

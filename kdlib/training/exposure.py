@@ -25,7 +25,7 @@ from kdlib.training.checkpoint import alone_in_its_folder
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.loop import Objective
 from kdlib.training.state import Run
-from kdlib.training.task import Task, digest, frozen, training
+from kdlib.training.task import Task, digest, frozen, training, validate_pictures
 
 # The embedded light: a few panoramas that anyone may use for anything.
 EMBEDDED = Path(__file__).resolve().parents[2] / "data" / "open_light"
@@ -209,22 +209,17 @@ def train_exposure(
         drawn = CAMERA.draw(held.stops, held.kept, held.bend, generator)
         photos, wanted = drawn.photo(held.radiance, generator), drawn.wanted(held.target)
 
-        def validate(candidate: Any) -> dict[str, float]:
-            device = next(candidate.parameters()).device
-            scores = []
-            for photo, truth in zip(photos.split(_BATCH), wanted.split(_BATCH), strict=True):
-                photo = photo.to(device)
-                enhanced = candidate.apply_grid(photo, candidate.grid_of(photo), noise_of(photo) if noise else None)
-                rounded = (enhanced.clamp(0, 1) * 255).round().cpu() / 255
-                scores.append((rounded - truth).square().mean(dim=(1, 2, 3)))
-            return {"validation_psnr": float(-10 * torch.cat(scores).clamp_min(1e-10).log10().mean())}
+        def enhance(candidate: Any, photo: Tensor) -> Tensor:
+            enhanced = candidate.apply_grid(photo, candidate.grid_of(photo), noise_of(photo) if noise else None)
+            rounded: Tensor = (enhanced.clamp(0, 1) * 255).round() / 255
+            return rounded
 
         return Task(
             student=network,
             teacher=master,
             objective=objective,
             data=TensorDataset(train.radiance, train.target, train.stops, train.kept, train.bend),
-            validation=validate,
+            validation=validate_pictures(enhance, photos, wanted, _BATCH),
             monitored="validation_psnr",
             description=description,
             identity={

@@ -24,7 +24,7 @@ from kdlib.training.initialise import fresh_model
 from kdlib.training.loop import Objective
 from kdlib.training.preview import preview_of
 from kdlib.training.state import Run
-from kdlib.training.task import Task, at_scale, digest, training
+from kdlib.training.task import Task, at_scale, digest, training, validate_pictures
 
 SOURCES = ("self-made", "real")
 # From daylight to a hundredth of the light; one photo in four stays as it is, so that daylight photos are preserved.
@@ -246,19 +246,11 @@ def train_pairs(
             data[0][held].float() / 255 if pairs == "real" else darken(truth, VALIDATION_DARKENING, generator=generator)
         )
 
-        def validate(candidate: nn.Module) -> dict[str, float]:
-            device = next(candidate.parameters()).device
-            errors = []
-            for given, wanted in zip(dark.split(8), truth.split(8), strict=True):
-                enhanced = candidate(given.to(device))[0].cpu()
-                errors.append((enhanced - wanted).square().mean(dim=(1, 2, 3)))
-            return {"validation_psnr": float(-10 * torch.cat(errors).clamp_min(1e-10).log10().mean())}
-
         return Task(
             student=network,
             objective=objective,
             data=TensorDataset(*(column[train] for column in data)),
-            validation=validate,
+            validation=validate_pictures(lambda model, photos: model(photos)[0], dark, truth, 8),
             monitored="validation_psnr",
             description=description,
             identity={

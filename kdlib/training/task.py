@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from kdlib.checks import unknown_name
+from kdlib.checks import check_names
 from kdlib.models import ZeroDCE, create_model
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.loop import Objective, fit
@@ -94,9 +94,7 @@ def training(train: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
     @wraps(train)
     def seeded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        for name in kwargs:
-            if name not in known:
-                raise TypeError(unknown_name("setting", name, known, f"{train.__name__} takes"))
+        check_names("setting", kwargs, known, f"{train.__name__} takes")
         torch.manual_seed(kwargs.get("seed", LoopConfig.seed))
         return train(*args, **kwargs)
 
@@ -171,6 +169,28 @@ def validate_objective(
             for name, term in objective(model, columns, None, generator).items():
                 sums[name] = sums.get(name, 0.0) + float(term) * len(columns[0]) / len(held)
         return {"validation_objective": -sum(sums.values())}
+
+    return validate
+
+
+def validate_pictures(
+    enhance: Callable[[Any, Tensor], Tensor], given: Tensor, wanted: Tensor, batch: int
+) -> Callable[[nn.Module], dict[str, float]]:
+    """A validation with one score, ``validation_psnr``: mean PSNR in dB between pictures and what they should be.
+
+    Args:
+        enhance: (model, photos on its device) → pictures.
+        given, wanted: N×3×H×W in [0, 1].
+        batch: photos at a time.
+    """
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        device = next(model.parameters()).device
+        errors = [
+            (enhance(model, photos.to(device)).cpu() - truth).square().mean(dim=(1, 2, 3))
+            for photos, truth in zip(given.split(batch), wanted.split(batch), strict=True)
+        ]
+        return {"validation_psnr": float(-10 * torch.cat(errors).clamp_min(1e-10).log10().mean())}
 
     return validate
 
