@@ -813,7 +813,7 @@ def test_misspelt_argument_is_answered_with_the_nearest():
     with pytest.raises(
         TypeError, match=r"unknown argument 'strenght': did you mean 'strength'\? Enhancer takes model, "
     ):
-        Enhancer("glance-650", strenght=1)
+        Enhancer(strenght=1)
 
 
 @pytest.mark.usefixtures("backend")

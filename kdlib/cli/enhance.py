@@ -11,6 +11,7 @@ import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Strength
 from kdlib.cli._output import STARTING, console, errors_reported, escape, fail, progress_bar, say
+from kdlib.weights.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def enhance(
             "--output", "-o", help="Folder for the results, or file name for one photo. Default: beside the input."
         ),
     ] = None,
-    model: Model = "glance-650",
+    model: Model = DEFAULT_MODEL,
     strength: Strength = 1.0,
     denoise: Denoise = None,
     upscale: Annotated[

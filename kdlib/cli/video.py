@@ -9,6 +9,7 @@ import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Smoothing, Strength
 from kdlib.cli._output import STARTING, console, errors_reported, escape, fail, progress_bar, say
+from kdlib.weights.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from kdlib.enhance.video.enhance import VideoReport
@@ -24,7 +25,7 @@ def video(
             metavar="OUT", help="File to write: .mp4, .m4v, .mov, .mkv, or .webm if the sound is Opus or Vorbis."
         ),
     ],
-    model: Model = "glance-650",
+    model: Model = DEFAULT_MODEL,
     strength: Strength = 1.0,
     denoise: Denoise = None,
     smoothing: Smoothing = 0.25,
@@ -124,7 +125,7 @@ def _print_report(report: VideoReport) -> None:
 
 def camera(
     source: Annotated[str, typer.Argument(help="Number of a camera, or a video file.")] = "0",
-    model: Model = "glance-650",
+    model: Model = DEFAULT_MODEL,
     strength: Strength = 1.0,
     denoise: Denoise = None,
     smoothing: Smoothing = 0.25,

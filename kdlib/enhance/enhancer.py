@@ -15,6 +15,7 @@ from kdlib.enhance.backends.backend import DAMAGED
 from kdlib.enhance.backends.choose import choose_backend
 from kdlib.enhance.photos import pillow_modes as pillow
 from kdlib.threads import available_threads
+from kdlib.weights.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,8 @@ class Enhancer:
     The page on models says for each family how the arguments below apply to it. An Enhancer is thread-safe.
 
     Args:
-        model: name of a shipped model, path of a weights file, or a model.
+        model: name of a shipped model, path of a weights file, or a model; by default
+            :data:`kdlib.weights.catalogue.DEFAULT_MODEL`.
         strength: from 0 to 2. 0 does not brighten (with ``denoise=0`` it returns the photo bit for bit), 1 applies what
             the network proposes, and values up to 2 go further. The strength multiplies the curve map, which stays in
             its range; without a curve map, it multiplies the difference from the photo or, for super-resolution, from
@@ -70,7 +72,7 @@ class Enhancer:
     @keywords_suggested("Enhancer")
     def __init__(
         self,
-        model: str | Path | Network = "glance-650",
+        model: str | Path | Network = DEFAULT_MODEL,
         *,
         strength: float = 1.0,
         denoise: float | None = None,

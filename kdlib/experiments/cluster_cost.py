@@ -17,6 +17,7 @@ from kdlib.checks import check_number
 from kdlib.data.samples import sample_pairs
 from kdlib.enhance.photos.rgb import to_array
 from kdlib.evaluation.benchmark import parse_size
+from kdlib.weights.catalogue import DEFAULT_MODEL
 
 LOCAL, RAY = "local", "ray"
 SIZES_OF_PHOTOS = ("640×480", "12 MP")
@@ -32,7 +33,7 @@ def measure_engines(
     *,
     photos: int = 60,
     repeats: int = 3,
-    model: str = "glance-650",
+    model: str = DEFAULT_MODEL,
     price: float = 0.05,
     progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from kdlib.checks import nearest
 from kdlib.files import strict_json
 from kdlib.models.registry import ARCHITECTURES
 
+DEFAULT_MODEL = "glance-650"
+"""The shipped weights that enhance photos and videos unless others are asked for."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 # An installed wheel carries the weights inside the package; a checkout keeps them in its top-level folder.
 _FOLDERS = (_PACKAGE / "_weights", _PACKAGE.parent / "weights")

@@ -16,6 +16,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from kdlib.weights.catalogue import DEFAULT_MODEL
+
 # Height and width, as a camera has them.
 SHAPES = {"6000×4000": (4000, 6000)}
 _MEASURE = """
@@ -67,7 +69,7 @@ def write(path: Path, shape: tuple[int, int]) -> Path:
     return path
 
 
-def measure(model: str = "glance-650") -> dict[str, dict[str, float]]:
+def measure(model: str = DEFAULT_MODEL) -> dict[str, dict[str, float]]:
     """Bytes for each pixel, by kind of photo and sides."""
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -217,7 +217,7 @@ def _warmed_up(folder: Path) -> Any:
     torch.set_num_threads(1)
     # Networks of a new kind are compiled once, for which the compiler has to be there.
     numba.njit(lambda x: sum([k * x for k in range(3)]))(1.0)
-    bright = Enhancer("glance-650", threads=1)
+    bright = Enhancer(threads=1)
     for suffix in (".jpg", ".mp4", ".safetensors", ".pth", ".avif", ".png", ".tif"):
         path = next(path for path in CORPUS.iterdir() if path.suffix == suffix)
         (folder / f"input{suffix}").write_bytes(path.read_bytes())

@@ -15,7 +15,7 @@ from kdlib.enhance.folders.local import Summary
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
 from kdlib.extras import needed_by
 from kdlib.threads import available_threads
-from kdlib.weights.catalogue import catalogue, find_weights
+from kdlib.weights.catalogue import DEFAULT_MODEL, catalogue, find_weights
 
 # Least and most photos in a part. One worker processes a part as a whole, and another repeats it if the worker dies.
 # Parts grow with the number of photos listed, because the driver keeps some kilobytes per part for the whole run.
@@ -27,7 +27,7 @@ def enhance_dataset(
     inputs: Sequence[str | Path],
     output: str | Path,
     *,
-    model: str | Path = "glance-650",
+    model: str | Path = DEFAULT_MODEL,
     strength: float = 1.0,
     denoise: float | None = None,
     upscale: int | None = None,
