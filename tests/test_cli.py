@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,10 @@ from kdlib.cli import app
 from kdlib.data import write_photo
 from kdlib.evaluation import classical_methods
 from kdlib.models import create_model
+from kdlib.weights.catalogue import DEFAULT_MODEL, catalogue
+from tests.helpers import in_new_process
 
+ROOT = Path(__file__).parents[1]
 runner = CliRunner()
 
 
@@ -73,10 +78,39 @@ def test_shipped_weights_verify():
     assert "zero-dce++: as catalogued" in result.output
 
 
-def test_weights_are_listed_with_their_licence():
-    result = runner.invoke(app, ["weights", "list"])
-    assert "student-565" in result.output
-    assert "CC BY-NC" in result.output
+def test_weights_are_listed_with_their_licence_and_what_they_are_for():
+    lines = runner.invoke(app, ["weights", "list"]).output.splitlines()
+    entry = catalogue()["student-565"]
+    at = lines.index("student-565  student-565.safetensors")
+    assert lines[at + 1 : at + 4] == [f"  {text}" for text in (entry.use, entry.made, entry.licence)]
+
+
+@pytest.mark.parametrize("command", ["enhance", "video", "camera"])
+def test_help_says_what_each_shipped_model_is_for(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    lines = [line.strip(" │") for line in runner.invoke(app, [command, "--help"]).output.splitlines()]
+    assert [line for line in lines if line.startswith("• ")] == [f"• {e.name}: {e.use}" for e in catalogue().values()]
+    assert all(entry.use for entry in catalogue().values())
+    assert f"[default: {DEFAULT_MODEL}]" in lines
+
+
+def test_the_page_on_photos_names_the_default_model():
+    page = (ROOT / "docs" / "photos-and-videos.md").read_text(encoding="utf-8")
+    assert re.findall(r"`([^`]+)` \(default\) \|", page)[:1] == [DEFAULT_MODEL]
+
+
+def test_help_without_a_catalogue_still_helps(monkeypatch):
+    """The list is made where the options are declared, so that a damaged installation must not end every command."""
+    monkeypatch.setenv("COLUMNS", "300")
+    program = (
+        "import kdlib.weights.catalogue as module\n"
+        "def damaged(): raise ValueError('damaged')\n"
+        "module.catalogue = damaged\n"
+        "from kdlib.cli import app; app(['enhance', '--help'], standalone_mode=False)"
+    )
+    done = in_new_process(program)
+    assert done.returncode == 0, done.stderr
+    assert "path of a weights file" in " ".join(done.stdout.split())
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kdlib.models.registry import FAMILIES
+from kdlib.weights.catalogue import catalogue, find_weights
 
 
 def _own_denoise() -> str:
@@ -15,7 +16,18 @@ def _own_denoise() -> str:
     )
 
 
-Model = Annotated[str, typer.Option(help="Name of a shipped model, or path of a weights file.")]
+def _shipped_models() -> str:
+    """Return a Markdown list of what each of the shipped models is for."""
+    try:
+        entries = catalogue().values()
+    except (OSError, ValueError):  # a damaged installation, which `kdlib weights verify` describes
+        return ""
+    return "\n".join(["\n", *(f"- `{entry.name}`: {entry.use}" for entry in entries)])
+
+
+Model = Annotated[
+    str, typer.Option(help=f"Name of a shipped model, or path of a weights file. Shipped:{_shipped_models()}")
+]
 Strength = Annotated[
     float, typer.Option(help="Strength of the brightening: 0 is none, 1 the network's choice, 2 the maximum.")
 ]
@@ -38,7 +50,5 @@ def check_weights(names: Iterable[str]) -> None:
     Raises:
         FileNotFoundError, ValueError: see :func:`kdlib.weights.catalogue.find_weights`.
     """
-    from kdlib.weights.catalogue import find_weights
-
     for name in names:
         find_weights(name)

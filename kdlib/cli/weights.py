@@ -21,10 +21,11 @@ Own = Annotated[
 
 @app.command("list")
 def list_weights(own: Own = None) -> None:
-    """List the weights with their licence and how they were made."""
+    """List the weights with what they are for, how they were made, and their licence."""
     for entry in _entries(own).values():
-        lines = (f"[bold]{escape(entry.name)}[/]  {escape(entry.path.name)}", entry.made, entry.licence)
-        console.print("\n  ".join([lines[0], *map(escape, lines[1:])]), highlight=False)
+        lines = filter(None, (entry.use, entry.made, entry.licence))
+        title = f"[bold]{escape(entry.name)}[/]  {escape(entry.path.name)}"
+        console.print("\n  ".join([title, *map(escape, lines)]), highlight=False)
 
 
 @app.command("verify")

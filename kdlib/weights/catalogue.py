@@ -35,6 +35,7 @@ class CatalogueEntry:
         category: the kind of training data: ``zero-reference``, ``self-made pairs``, ``real pairs`` or, for
             super-resolution, ``sharp photos``; may be empty.
         url: https address of the file; empty if it cannot be downloaded.
+        use: a few words on what it is for, shown by the help of ``--model``; may be empty.
         in_repository: whether the file is too large for the wheel, and lies in the project's repository alone.
     """
 
@@ -45,6 +46,7 @@ class CatalogueEntry:
     made: str
     category: str = ""
     url: str = ""
+    use: str = ""
     in_repository: bool = False
 
 
@@ -106,7 +108,7 @@ def _read(listing: Path) -> dict[str, CatalogueEntry]:
 
 
 def _entry(name: str, entry: dict[str, Any], folder: Path) -> CatalogueEntry:
-    texts = {key: entry.get(key, "") for key in ("file", "sha256", "licence", "made", "category", "url")}
+    texts = {key: entry.get(key, "") for key in ("file", "sha256", "licence", "made", "use", "category", "url")}
     if not all(isinstance(text, str) for text in texts.values()):
         raise ValueError(f"{name!r} has an entry that is not a text")
     if _NAME.fullmatch(name) is None or Path(name).suffix in _SUFFIXES:
