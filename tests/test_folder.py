@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from kdlib.cli import app
 from kdlib.enhance import Enhancer
 from kdlib.enhance.folders.local import enhance_files, is_dark, plan
+from kdlib.weights.catalogue import DEFAULT_MODEL
 
 
 def photo(path, seed=0, size=(40, 30)):
@@ -207,16 +208,18 @@ def test_results_inside_the_searched_folder_are_warned_of(album, tmp_path):
 
 # Too dark
 
+OTHER_MODEL = "another --model, of which `kdlib enhance --help` says what each is for"
+
 
 @pytest.mark.parametrize(
     ("model", "strength", "advice"),
     [
-        ("glance-650", "1", "--strength 1.5 or --model student-565"),
-        ("glance-650", "1.5", "--strength 2 or --model student-565"),
-        ("glance-650", "2", "--model student-565"),
+        (DEFAULT_MODEL, "1", "--strength 1.5"),
+        (DEFAULT_MODEL, "1.5", "--strength 2"),
+        (DEFAULT_MODEL, "2", OTHER_MODEL),
         ("student-565", "1", "--strength 1.5"),
-        ("student-565", "2", None),
-        ("glance-650", "0", None),  # not to be brightened
+        ("student-565", "2", OTHER_MODEL),
+        (DEFAULT_MODEL, "0", None),  # not to be brightened
     ],
 )
 def test_a_run_whose_photos_stay_dark_ends_with_one_hint(model, strength, advice, tmp_path):

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from kdlib.enhance.folders.local import Summary
 
-_BRIGHTER = "student-565"  # suggested where results are too dark
 _LISTED = 100  # most lines on the screen of failures and of notes; a report has all of them
 
 
@@ -112,7 +111,7 @@ def enhance(
     kept = f", {summary.kept} kept" if summary.kept else ""
     place = f" → {escape(where)}" if summary.done or summary.kept else ""
     say(f"{summary.done} enhanced{kept}, {seconds:.1f} s{place}")
-    for line in (_still_dark(summary, model, strength), _taken_again(inputs, output if recursive else None)):
+    for line in (_still_dark(summary, strength), _taken_again(inputs, output if recursive else None)):
         if line:
             say(line)
     for colour, lines in (("yellow", summary.notes), ("bold red", summary.failed)):
@@ -159,17 +158,15 @@ def _on_this_machine(
     return summary, output or os.path.commonpath({str(job.target.parent) for job in jobs})
 
 
-def _still_dark(summary: Summary, model: str, strength: float) -> str:
+def _still_dark(summary: Summary, strength: float) -> str:
     """Return a hint for a run of which at least a quarter of the results are still dark, or an empty string."""
     if 4 * summary.dark < max(summary.done, 1):
         return ""
     from kdlib.enhance.folders.local import DARK
 
-    more = next((f"--strength {value:g}" for value in (1.5, 2) if value > strength), "")
-    other = "" if model == _BRIGHTER else f"--model {_BRIGHTER}"
-    advice = " or ".join(filter(None, (more, other)))
-    if not advice:
-        return ""
+    # A higher strength brightens more with every model; only at its maximum is another model the better advice.
+    more = (f"--strength {value:g}" for value in (1.5, 2) if value > strength)
+    advice = next(more, "another --model, of which `kdlib enhance --help` says what each is for")
     return f"{summary.dark} of {summary.done} results are still dark (mean brightness below {DARK:.0%}): try {advice}"
 
 

@@ -21,7 +21,8 @@ AnyPath = TypeVar("AnyPath", bound=PurePath)
 DARK = 0.3
 """Mean of the samples in [0, 1] below which a result counts as dark; see :func:`is_dark`.
 
-The results of ``glance-650`` on the 15 pairs of the standard test lie above it.
+The bound describes photos, not a model, so it is the same for every model. Good results lie above it even where the
+scene was dark, such as those of ``glance-650`` on the 15 pairs of the standard test.
 """
 
 
