@@ -77,7 +77,10 @@ def held(folder: Path, patience: float = ORPHANS_LIFE) -> Iterator[None]:
     Raises:
         OSError: another run still uses the folder, or it cannot be created.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError:
+        raise PermissionError(f"no permission to write to {folder}") from None
     if fcntl is None:
         yield
         return

@@ -12,9 +12,11 @@ from reliability.workers import by_the_local_engine, enhance_and_kill, files_in,
 from typer.testing import CliRunner
 
 from kdlib.cli import app
+from kdlib.enhance import Enhancer
 from kdlib.enhance.folders import cluster as dataset
 from kdlib.enhance.folders.cluster_worker import DEATHS, Ledger
 from kdlib.enhance.folders.local import plan
+from kdlib.enhance.folders.memory import LocalMemory
 from kdlib.enhance.folders.stores import place, plan_inputs, tasks_of
 from kdlib.experiments import cluster_cost as engines
 from kdlib.scale import enhance_dataset
@@ -91,7 +93,8 @@ def test_the_command_on_a_running_cluster(cluster, album, tmp_path):
     out, report = tmp_path / "out", tmp_path / "report.jsonl"
     command = [sys.executable, "-m", "kdlib", "enhance", f"file://{album}", "-o", f"file://{out}", "--engine", "ray"]
     command += ["--workers", "1", "--recursive", "--resume", "--report", str(report)]
-    (out / "3").mkdir(parents=True)
+    LocalMemory(out, "", Enhancer().settings, keeps=True).begin()
+    (out / "3").mkdir()
     (out / "3" / "00013.bmp").write_bytes(b"of an earlier run")
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ from kdlib.enhance.backends.backend import DAMAGED
 from kdlib.enhance.backends.choose import choose_backend
 from kdlib.enhance.photos import pillow_modes as pillow
 from kdlib.threads import available_threads
-from kdlib.weights.catalogue import DEFAULT_MODEL
+from kdlib.weights.catalogue import DEFAULT_MODEL, find_weights, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +89,7 @@ class Enhancer:
             check_number("threads", threads, 1)
         self.strength, self.max_network_side = float(strength), int(max_network_side)
         self.threads = threads or available_threads()
+        self._model = model
         family, self._backend = choose_backend(model, device)
         self.backend: str = self._backend.name
         self.upscale: int = self._backend.upscale
@@ -98,6 +99,25 @@ class Enhancer:
         if family.denoise is None and denoise:
             raise ValueError(f"this network has no denoising, which {denoise:g} asks for; leave it out, or give 0")
         self.denoise = float((family.denoise or 0) if denoise is None else denoise)
+
+    @property
+    def settings(self) -> dict[str, str | float]:
+        """What decides how results look, to tell whether two of them were made the same way.
+
+        The name of the model, the SHA-256 digest of its weights, strength, denoise and max_network_side. Device and
+        threads are not among them, because they change no more than rounding.
+
+        Raises:
+            FileNotFoundError, ValueError: the weights file has gone or changed since it was read.
+        """
+        if isinstance(self._model, str | Path):
+            name, digest = Path(self._model).name, sha256_of(find_weights(self._model))
+        else:
+            from kdlib.weights.models import digest_of
+
+            name, digest = f"a network of the family {self._model.family}", digest_of(self._model)
+        options = {"strength": self.strength, "denoise": self.denoise, "max_network_side": self.max_network_side}
+        return {"model": name, "weights": digest, **options}
 
     def __call__(self, image: Photo, out: Photo | None = None) -> Photo:
         """Enhance a photo or a batch of photos of one size.

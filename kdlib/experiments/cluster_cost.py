@@ -125,7 +125,7 @@ def _time(folder: Path, count: int, engine: str, workers: int, model: str) -> tu
     seconds = time.perf_counter() - start
     if run.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} failed: {(run.stderr or run.stdout).strip()}")
-    written = sum(path.stat().st_size for path in out.iterdir())
+    written = sum(path.stat().st_size for path in out.glob("*.jpg"))
     shutil.rmtree(chosen)
     shutil.rmtree(out)
     return seconds, written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -61,6 +62,15 @@ def resolve_model(model: str | Path, **overrides: Any) -> Network: ...
 def resolve_model(model: str | Path | nn.Module, **overrides: Any) -> nn.Module:
     """Return a model as it is, or load it by name or path, as every function does that takes "a teacher"."""
     return model if isinstance(model, nn.Module) else load_model(model, **overrides)
+
+
+def digest_of(model: Network) -> str:
+    """Return the hexadecimal SHA-256 digest of a model's architecture and weights."""
+    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def save_model(model: Network, path: str | Path) -> Path:

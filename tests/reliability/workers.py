@@ -14,6 +14,7 @@ from PIL import Image
 from kdlib.enhance import Enhancer
 from kdlib.enhance.folders.cluster import cluster, require_ray
 from kdlib.enhance.folders.local import Summary, enhance_files, plan
+from kdlib.enhance.folders.memory import MEMORY
 from kdlib.scale import enhance_dataset
 
 FORMATS = ("jpg", "png", "webp", "bmp", "tif")
@@ -31,8 +32,9 @@ def make_photos(folder: Path, count: int, seed: int = 0) -> Path:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """All files below a folder, hidden ones too."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files below a folder, hidden ones too, but for the memory of what made them."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MEMORY)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def by_the_local_engine(photos: Path, out: Path) -> dict[str, bytes]:

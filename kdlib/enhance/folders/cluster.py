@@ -61,23 +61,26 @@ def enhance_dataset(
     Raises:
         MissingExtraError: Ray is not installed.
         FileNotFoundError, ValueError, ImportError: an input does not exist, a value is out of range, targets
-            collide, the kind of store is unknown, or there are no photos.
+            collide, the kind of store is unknown, or there are no photos; with ``resume``, the results were made with
+            other settings.
         FileExistsError: the output is not empty.
         ConnectionError: there is no cluster at ``address``.
     """
     require_ray()
     from kdlib.enhance.folders.cluster_worker import Settings
-    from kdlib.enhance.folders.stores import is_empty, place, plan_inputs, tasks_of
+    from kdlib.enhance.folders.stores import is_empty, memory_of, place, plan_inputs, tasks_of
 
     check_number("workers", workers)
     options: dict[str, Any] = {"strength": strength, "denoise": denoise, "upscale": upscale, "device": "cpu"}
-    Enhancer(model, threads=1, **options)  # report wrong values before anything is started
+    enhancer = Enhancer(model, threads=1, **options)  # reports wrong values before anything is started
     root = place(output)
     if Path(root.path).suffix.lower() in PHOTO_SUFFIXES and not root.store.isdir(root.path):
         raise ValueError(f"{output} names a file; --engine ray writes into a folder, so give one")
     plan = plan_inputs(inputs, root, suffix)
     if not (overwrite or resume or is_empty(root)):
         raise FileExistsError(f"{root} is not empty; --overwrite replaces existing results, --resume keeps them")
+    memory = memory_of(root, suffix, enhancer.settings, keeps=resume and not overwrite)
+    memory.check()
     shipped = str(model) in catalogue()
     settings = Settings(
         options,
@@ -96,11 +99,15 @@ def enhance_dataset(
 
     summary = Summary()
     with cluster(address, workers) as cores:
+        memory.begin()
         for found in _run(parts, settings, workers or cores):
             summary.add(found)
             progress(summary.photos)
     if not summary.photos:
         raise ValueError("no photos found; --recursive also searches subfolders")
+    # A file given by name may have any extension; the memory counts photos by theirs.
+    others = sum(not given.folder and Path(given.target.path).suffix.lower() not in PHOTO_SUFFIXES for given in plan)
+    memory.end(summary.done - others if overwrite and not summary.failed else 0)
     summary.failed.sort()
     summary.notes.sort()
     return summary

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 
 from kdlib.enhance.enhancer import Enhancer
+from kdlib.enhance.folders.memory import MEMORY, LocalMemory
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES, PhotoError, photos_in
 from kdlib.enhance.photos.photo_file import decode_photo, encode_photo, resized
 from kdlib.files import MadeMeanwhileError, replacing
@@ -28,10 +29,20 @@ scene was dark, such as those of ``glance-650`` on the 15 pairs of the standard 
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to enhance, read from ``source`` and written to ``target``."""
+    """One photo to enhance.
+
+    Attributes:
+        source: the photo.
+        target: its result.
+        output: the folder of results that the target belongs to, or None if it lies beside its photo or has been given
+            a name of its own.
+        suffix: what the target's name has in addition to the photo's.
+    """
 
     source: Path
     target: Path
+    output: Path | None = None
+    suffix: str = ""
 
 
 @dataclass
@@ -131,13 +142,13 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
                 if output is not None and len(folders) > 1:
                     root = output / _real(path).name
                 jobs += [
-                    Job(photo, root / renamed(photo, suffix).relative_to(path))
+                    Job(photo, root / renamed(photo, suffix).relative_to(path), output or root, suffix)
                     for photo in _photos_of(path, recursive, root)
                 ]
             elif output is None:
-                jobs.append(Job(path, renamed(path, suffix or "_enhanced")))
+                jobs.append(Job(path, renamed(path, suffix or "_enhanced"), suffix=suffix or "_enhanced"))
             else:
-                jobs.append(Job(path, output / renamed(path, suffix).name))
+                jobs.append(Job(path, output / renamed(path, suffix).name, output, suffix))
     return _checked(jobs)
 
 
@@ -225,15 +236,18 @@ def enhance_files(
         enhancer: makes an Enhancer for a number of threads; None stands for all.
         workers: number of photos processed at a time.
         overwrite: whether to replace existing results.
-        resume: whether to keep existing results.
+        resume: whether to keep existing results, which must have been made with the same settings; see
+            :mod:`kdlib.enhance.folders.memory`.
         max_pixels: photos are refused if they or, in super-resolution, their results are larger, because a small file
             may decode to fill all memory; None keeps the default.
         progress: called with each finished source.
 
     Raises:
         FileExistsError: results exist, and neither ``overwrite`` nor ``resume`` was given; nothing has been written.
+        ValueError: ``resume`` was given, and the results in a folder were made with other settings, or nothing is known
+            of what made them; or the file that remembers it is damaged. Nothing has been written.
     """
-    summary = Summary()
+    summary, whole = Summary(), jobs
     existing = [job for job in jobs if os.path.lexists(job.target)]
     if existing and not (overwrite or resume):
         raise FileExistsError(
@@ -247,6 +261,15 @@ def enhance_files(
     workers = max(1, min(workers, len(jobs)))
     # With many photos, one core for each keeps all cores busy. A single photo gets all cores.
     enhance = enhancer(1 if workers > 1 else None)
+    memories = _memories(whole, enhance, keeps=resume and not overwrite)
+    for memory in memories:
+        memory.check()
+    try:
+        for memory in memories:
+            memory.begin()
+    except OSError as error:  # nor could a result be written
+        summary.failed = sorted((str(job.source), str(error)) for job in jobs)
+        return summary
 
     def run(job: Job) -> Result:
         return enhance_photo(job.source, job.target, enhance, max_pixels, overwrite=overwrite)
@@ -267,8 +290,25 @@ def enhance_files(
         finally:
             for future in running:
                 future.cancel()
+    for memory, photos in memories.items():
+        memory.end(photos if overwrite and not summary.failed else 0)
     summary.failed.sort()
     return summary
+
+
+def _memories(jobs: Sequence[Job], enhance: Enhancer, *, keeps: bool) -> dict[LocalMemory, int]:
+    """Return the memories of all folders of results, each with the number of photos that the jobs write there."""
+    targets: dict[tuple[Path | None, Path, str], list[Path]] = {}
+    for job in jobs:
+        place = (job.output, job.output or job.target.parent, job.suffix)
+        targets.setdefault(place, []).append(job.target)
+    found, settings = {}, enhance.settings
+    for (output, folder, suffix), paths in targets.items():
+        # A single result that is no part of a folder of results leaves nothing beside itself but what is there anyway.
+        if output or len(jobs) > 1 or os.path.lexists(folder / MEMORY):
+            memory = LocalMemory(folder, suffix, settings, keeps=keeps, nested=output is not None)
+            found[memory] = sum(path.suffix.lower() in PHOTO_SUFFIXES for path in paths)
+    return found
 
 
 def enhance_photo(

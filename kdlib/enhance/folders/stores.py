@@ -1,8 +1,8 @@
 """Photos in any store that fsspec supports, including local disks: listing, choosing targets, fetching and storing."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -12,6 +12,7 @@ from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from kdlib.enhance.folders.local import expand, renamed
+from kdlib.enhance.folders.memory import MEMORY, LocalMemory, Memory
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
 from kdlib.files import partial_name
 
@@ -164,8 +165,49 @@ def _names_in(folder: Place) -> set[str]:
 
 
 def is_empty(folder: Place) -> bool:
-    """Whether a folder is empty or does not exist."""
-    return not _names_in(folder)
+    """Whether a folder does not exist, or holds no more than the memory of a run without results."""
+    return _names_in(folder) <= {MEMORY}
+
+
+class _StoreMemory(Memory):
+    """The memory of a folder in a remote store, where runs that begin at the same moment cannot lock it."""
+
+    def __init__(self, root: Place, suffix: str, settings: Mapping[str, Any], *, keeps: bool) -> None:
+        super().__init__(str(root), suffix, settings, keeps=keeps)
+        self._root, self._place = root, root / MEMORY
+
+    @property
+    def path(self) -> str:
+        """The address of the file."""
+        return str(self._place)
+
+    def _files(self) -> Iterator[PurePosixPath]:
+        store, root = self._root.store, self._root.path.rstrip("/")
+        store.invalidate_cache()
+        if not store.exists(self._root.path):
+            return
+        for folder, _, names in store.walk(self._root.path, on_error="raise"):
+            inside = PurePosixPath(folder.rstrip("/").removeprefix(root).lstrip("/"))
+            yield from (inside / name for name in names)
+
+    def _content(self) -> bytes | None:
+        try:
+            with _reported("read"), suppress(FileNotFoundError):
+                return bytes(self._root.store.cat_file(self._place.path))
+        except OSError as error:
+            raise OSError(f"{self.path} {error}") from None
+        return None
+
+    def _store(self, content: bytes) -> None:
+        with published(self._place) as path:
+            path.write_bytes(content)
+
+
+def memory_of(root: Place, suffix: str, settings: Mapping[str, Any], *, keeps: bool) -> Memory:
+    """Return the memory of a folder of results; see :class:`kdlib.enhance.folders.memory.Memory`."""
+    if isinstance(root.store, LocalFileSystem):
+        return LocalMemory(Path(root.path), suffix, settings, keeps=keeps)
+    return _StoreMemory(root, suffix, settings, keeps=keeps)
 
 
 @contextmanager
