@@ -1,7 +1,9 @@
 """`kdlib enhance --resume`: a folder remembers what made its results, and is never continued with another look."""
 
 import json
+import os
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -89,6 +91,14 @@ def test_one_weights_file_may_have_two_names(album, out, tmp_path):
     assert [made["model"] for made in remembered(out)] == [OTHER]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_weights_file_may_have_a_name_that_is_no_text(album, out, tmp_path):
+    mine = shutil.copy(catalogue()[OTHER].path, tmp_path / os.fsdecode(b"mine\xff.safetensors"))
+    for options in ((), ("--resume",)):
+        enhance(album, out, "--model", mine, *options)
+    assert "mine\\udcff.safetensors' → " in refused(album, "-r", "-o", out, "--resume", within=tmp_path)
+
+
 def test_options_that_leave_the_look_alone_may_differ(album, out):
     enhance(album, out)
     (out / "a.png").unlink()
@@ -157,8 +167,10 @@ def test_results_of_a_second_run_are_remembered_beside_the_first(album, out, tmp
 def test_other_suffixes_are_other_results(album, out, tmp_path):
     enhance(album, out, "--suffix", "_s", "--strength", "2")
     enhance(album, out)
+    before = everything_in(out)
     enhance(album, out, "--suffix", "_s", "--strength", "2", "--resume")
     assert "3 kept" in said(enhance(album, out, "--resume"))
+    assert everything_in(out) == before
     message = refused(album, "-r", "-o", out, "--resume", "--suffix", "_s", within=tmp_path)
     assert "strength 2.0 → 1.0" in message
 

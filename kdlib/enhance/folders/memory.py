@@ -90,15 +90,16 @@ class Memory(ABC):
         if there:  # perhaps of a run that has begun meanwhile, and wrote its settings before its first result
             found = self._read()
         own = self._own(found)
+        wanted = [*found]
         if there and not own:
             own = [{"suffix": self._mine["suffix"]}]
+            wanted += own
         if self._keeps:
             for made in own:
                 self._require_mine(made)
-        elif not there:
-            own = []  # all results have been removed
-        others = [made for made in found if made not in self._own(found)]
-        return found, [*others, *own, *([] if self._lists_mine(own) else [self._mine])]
+        elif not there:  # all results have been removed
+            wanted = [made for made in found if made not in own]
+        return found, wanted if self._lists_mine(wanted) else [*wanted, self._mine]
 
     def _own(self, listed: list[_Made]) -> list[_Made]:
         return [made for made in listed if made["suffix"] == self._mine["suffix"]]
@@ -147,7 +148,7 @@ class Memory(ABC):
             ) from None
 
     def _write(self, made: list[_Made]) -> None:
-        text = json.dumps({"about": _ABOUT, "results": made}, indent=2, ensure_ascii=False)
+        text = json.dumps({"about": _ABOUT, "results": made}, indent=2)  # in ASCII, as names may be no valid text
         self._store(f"{text}\n".encode())
 
     @property
