@@ -17,6 +17,7 @@ from kdlib.enhance.video.smoothing import MapSmoother
 from kdlib.gain_grid import KNOTS
 from kdlib.models import create_model
 from kdlib.models.glance import noise_of
+from kdlib.models.grid import within_white
 from kdlib.noise import TOP
 from kdlib.weights import save_model
 from tests.helpers import as_tensor
@@ -71,7 +72,8 @@ def by_formula(photo, grid, chroma, strength=1.0):
     gain = sum(factors[..., k] * np.interp(y, KNOTS, np.eye(len(KNOTS))[k]) for k in range(len(KNOTS)))
     kept = (1 + chroma[1] * np.maximum(1 - gain, 0)) / (1 + chroma[0] * np.maximum(gain - 1, 0))
     y, gain, kept = y[..., None], gain[..., None], (factors[..., -1] * kept)[..., None]
-    enhanced = (gain * (y + kept * (x - y))).clip(0, 1) * TOP[photo.dtype.name]
+    enhanced = (gain * (y + kept * (x - y))).clip(0)
+    enhanced = enhanced / enhanced.max(axis=-1, keepdims=True).clip(1) * TOP[photo.dtype.name]
     result = photo.copy()
     result[..., :colours] = enhanced if photo.dtype == np.float32 else np.floor(enhanced + 0.5)
     return result
@@ -82,7 +84,7 @@ def by_the_model(model, photo, amount=1.0):
     x = as_tensor(photo)
     with torch.no_grad():
         y = model.apply_grid(x, model.grid_of(x), amount * noise_of(x) if amount else None)
-    y = y[0].clamp(0, 1).permute(1, 2, 0).numpy() * TOP[photo.dtype.name]
+    y = within_white(y)[0].permute(1, 2, 0).numpy() * TOP[photo.dtype.name]
     colours = 3 if photo.shape[2] >= 3 else 1
     result = photo.copy()
     result[..., :colours] = (y if photo.dtype == np.float32 else np.floor(y + 0.5))[..., :colours]

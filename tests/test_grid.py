@@ -3,7 +3,7 @@ import torch
 
 from kdlib.gain_grid import KNOTS
 from kdlib.models import count_parameters, create_model, infer_architecture
-from kdlib.models.grid import GridNet, knot_weights, split_colour, upsample_gains
+from kdlib.models.grid import GridNet, knot_weights, split_colour, upsample_gains, within_white
 from kdlib.weights import load_model, save_model
 from tests.helpers import random_photo
 
@@ -160,3 +160,11 @@ def test_an_unknown_body_is_refused():
 def test_input_that_is_not_a_batch_of_photos_is_refused(wrong):
     with pytest.raises(ValueError, match="B×3×H×W"):
         create_model("grid-961")(wrong)
+
+
+def test_white_is_reached_without_a_change_of_hue():
+    lamp = torch.tensor([0.9, 0.5, 0.1]).view(1, 3, 1, 1)
+    torch.testing.assert_close(within_white(3 * lamp), lamp / 0.9)
+    torch.testing.assert_close(within_white(lamp), lamp)
+    torch.testing.assert_close(within_white(torch.full((1, 3, 1, 1), 1.7)), torch.ones(1, 3, 1, 1))
+    assert float(within_white(torch.tensor([-0.1, 0.2, 2.0]).view(1, 3, 1, 1)).min()) == 0

@@ -12,6 +12,9 @@ linearly over position and luminance. The three channels share the gain, which k
 A common gain does neither; lifted shadows would look garish and recovered highlights washed out. Chroma is therefore
 scaled by a function of the gain, with two learned factors, and by one factor for the whole photo.
 
+*White.* Where the largest channel would exceed white, all three are divided by it. Clipping that channel alone would
+change the hue: an orange lamp would turn yellow, then white.
+
 *Noise.* The photo is smoothed within its measured noise before the gain (:mod:`kdlib.models.glance`). Where luminance
 is not far above the noise, there is nothing to be seen, and the gain approaches 1, so that a black sky stays black.
 
@@ -35,6 +38,11 @@ def split_colour(image: Tensor) -> tuple[Tensor, Tensor]:
     """Split B×3×H×W into luminance (R + 2·G + B) / 4, B×1×H×W, and the differences from it, B×3×H×W."""
     luminance = (image[:, :1] + 2 * image[:, 1:2] + image[:, 2:]) / 4
     return luminance, image - luminance
+
+
+def within_white(image: Tensor) -> Tensor:
+    """Limit B×3×H×W to [0, 1]; pixels whose largest channel exceeds 1 are divided by it, which keeps their hue."""
+    return image.clamp_min(0) / image.amax(dim=1, keepdim=True).clamp_min(1)
 
 
 def knot_weights(luminance: Tensor) -> Tensor:
@@ -187,7 +195,7 @@ class GridNet(Network):
             noise: noise of each photo, B×1×1×1 in 255ths; None for no noise.
 
         Returns:
-            B×3×H×W, not clipped.
+            B×3×H×W, not limited to white (see :func:`within_white`).
         """
         return self.apply_gains(image, upsample_gains(grid, image.shape[-2:]), noise)
 
@@ -212,7 +220,7 @@ class GridNet(Network):
         """
         check_photos(image)
         grid = self.grid_of(image).to(image.dtype)
-        return self.apply_grid(image, grid, noise_of(image)).clamp(0, 1), grid
+        return within_white(self.apply_grid(image, grid, noise_of(image))), grid
 
 
 def upsample_gains(grid: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -20,7 +20,7 @@ from kdlib.data.exposures import Exposures, VirtualCamera, bracketed, join, lice
 from kdlib.losses import SSIMLoss
 from kdlib.models import create_model
 from kdlib.models.glance import noise_of
-from kdlib.models.grid import GridNet
+from kdlib.models.grid import GridNet, within_white
 from kdlib.training.checkpoint import alone_in_its_folder
 from kdlib.training.config import LoopConfig, LoopSettings
 from kdlib.training.loop import Objective
@@ -40,15 +40,15 @@ def picture_error(enhanced: Tensor, wanted: Tensor) -> Tensor:
     """Return how far photos are from what they should be, averaged over the batch.
 
     It is half the logarithm of the squared error, which is PSNR as a loss, and four times the mean error of the steps
-    between neighbouring pixels, which is contrast. Values above white count a tenth of their excess, so that they still
-    have a gradient.
+    between neighbouring pixels, which is contrast. Pixels are limited to white as at inference, plus a tenth of their
+    excess, so that they still have a gradient.
 
     Args:
-        enhanced: B×3×H×W, at least 0.
+        enhanced: B×3×H×W, not limited to white.
         wanted: B×3×H×W in [0, 1].
     """
-    enhanced = torch.where(enhanced > 1, 0.9 + 0.1 * enhanced, enhanced)
-    error = enhanced - wanted
+    excess = enhanced.amax(dim=1, keepdim=True).clamp_min(1)
+    error = enhanced / excess * (0.9 + 0.1 * excess) - wanted
     level = torch.log(error.square().mean(dim=(1, 2, 3)) + _SMALL_ERROR).mean() / 2
     return level + 4 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
 
@@ -63,7 +63,7 @@ class Committee(nn.Module):
     def forward(self, photo: Tensor) -> Tensor:
         """Return the mean of the members' enhanced photos, B×3×H×W in [0, 1], without smoothing."""
         members: Any = self.members
-        return torch.stack([each.apply_grid(photo, each.grid_of(photo)).clamp(0, 1) for each in members]).mean(dim=0)
+        return torch.stack([within_white(each.apply_grid(photo, each.grid_of(photo))) for each in members]).mean(dim=0)
 
 
 class GainsObjective:
@@ -99,11 +99,11 @@ class NoiseObjective:
         noisy, clean = settings.photo(radiance, generator), settings.photo(radiance)
         with torch.no_grad():
             grid = model.grid_of(noisy)
-            wanted = model.apply_grid(clean, grid).clamp(0, 1)
+            wanted = within_white(model.apply_grid(clean, grid))
         enhanced = model.apply_grid(noisy, grid, noise_of(noisy))
         return {
             "error": picture_error(enhanced, wanted),
-            "ssim": _SSIM_WEIGHT * self.ssim(enhanced.clamp(0, 1), wanted),
+            "ssim": _SSIM_WEIGHT * self.ssim(within_white(enhanced), wanted),
         }
 
 
@@ -211,7 +211,7 @@ def train_exposure(
 
         def enhance(candidate: Any, photo: Tensor) -> Tensor:
             enhanced = candidate.apply_grid(photo, candidate.grid_of(photo), noise_of(photo) if noise else None)
-            rounded: Tensor = (enhanced.clamp(0, 1) * 255).round() / 255
+            rounded: Tensor = (within_white(enhanced) * 255).round() / 255
             return rounded
 
         return Task(

@@ -9,7 +9,7 @@ from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.grid_maps import GridMaps
 from kdlib.enhance.backends.torch_base import TorchBackend, at_most, smoothing_strips
 from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, between, precise, small_copy
-from kdlib.models.grid import GridNet
+from kdlib.models.grid import GridNet, within_white
 from kdlib.noise import measure_noise
 
 
@@ -48,7 +48,7 @@ class TorchGrid(TorchBackend, GridMaps):
             lines = torch.lerp(gains[:, above], gains[:, below], down[:, None])
             full = torch.lerp(lines[..., left], lines[..., right], across)
             x = as_planes(rows, gains.dtype).expand(3, -1, -1)[None]
-            y = self.model.apply_gains(x, full[None], level)[0, :colours].clamp(0, 1)
+            y = within_white(self.model.apply_gains(x, full[None], level))[0, :colours]
             out[first:last, :, :colours] = as_samples(y[:, first - start : last - start], image.dtype)
             if channels > colours:
                 out[first:last, :, colours:] = image[first:last, :, colours:]

@@ -57,7 +57,8 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
     """
     real = tile.dtype.type
     zero, one, quarter = real(0), real(1), real(0.25)
-    up, down, floor, unit = factors[0], factors[1], factors[2], one / factors[3]
+    up, down, floor, top = factors[0], factors[1], factors[2], factors[3]
+    unit = one / top
     # Read once, because the compiler cannot know that the tile and these do not overlap.
     a, b = ends[0], ends[1]
     a0, a1, a2, a3, a4, a5, a6, a7, a8 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
@@ -83,9 +84,11 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
         # gain · (luminance + chroma · (channel − luminance))
         scale = gain * chroma
         base = (gain - scale) * luminance
-        tile[i] = base + scale * red
-        tile[i + at(_TILE)] = base + scale * green
-        tile[i + at(2 * _TILE)] = base + scale * blue
+        red, green, blue = base + scale * red, base + scale * green, base + scale * blue
+        share = top / max(max(red, green), max(blue, top))  # 1 within white
+        tile[i] = share * red
+        tile[i + at(_TILE)] = share * green
+        tile[i + at(2 * _TILE)] = share * blue
 
 
 @compiled
