@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdlib.data.degrade import srgb_to_linear
 from kdlib.data.pairs import find_scenes
 from kdlib.enhance.photos.rgb import list_photos, open_photo, read_photo
 
@@ -27,6 +28,13 @@ MOST_SHIFT = 0.01
 # Peaks of the phase correlation of unrelated photos stay below this; those of two exposures of a scene are above.
 _CLEAR_PEAK = 0.2
 FUSED = "fused"
+# Shares of red, green and blue in luminance.
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+# Light meters are calibrated so that the average of a scene is recorded at an eighth of white (ISO 2720, K = 12.5).
+METERED = 0.12
+# Share of the way from the fusion to the metered photo that the target's brightness goes. Fusions are brighter and
+# flatter than photos that were exposed for one scene.
+_TOWARDS_METERED = 0.25
 _SIDE = 512
 
 
@@ -51,7 +59,7 @@ class BracketedPhotos:
 
     Attributes:
         photos: N×3×S×S uint8.
-        targets: N×3×S×S uint8, for each photo the fusion of its bracket.
+        targets: N×3×S×S uint8, for each photo the fusion of its bracket, see :func:`toned`.
         scene: N integers, equal for photos of the same scene.
         left_out: one message for each group of photos that is no bracket.
     """
@@ -66,6 +74,30 @@ def fuse_exposures(photos: Sequence[np.ndarray]) -> np.ndarray:
     """Return the exposure fusion of H×W×3 uint8 photos of one size, H×W×3 uint8."""
     fused: np.ndarray = cv2.createMergeMertens().process(list(photos))
     return np.rint(fused.clip(0, 1) * 255).astype(np.uint8)
+
+
+def log_average(luminance: np.ndarray) -> float:
+    """Return the geometric mean of luminance, to which a thousandth of the median is added for the sake of zeros."""
+    return float(np.exp(np.log(luminance + 1e-3 * np.median(luminance) + 1e-9).mean()))
+
+
+def toned(fused: np.ndarray, metered: np.ndarray) -> np.ndarray:
+    """Return a fusion with brightness and contrast a part of the way to those of the photo with the metered exposure.
+
+    A power of the luminance, as a gain of all channels, makes its mean lie between those of the two.
+
+    Args:
+        fused, metered: H×W×3 uint8 of the same scene.
+    """
+    photo = fused.astype(np.float32) / 255
+    luminance, other = (np.float32(image) @ LUMINANCE / 255 for image in (fused, metered))
+    wanted = luminance.mean() + _TOWARDS_METERED * (other.mean() - luminance.mean())
+    low, high = 0.4, 2.5
+    for _ in range(20):  # the mean decreases with the exponent
+        exponent = (low + high) / 2
+        low, high = (exponent, high) if (luminance**exponent).mean() > wanted else (low, exponent)
+    gained = photo * np.maximum(luminance, 1 / 510)[..., None] ** (exponent - 1)
+    return np.rint(255 * gained / np.maximum(gained.max(axis=2, keepdims=True), 1)).astype(np.uint8)
 
 
 def most_shift(photos: Sequence[np.ndarray]) -> float:
@@ -160,7 +192,9 @@ def load_bracketed_photos(folder: str | Path, size: int = 128) -> BracketedPhoto
         if (shift := most_shift(photos)) > MOST_SHIFT:
             left_out.append(f"{label}: displaced by {shift:.1%} of their side")
             continue
-        target = small(fuse_exposures(photos))
+        averages = [log_average(srgb_to_linear(torch.from_numpy(photo / 255)).numpy() @ LUMINANCE) for photo in photos]
+        metered = photos[int(np.argmin(np.abs(np.log(np.array(averages) / METERED))))]
+        target = small(toned(fuse_exposures(photos), metered))
         columns += [(small(photo), target, name) for photo in photos]
     if not columns:
         raise ValueError(f"none of the {len(paths)} photos in {folder} form a bracket of {FEWEST} to {MOST} exposures")

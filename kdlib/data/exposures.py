@@ -21,9 +21,11 @@ from kdlib.data.light import PHOTO_FOLDER, develop, fused_view, read_light
 from kdlib.enhance.photos.rgb import read_photo
 
 # Ranges of exposure in stops, and the share of photos that stay as they were taken.
-_PHOTO_STOPS, _PHOTOS_KEPT = (-4.3, 1.2), 0.15
+# Views are exposed far beyond what a photographer would choose. Over a narrow range, a dark photo would mostly be of
+# a dark scene, and the network would learn to leave it dark.
+_VIEW_STOPS = (-6.0, 4.0)
+_PHOTO_STOPS, _PHOTOS_KEPT = (-5.0, 2.0), 0.15
 _BRACKET_STOPS, _BRACKETS_KEPT = (-0.8, 0.5), 0.6
-_BEYOND_BRACKET = (-2.0, 0.5)
 _KEPT_DEVIATION = 0.25
 # Brightest radiance that is stored, within the range of 16 bits.
 _BRIGHTEST = 60000.0
@@ -119,11 +121,11 @@ def views_of_light(
         count = views if light.panorama and not light.sky_only else max(1, views // 3)
         drawn += [fused_view(light, rng, size) for _ in range(count)]
         source += [number] * count
-    radiance, target, stops, bend = (np.stack(column) for column in zip(*drawn, strict=True))
+    radiance, target, bend = (np.stack(column) for column in zip(*drawn, strict=True))
     return Exposures(
         _planes(np.minimum(radiance, _BRIGHTEST).astype(np.float16)),
         _planes(target),
-        torch.from_numpy(stops).float() + torch.tensor(_BEYOND_BRACKET),
+        torch.tensor(_VIEW_STOPS).repeat(len(source), 1),
         torch.zeros(len(source)),
         torch.from_numpy(bend).float(),
         torch.tensor(source),
@@ -131,17 +133,17 @@ def views_of_light(
 
 
 def licensed_photos(
-    folder: str | Path, *, allowed: str = "any", crops: int = 4, size: int = 128, seed: int = 0
+    folder: str | Path, *, allowed: str = "any", crops: int = 2, size: int = 128, seed: int = 0
 ) -> tuple[Exposures, list[LicenceRow]]:
     """Return well-exposed photos as their own targets: each whole, and as random windows.
 
     Photos that are dark or bright on purpose (``low-key`` and ``high-key`` in the listing) are never exposed
-    differently.
+    differently. They are rare, so that there are three times as many windows of each.
 
     Args:
         folder: has ``LICENCES.tsv`` and the files that it lists in ``photos/``.
         allowed: see :func:`~kdlib.data.licences.read_licences`.
-        crops: windows of 60 to 100% of each side per photo, counting the whole; every other one is mirrored.
+        crops: windows of 60 to 100% of each side per ordinary photo, counting the whole; every other is mirrored.
         size: side in pixels, to which a window is squashed.
         seed: of the windows.
 
@@ -158,7 +160,8 @@ def licensed_photos(
     targets, kept, source = [], [], []
     for number, row in enumerate(rows):
         photo = read_photo(Path(folder) / row.file)
-        for crop in range(crops):
+        on_purpose = row.kind.endswith("key")
+        for crop in range(crops * 3 if on_purpose else crops):
             part = 1.0 if crop == 0 else rng.uniform(0.6, 1)
             height, width = (max(1, int(side * part)) for side in photo.shape[:2])
             top, left = (
@@ -167,7 +170,7 @@ def licensed_photos(
             window = photo[top : top + height, left : left + width]
             small = cv2.resize(window, (size, size), interpolation=cv2.INTER_AREA)
             targets.append(small[:, ::-1] if crop % 2 else small)
-            kept.append(1.0 if row.kind.endswith("key") else _PHOTOS_KEPT)
+            kept.append(1.0 if on_purpose else _PHOTOS_KEPT)
             source.append(number)
     target = _planes(np.stack(targets))
     return _as_taken(target, target, _PHOTO_STOPS, torch.tensor(kept), torch.tensor(source)), rows

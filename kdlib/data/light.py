@@ -10,25 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlib.data.brackets import fuse_exposures
+from kdlib.data.brackets import LUMINANCE, METERED, fuse_exposures, log_average, toned
 from kdlib.data.degrade import linear_to_srgb
 from kdlib.data.licences import LISTING, LicenceRow, read_licences
 from kdlib.enhance.photos.paths import PhotoError
 
 HDR_FOLDER, PHOTO_FOLDER = "hdr", "photos"
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 # Side at which a view is rendered and its bracket fused.
 _RENDERED = 192
-# Light meters are calibrated so that the average of a scene is recorded at an eighth of white (ISO 2720, K = 12.5).
-_METERED = 0.12
 # Photographers deviate from the meter by about this much (standard deviation, stops), and let the night be dark.
-_DEVIATION = 0.4
+_DEVIATION = 0.6
 _DARKER = {"night": 1.2, "dawn_dusk": 0.4}
-# A bracket reaches from 1.5 to at most 6 stops below the metered exposure, so that highlights are recorded, and from
-# 1.5 to 2.5 above it. Its exposures are at most this many stops apart.
+# Cameras bracket with three to five exposures around the metered one, this many stops apart.
+_COUNTS, _APART = (3, 5), (1.0, 2.0)
+_APART_OF_THREE = 2.5
 # Cameras render more contrast than sRGB's curve alone; the strength of their curve differs.
 _MOST_BEND = 0.7
-_BELOW, _ABOVE, _APART = (1.5, 6.0), (1.5, 2.5), 1.7
 
 
 @dataclass(frozen=True)
@@ -116,17 +113,27 @@ def bracket_stops(radiance: np.ndarray, rng: np.random.Generator, kind: str = ""
 
     Args:
         radiance: H×W×3 in linear light.
-        rng: draws the photographer's deviation from the light meter.
+        rng: draws the photographer's deviation from the light meter, and the bracket.
         kind: the scene's kind, as the listing of licences states it.
     """
-    luminance = radiance @ _LUMINANCE
-    shadow, median, highlight = np.percentile(luminance, [10, 50, 98.5]) + 1e-9
-    metered = np.log2(_METERED / np.exp(np.log(luminance + 1e-3 * median + 1e-9).mean()))
-    metered += _DEVIATION * rng.standard_normal() - sum(by for name, by in _DARKER.items() if name in kind)
-    lowest = np.clip(np.log2(0.95 / highlight), metered - _BELOW[1], metered - _BELOW[0]) - rng.uniform(0, 0.7)
-    highest = np.clip(np.log2(0.06 / shadow), metered + _ABOVE[0], metered + _ABOVE[1]) + rng.uniform(-0.4, 0.4)
-    stops: np.ndarray = np.linspace(lowest, highest, int(np.ceil((highest - lowest) / _APART)) + 1)
+    centre = metered_stops(radiance, kind) + _DEVIATION * rng.standard_normal()
+    count = rng.integers(_COUNTS[0], _COUNTS[1] + 1)
+    apart = rng.uniform(_APART[0], _APART_OF_THREE if count == 3 else _APART[1])
+    stops: np.ndarray = centre + apart * (np.arange(count) - (count - 1) / 2)
     return stops
+
+
+def metered_stops(radiance: np.ndarray, kind: str = "") -> float:
+    """Return the exposure that a light meter suggests for H×W×3 in linear light, less at night, in stops."""
+    luminance = radiance @ LUMINANCE
+    metered = np.log2(METERED / log_average(luminance))
+    return float(metered - sum(by for name, by in _DARKER.items() if name in kind))
+
+
+def contrast_range(radiance: np.ndarray) -> float:
+    """Return the range from the shadows to the highlights of H×W×3 in linear light, in stops."""
+    shadow, highlight = np.percentile(radiance @ LUMINANCE, [10, 98.5]) + 1e-9
+    return float(np.log2(highlight / shadow))
 
 
 def encode(radiance: np.ndarray, stops: float, bend: float) -> np.ndarray:
@@ -149,24 +156,22 @@ def develop(light: Tensor, bend: Tensor | float) -> Tensor:
     return (photo + 2 * bend * photo * (1 - photo) * (2 * photo - 1)).clamp(0, 1)
 
 
-def fused_view(light: Light, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Draw two views, keep the one that needs the wider bracket, and fuse that.
+def fused_view(light: Light, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Draw two views, keep the one with the wider range, and fuse a bracket of it.
 
     Scenes of a wide range, such as a room with a window, are rare and the hardest to learn.
 
     Returns:
-        Radiance, size×size×3 float32, scaled so that exposure 0 is the middle of the bracket; the fusion, size×size×3
-        uint8; the lowest and highest exposure of the bracket in stops; and the strength of the camera's tone curve.
+        Radiance, size×size×3 float32, scaled so that exposure 0 is the metered one; the fusion, size×size×3 uint8, see
+        :func:`toned`; and the strength of the camera's tone curve.
     """
-    drawn = [
-        (radiance, bracket_stops(radiance, rng, light.row.kind)) for radiance in (view(light, rng), view(light, rng))
-    ]
-    radiance, stops = max(drawn, key=lambda each: each[1][-1] - each[1][0])
+    radiance = max((view(light, rng), view(light, rng)), key=contrast_range)
     bend = rng.uniform(0, _MOST_BEND)
-    fused = fuse_exposures([encode(radiance, each, bend) for each in stops])
-    middle = (stops[0] + stops[-1]) / 2
+    metered = metered_stops(radiance, light.row.kind)
+    fused = fuse_exposures([encode(radiance, stops, bend) for stops in bracket_stops(radiance, rng, light.row.kind)])
+    target = toned(fused, encode(radiance, metered, bend))
 
     def small(image: np.ndarray) -> np.ndarray:
         return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
-    return small(radiance * np.float32(2**middle)), small(fused), stops[[0, -1]] - middle, bend
+    return small(radiance * np.float32(2**metered)), small(target), bend
