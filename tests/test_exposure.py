@@ -25,7 +25,8 @@ from kdlib.data.light import (
 from kdlib.data.samples import sample_photos
 from kdlib.enhance.photos.rgb import PhotoError, write_photo
 from kdlib.experiments.six_numbers import fit_six_numbers
-from kdlib.models import GridNet, create_model
+from kdlib.models import create_model
+from kdlib.models.grid import GridNet, within_white
 from kdlib.training.exposure import CAMERA, EMBEDDED, Committee, picture_error, train_exposure
 
 ROOT = Path(__file__).resolve().parent.parent
