@@ -1,4 +1,4 @@
-"""Knots and limits of the bilateral grid of gains, for the network and all backends."""
+"""Knots and limits of the bilateral grid of gains, and taps of the smoothing, for the network and all backends."""
 
 # Luminances, from 0 to 1, at which a cell of the grid holds a gain. They are denser in the shadows, roughly as
 # logarithms are.
@@ -9,3 +9,7 @@ MOST_GAIN, MOST_CHROMA = 3.0, 1.0
 FLOOR = 1 / 64
 # Least divisor of chroma where a gain lifts; only weights that were not trained get there.
 LEAST_DIVISOR = 1e-3
+# Distance of the taps of each round of smoothing, and whether they are diagonal neighbours.
+TAPS = ((1, False), (1, True), (2, False))
+# Least noise that is smoothed, in 255ths; smaller ones count as much.
+LEAST_NOISE = 1e-3

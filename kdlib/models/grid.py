@@ -25,10 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.checks import check_choice, check_number
-from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, MOST_CHROMA, MOST_GAIN
+from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, MOST_CHROMA, MOST_GAIN, TAPS
 from kdlib.models.families.grid import BODIES
 from kdlib.models.glance import NoiseAwareSmoothing, noise_of
 from kdlib.models.network import Network, check_photos
+
+# Initial tolerances of the smoothing in multiples of the noise: of luminance and of colour, for each round.
+_TOLERANCES = ((18.0, 54.0), (2.3, 10.0), (2.2, 9.7))
 
 
 def split_colour(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,6 +48,36 @@ def knot_weights(luminance: Tensor) -> Tensor:
         falling = (above - luminance) / (above - knot) if knot < last else torch.ones_like(luminance)
         shares.append(torch.minimum(rising, falling).clamp(0, 1))
     return torch.cat(shares, dim=1)
+
+
+class QuincunxSmoothing(NoiseAwareSmoothing):
+    """Rounds of a mean over four neighbours, in turn beside each other and diagonal, whose difference may be noise.
+
+    Attributes:
+        log_tolerance: 3 rounds × (luminance, colour), logarithms of multiples of the noise. A neighbour has weight 0 if
+            its differences, divided by the tolerances, have a squared sum of 1 or more.
+    """
+
+    tolerances = _TOLERANCES
+    steps = tuple(step for step, _ in TAPS)
+
+    def _round(
+        self, n: int, luminance: Tensor, colour: Tensor, precision: Tensor, limits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        (step, diagonal), (height, width) = TAPS[n], luminance.shape[-2:]
+        planes = torch.cat([luminance, colour], dim=1)
+        around = F.pad(planes, (step,) * 4, mode="replicate")
+        squared_limits = (precision * limits[0], precision * limits[1])
+        weights, sums = torch.full_like(luminance, 2.0), torch.zeros_like(planes)  # the pixel itself counts twice
+        for row, column in ((0, 0), (0, 2), (2, 0), (2, 2)) if diagonal else ((0, 1), (2, 1), (1, 0), (1, 2)):
+            apart = around[..., row * step :, column * step :][..., :height, :width] - planes
+            squared, squared_colour = apart.square().split([1, 2], dim=1)
+            squared_colour = squared_colour.sum(dim=1, keepdim=True)
+            excess = 1 - squared * squared_limits[0] - squared_colour * squared_limits[1]
+            weight = F.relu(excess).square()
+            weights, sums = weights + weight, sums + weight * apart
+        planes = planes + sums / weights
+        return planes[:, :1], planes[:, 1:]
 
 
 class Residual(nn.Module):
@@ -141,7 +174,7 @@ class GridNet(Network):
         self.knots = nn.Conv2d(width, len(KNOTS), 1)
         self.chroma = nn.Parameter(torch.tensor([0.2, 0.5]))
         self.floor = nn.Parameter(torch.tensor(1.0))
-        self.smoothing = NoiseAwareSmoothing()
+        self.smoothing = QuincunxSmoothing()
         for layer in (self.knots, self.saturate):  # training starts from the unchanged photo
             nn.init.zeros_(layer.weight)
             assert layer.bias is not None

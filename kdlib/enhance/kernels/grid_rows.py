@@ -16,7 +16,9 @@ from kdlib.enhance.kernels.compiled import compiled
 from kdlib.gain_grid import KNOTS, LEAST_DIVISOR
 
 COEFFICIENTS = len(KNOTS) + 1  # the gain at the first knot, its changes from knot to knot, and the photo's chroma
-_TILE = 256  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
+TILE = 256  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
+PAD = 8  # pixels of its neighbours at each end of a smoothed tile
+ROW = TILE + 2 * PAD  # samples in a plane of a smoothed tile
 _STEEP = tuple(1 / (above - below) for below, above in pairwise(KNOTS))
 _START = tuple(below * steep for below, steep in zip(KNOTS[:-1], _STEEP, strict=True))
 _TINY = 1e-6 / 255
@@ -30,8 +32,20 @@ def _split(source: Any, first: Any, count: Any, channels: Any, tile: Any) -> Non
     for x in range(count):
         i = (at(first) + at(x)) * at(channels)
         tile[at(x)] = real(source[i])
-        tile[at(x) + at(_TILE)] = real(source[i + green])
-        tile[at(x) + at(2 * _TILE)] = real(source[i + blue])
+        tile[at(x) + at(TILE)] = real(source[i + green])
+        tile[at(x) + at(2 * TILE)] = real(source[i + blue])
+
+
+@compiled
+def _unite(source: Any, first: Any, count: Any, tile: Any) -> None:
+    """Convert pixels of a smoothed tile from luminance and two colour differences to three planes."""
+    half = tile.dtype.type(0.5)
+    for x in range(count):
+        k = at(first) + at(x) + at(PAD)
+        y, o, g = source[k], half * source[k + at(ROW)], half * source[k + at(2 * ROW)]
+        tile[at(x)] = y - g + o
+        tile[at(x) + at(TILE)] = y + g
+        tile[at(x) + at(2 * TILE)] = y - g - o
 
 
 @compiled
@@ -42,8 +56,8 @@ def _merge(tile: Any, first: Any, count: Any, channels: Any, top: Any, half: Any
         i = (at(first) + at(x)) * at(channels)
         target[i] = min(max(tile[at(x)], zero), top) + half
         if channels >= 3:
-            target[i + at(1)] = min(max(tile[at(x) + at(_TILE)], zero), top) + half
-            target[i + at(2)] = min(max(tile[at(x) + at(2 * _TILE)], zero), top) + half
+            target[i + at(1)] = min(max(tile[at(x) + at(TILE)], zero), top) + half
+            target[i + at(2)] = min(max(tile[at(x) + at(2 * TILE)], zero), top) + half
 
 
 @compiled
@@ -53,7 +67,8 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
     Args:
         ends: coefficients at the cell on the left, and their differences to those of the cell on the right.
         start, step: position of the first pixel between the two cells, from 0 to 1, and distance of two pixels.
-        factors, noisy: see :func:`gain_row`.
+        factors: see :func:`gain_rows`.
+        noisy: whether the gain decreases near the noise.
     """
     real = tile.dtype.type
     zero, one, quarter = real(0), real(1), real(0.25)
@@ -64,7 +79,7 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
     b0, b1, b2, b3, b4, b5, b6, b7, b8 = b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8]
     for x in range(count):
         i = at(x)
-        red, green, blue = tile[i], tile[i + at(_TILE)], tile[i + at(2 * _TILE)]
+        red, green, blue = tile[i], tile[i + at(TILE)], tile[i + at(2 * TILE)]
         luminance = (red + green + green + blue) * quarter
         y = luminance * unit
         t = start + real(x) * step
@@ -84,15 +99,15 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
         scale = gain * chroma
         base = (gain - scale) * luminance
         tile[i] = base + scale * red
-        tile[i + at(_TILE)] = base + scale * green
-        tile[i + at(2 * _TILE)] = base + scale * blue
+        tile[i + at(TILE)] = base + scale * green
+        tile[i + at(2 * TILE)] = base + scale * blue
 
 
 @compiled
 def working_memory(grid: Any) -> Any:
     """Return arrays for :func:`grid_row` and :func:`gain_row`: a row of the grid, the ends of a run, and a tile."""
     line = np.zeros((grid.shape[1], COEFFICIENTS), grid.dtype)
-    return line, np.zeros((2, COEFFICIENTS), grid.dtype), np.zeros(3 * _TILE, grid.dtype)
+    return line, np.zeros((2, COEFFICIENTS), grid.dtype), np.zeros(3 * TILE, grid.dtype)
 
 
 @compiled
@@ -108,20 +123,19 @@ def grid_row(grid: Any, y: int, height: int, line: Any) -> None:
 
 
 @compiled
-def gain_row(
-    source: Any, target: Any, line: Any, channels: int, factors: Any, noisy: bool, ends: Any, tile: Any
-) -> None:
+def gain_row(source: Any, target: Any, line: Any, channels: int, factors: Any, ends: Any, tile: Any) -> None:
     """Apply the gains to a row of pixels, without alpha; ``target`` may be ``source``.
 
     Args:
-        source, target: W·channels.
+        source: W·channels; or a smoothed row, whose gain decreases near the noise, as tiles×(3·ROW) of luminance and
+            two colour differences.
+        target: W·channels.
         line: see :func:`grid_row`.
         factors: see :func:`gain_rows`.
-        noisy: whether the gain decreases near the noise.
         ends, tile: see :func:`working_memory`.
     """
     real = tile.dtype.type
-    w, width = len(line), source.size // channels
+    w, width = len(line), target.size // channels
     step, top, half = w / width, factors[3], factors[4]
     x = 0
     for cell in range(-1, w):  # to the right of the cell's centre, and at −1 to the left of the first
@@ -132,13 +146,18 @@ def gain_row(
         for k in range(COEFFICIENTS):
             ends[0, k], ends[1, k] = left[k], right[k] - left[k]
         while x < last:
-            count = min(last - x, _TILE)
             start = real((x + 0.5) * step - 0.5 - cell)
-            if channels == 3:  # a constant stride lets the compiler vectorise
-                _split(source, x, count, 3, tile)
+            if source.ndim == 2:
+                count = min(last - x, TILE - x % TILE)
+                _unite(source[x // TILE], x % TILE, count, tile)
+                _apply_tile(tile, count, ends, start, real(step), factors, True)
             else:
-                _split(source, x, count, channels, tile)
-            _apply_tile(tile, count, ends, start, real(step), factors, noisy)
+                count = min(last - x, TILE)
+                if channels == 3:  # a constant stride lets the compiler vectorise
+                    _split(source, x, count, 3, tile)
+                else:
+                    _split(source, x, count, channels, tile)
+                _apply_tile(tile, count, ends, start, real(step), factors, False)
             if channels == 3:
                 _merge(tile, x, count, 3, top, half, target)
             else:
@@ -160,4 +179,4 @@ def gain_rows(source: Any, target: Any, grid: Any, factors: Any, channels: int, 
     line, ends, tile = working_memory(grid)
     for y in range(first, last):
         grid_row(grid, y, len(source), line)
-        gain_row(source[y], target[y], line, channels, factors, False, ends, tile)
+        gain_row(source[y], target[y], line, channels, factors, ends, tile)
