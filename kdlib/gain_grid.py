@@ -9,7 +9,8 @@ MOST_GAIN, MOST_CHROMA = 3.0, 1.0
 FLOOR = 1 / 64
 # Least divisor of chroma where a gain lifts; only weights that were not trained get there.
 LEAST_DIVISOR = 1e-3
-# Distance of the taps of each round of smoothing, and whether they are diagonal neighbours.
-TAPS = ((1, False), (1, True), (2, False))
+# Rounds of smoothing: distance of the four taps, whether they are diagonal neighbours, and whether only colour is
+# averaged. The first one has the nearest neighbours: with diagonal ones, no later round could reach them.
+TAPS = ((1, False, False), (1, True, False), (2, False, False), (4, False, True))
 # Least noise that is smoothed, in 255ths; smaller ones count as much.
 LEAST_NOISE = 1e-3

@@ -12,7 +12,7 @@ linearly over position and luminance. The three channels share the gain, which k
 A common gain does neither; lifted shadows would look garish and recovered highlights washed out. Chroma is therefore
 scaled by a function of the gain, with two learned factors, and by one factor for the whole photo.
 
-*Noise.* The photo is smoothed within its measured noise before the gain (:mod:`kdlib.models.glance`). Where luminance
+*Noise.* The photo is smoothed within its measured noise before the gain (:class:`QuincunxSmoothing`). Where luminance
 is not far above the noise, there is nothing to be seen, and the gain approaches 1, so that a black sky stays black.
 
 Bilateral grids are due to Chen, Paris and Durand, "Real-time Edge-Aware Image Processing with the Bilateral Grid",
@@ -31,7 +31,7 @@ from kdlib.models.glance import NoiseAwareSmoothing, noise_of
 from kdlib.models.network import Network, check_photos
 
 # Initial tolerances of the smoothing in multiples of the noise: of luminance and of colour, for each round.
-_TOLERANCES = ((18.0, 54.0), (2.3, 10.0), (2.2, 9.7))
+_TOLERANCES = ((18.0, 54.0), (2.3, 10.0), (2.2, 9.7), (14.0, 5.0))
 
 
 def split_colour(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,33 +51,37 @@ def knot_weights(luminance: Tensor) -> Tensor:
 
 
 class QuincunxSmoothing(NoiseAwareSmoothing):
-    """Rounds of a mean over four neighbours, in turn beside each other and diagonal, whose difference may be noise.
+    """Four rounds of a mean over four neighbours whose difference may be noise.
+
+    The filter of GlanceNet has eight neighbours in each round, with separate weights for luminance and colour. Here one
+    weight serves both, and distances grow by √2 as in quincunx wavelets (Feauveau, "Analyse multirésolution avec un
+    facteur de résolution √2", Traitement du Signal 1990): the nearest neighbours, the diagonal ones, and those two
+    pixels away (:data:`kdlib.gain_grid.TAPS`). This takes less than half of the operations. Coloured blotches are wider
+    than grain; therefore a last round, over four pixels, averages colour alone.
 
     Attributes:
-        log_tolerance: 3 rounds × (luminance, colour), logarithms of multiples of the noise. A neighbour has weight 0 if
+        log_tolerance: 4 rounds × (luminance, colour), logarithms of multiples of the noise. A neighbour has weight 0 if
             its differences, divided by the tolerances, have a squared sum of 1 or more.
     """
 
     tolerances = _TOLERANCES
-    steps = tuple(step for step, _ in TAPS)
+    steps = tuple(step for step, *_ in TAPS)
 
     def _round(
         self, n: int, luminance: Tensor, colour: Tensor, precision: Tensor, limits: Tensor
     ) -> tuple[Tensor, Tensor]:
-        (step, diagonal), (height, width) = TAPS[n], luminance.shape[-2:]
+        (step, diagonal, colour_only), (height, width) = TAPS[n], luminance.shape[-2:]
         planes = torch.cat([luminance, colour], dim=1)
         around = F.pad(planes, (step,) * 4, mode="replicate")
-        squared_limits = (precision * limits[0], precision * limits[1])
         weights, sums = torch.full_like(luminance, 2.0), torch.zeros_like(planes)  # the pixel itself counts twice
         for row, column in ((0, 0), (0, 2), (2, 0), (2, 2)) if diagonal else ((0, 1), (2, 1), (1, 0), (1, 2)):
             apart = around[..., row * step :, column * step :][..., :height, :width] - planes
-            squared, squared_colour = apart.square().split([1, 2], dim=1)
-            squared_colour = squared_colour.sum(dim=1, keepdim=True)
-            excess = 1 - squared * squared_limits[0] - squared_colour * squared_limits[1]
-            weight = F.relu(excess).square()
+            light, colours = (apart.square() * precision).split([1, 2], dim=1)
+            distance = light * limits[0] + colours.sum(dim=1, keepdim=True) * limits[1]
+            weight = F.relu(1 - distance).square()
             weights, sums = weights + weight, sums + weight * apart
         planes = planes + sums / weights
-        return planes[:, :1], planes[:, 1:]
+        return luminance if colour_only else planes[:, :1], planes[:, 1:]
 
 
 class Residual(nn.Module):

@@ -27,7 +27,7 @@ class GridFactors:
     Attributes:
         chroma: factors by which chroma decreases with gains above 1 and increases with gains below 1.
         floor: luminance at which half of the gain above 1 remains, as a multiple of the noise; at least 0.
-        tolerances: 3×2, for the rounds of smoothing, of luminance and of colour, as multiples of the noise.
+        tolerances: 4×2, for the rounds of smoothing, of luminance and of colour, as multiples of the noise.
     """
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
@@ -162,12 +162,11 @@ def apply_gains(
         sizes = max(noise, LEAST_NOISE) * factors.tolerances * (top / 255)
         scales = np.concatenate([1 / sizes[:1], sizes[:-1] / sizes[1:], sizes[-1:]]).astype(np.float32)
         constants = np.array([*factors.chroma, factors.floor * noise / 255, top, half], np.float32)
-        taps = np.array(TAPS, np.int64)
 
         def work(*rows: Any) -> None:
-            smooth_gain_rows(*rows, taps, scales, grid, constants)
+            smooth_gain_rows(*rows, scales, grid, constants)
 
-        over_parts(photo, out, sum(step for step, _ in TAPS), work, threads)
+        over_parts(photo, out, sum(step for step, *_ in TAPS), work, threads)
         return
     if channels in {2, 4}:
         out[..., -1] = photo[..., -1]

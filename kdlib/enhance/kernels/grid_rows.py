@@ -17,7 +17,7 @@ from kdlib.gain_grid import KNOTS, LEAST_DIVISOR
 
 COEFFICIENTS = len(KNOTS) + 1  # the gain at the first knot, its changes from knot to knot, and the photo's chroma
 TILE = 256  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
-PAD = 8  # pixels of its neighbours at each end of a smoothed tile
+PAD = 16  # room for pixels of its neighbours at each end of a smoothed tile, and for whole vectors
 ROW = TILE + 2 * PAD  # samples in a plane of a smoothed tile
 _STEEP = tuple(1 / (above - below) for below, above in pairwise(KNOTS))
 _START = tuple(below * steep for below, steep in zip(KNOTS[:-1], _STEEP, strict=True))
@@ -37,15 +37,15 @@ def _split(source: Any, first: Any, count: Any, channels: Any, tile: Any) -> Non
 
 
 @compiled
-def _unite(source: Any, first: Any, count: Any, tile: Any) -> None:
-    """Convert pixels of a smoothed tile from luminance and two colour differences to three planes."""
-    half = tile.dtype.type(0.5)
+def _unite(source: Any, first: Any, count: Any, top: Any, tile: Any) -> None:
+    """Convert pixels of a smoothed tile from luminance and two colour differences to three planes, clipped."""
+    zero, half = tile.dtype.type(0), tile.dtype.type(0.5)
     for x in range(count):
         k = at(first) + at(x) + at(PAD)
         y, o, g = source[k], half * source[k + at(ROW)], half * source[k + at(2 * ROW)]
-        tile[at(x)] = y - g + o
-        tile[at(x) + at(TILE)] = y + g
-        tile[at(x) + at(2 * TILE)] = y - g - o
+        tile[at(x)] = min(max(y - g + o, zero), top)
+        tile[at(x) + at(TILE)] = min(max(y + g, zero), top)
+        tile[at(x) + at(2 * TILE)] = min(max(y - g - o, zero), top)
 
 
 @compiled
@@ -82,7 +82,7 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
         red, green, blue = tile[i], tile[i + at(TILE)], tile[i + at(2 * TILE)]
         luminance = (red + green + green + blue) * quarter
         y = luminance * unit
-        t = start + real(x) * step
+        t = start + real(np.int32(x)) * step
         gain = a0 + t * b0
         gain += (a1 + t * b1) * min(y * real(_STEEP[0]), one)
         gain += (a2 + t * b2) * min(max(y * real(_STEEP[1]) - real(_START[1]), zero), one)
@@ -149,15 +149,16 @@ def gain_row(source: Any, target: Any, line: Any, channels: int, factors: Any, e
             start = real((x + 0.5) * step - 0.5 - cell)
             if source.ndim == 2:
                 count = min(last - x, TILE - x % TILE)
-                _unite(source[x // TILE], x % TILE, count, tile)
-                _apply_tile(tile, count, ends, start, real(step), factors, True)
+                vectors = (count + PAD - 1) // PAD * PAD  # single pixels at the end would take as long as a vector each
+                _unite(source[x // TILE], x % TILE, vectors, top, tile)
+                _apply_tile(tile, vectors, ends, start, real(step), factors, True)
             else:
                 count = min(last - x, TILE)
                 if channels == 3:  # a constant stride lets the compiler vectorise
                     _split(source, x, count, 3, tile)
                 else:
                     _split(source, x, count, channels, tile)
-                _apply_tile(tile, count, ends, start, real(step), factors, False)
+                _apply_tile(tile, (count + PAD - 1) // PAD * PAD, ends, start, real(step), factors, False)
             if channels == 3:
                 _merge(tile, x, count, 3, top, half, target)
             else:

@@ -14,8 +14,9 @@ from numpy import uintp as at  # see kdlib.enhance.kernels.denoise_rows
 
 from kdlib.enhance.kernels.compiled import compiled
 from kdlib.enhance.kernels.grid_rows import PAD, ROW, TILE, gain_row, grid_row, working_memory
+from kdlib.gain_grid import TAPS
 
-_RING = 5  # rows of a round that the next one needs at a time, with taps up to 2 rows apart
+_FARTHEST = max(step for step, *_ in TAPS)
 
 
 @compiled
@@ -41,13 +42,16 @@ def _continue(row: Any, width: int) -> None:
     for t in range(last, -1, -1):
         end = PAD + min(width - t * TILE, TILE)
         for plane in range(0, 3 * ROW, ROW):
-            for x in range(plane, plane + PAD):
+            for x in range(plane, plane + _FARTHEST):
+                left = x + PAD - _FARTHEST
+                row[t, left] = row[t - 1, left + TILE] if t else row[t, plane + PAD]
                 row[t, x + end] = row[t + 1, x + PAD] if t < last else row[t, plane + end - 1]
-                row[t, x] = row[t - 1, x + TILE] if t else row[t, plane + PAD]
 
 
 @compiled
-def _smooth_tile(above: Any, here: Any, below: Any, step: Any, diagonal: Any, scales: Any, out: Any) -> None:
+def _smooth_tile(
+    above: Any, here: Any, below: Any, step: Any, diagonal: Any, colour_only: Any, scales: Any, out: Any
+) -> None:
     """Run one round on a tile; ``scales`` turn luminance and colour into multiples of the next round's tolerances."""
     one, zero, step = f32(1), f32(0), at(step)
     light, colour = scales[0], scales[1]
@@ -66,7 +70,8 @@ def _smooth_tile(above: Any, here: Any, below: Any, step: Any, diagonal: Any, sc
             w = max(one - dy * dy - do * do - dg * dg, zero)
             w *= w
             weights += w
-            sum_y += w * dy
+            if not colour_only:
+                sum_y += w * dy
             sum_o += w * do
             sum_g += w * dg
         # Averaging differences instead of values keeps constant areas constant.
@@ -77,19 +82,22 @@ def _smooth_tile(above: Any, here: Any, below: Any, step: Any, diagonal: Any, sc
 
 
 @compiled
-def _smooth(above: Any, here: Any, below: Any, step: int, diagonal: bool, scales: Any, out: Any) -> None:
+def _smooth(above: Any, here: Any, below: Any, taps: Any, scales: Any, out: Any) -> None:
     """Run one round on a row."""
-    for t in range(len(out)):
-        if diagonal:
-            _smooth_tile(above[t], here[t], below[t], step, True, scales, out[t])
+    step, diagonal, colour_only = taps
+    for t in range(len(out)):  # constants let the compiler vectorise
+        if colour_only:
+            _smooth_tile(above[t], here[t], below[t], step, False, True, scales, out[t])
+        elif diagonal:
+            _smooth_tile(above[t], here[t], below[t], step, True, False, scales, out[t])
         else:
-            _smooth_tile(above[t], here[t], below[t], step, False, scales, out[t])
+            _smooth_tile(above[t], here[t], below[t], step, False, False, scales, out[t])
 
 
 @compiled
 def smooth_gain_rows(
     photo: Any, out: Any, head: Any, tail: Any, channels: int, first: int, last: int,
-    taps: Any, scales: Any, grid: Any, factors: Any,
+    scales: Any, grid: Any, factors: Any,
 ) -> None:  # fmt: skip
     """Smooth rows ``first`` to ``last`` of a photo and apply gains; ``out`` may be ``photo``.
 
@@ -97,15 +105,17 @@ def smooth_gain_rows(
 
     Args:
         photo, out, head, tail, channels: see :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows`.
-        taps: rounds×2; distance of a round's taps, and 1 for diagonal ones.
         scales: (rounds + 1)×2 float32, which turn luminance and colour into multiples of the first round's tolerances,
             then from one round to the next, and at last back into the photo's range.
         grid, factors: see :func:`~kdlib.enhance.kernels.grid_rows.gain_rows`; float32.
     """
-    height, width, rounds = photo.shape[0], photo.shape[1] // channels, len(taps)
-    rings = np.zeros((rounds + 1, _RING, -(-width // TILE), 3 * ROW), f32)
+    height, width, rounds = photo.shape[0], photo.shape[1] // channels, len(TAPS)
+    kept = np.ones(rounds + 1, np.int64)  # rows of each round that the next one needs at a time
+    for n in range(rounds):
+        kept[n] += 2 * TAPS[n][0]
+    rings = np.zeros((rounds + 1, kept.max(), -(-width // TILE), 3 * ROW), f32)
     cells, ends, run = working_memory(grid)
-    farthest = taps[:, 0].sum()
+    farthest = (kept.sum() - rounds) // 2
     for newest in range(first - len(head), last + farthest):
         if newest < last + len(tail):
             source = photo[min(max(newest, first), last - 1)]
@@ -113,7 +123,7 @@ def smooth_gain_rows(
                 source = head[newest - first + len(head)]
             elif newest >= last:
                 source = tail[newest - last]
-            row = rings[0, newest % _RING]
+            row = rings[0, newest % kept[0]]
             if channels == 3:  # a constant stride lets the compiler vectorise
                 _split(source, 3, scales[0], row)
             else:
@@ -121,14 +131,14 @@ def smooth_gain_rows(
             _continue(row, width)
         y, reach = newest, farthest
         for n in range(rounds):
-            step = taps[n, 0]
+            step = TAPS[n][0]
             y -= step
             reach -= step
             if max(0, first - reach) <= y < min(height, last + reach):
-                above, here, below = max(y - step, 0) % _RING, y % _RING, min(y + step, height - 1) % _RING
-                ring, row = rings[n], rings[n + 1, here]
-                _smooth(ring[above], ring[here], ring[below], step, taps[n, 1] > 0, scales[n + 1], row)
+                ring, row = rings[n], rings[n + 1, y % kept[n + 1]]
+                above, below = ring[max(y - step, 0) % kept[n]], ring[min(y + step, height - 1) % kept[n]]
+                _smooth(above, ring[y % kept[n]], below, TAPS[n], scales[n + 1], row)
                 _continue(row, width)
         if y >= first:
             grid_row(grid, y, height, cells)
-            gain_row(rings[rounds, y % _RING], out[y], cells, channels, factors, ends, run)
+            gain_row(rings[rounds, 0], out[y], cells, channels, factors, ends, run)
