@@ -38,7 +38,7 @@ def _split(source: Any, first: Any, count: Any, channels: Any, tile: Any) -> Non
 
 @compiled
 def _unite(source: Any, first: Any, count: Any, top: Any, tile: Any) -> None:
-    """Convert pixels of a smoothed tile from luminance and two colour differences to three planes, clipped."""
+    """Convert pixels of a smoothed row from luminance and two colour differences to three planes, clipped."""
     zero, half = tile.dtype.type(0), tile.dtype.type(0.5)
     for x in range(count):
         k = at(first) + at(x) + at(PAD)
@@ -127,7 +127,7 @@ def gain_row(source: Any, target: Any, line: Any, channels: int, factors: Any, e
     """Apply the gains to a row of pixels, without alpha; ``target`` may be ``source``.
 
     Args:
-        source: W·channels; or a smoothed row, whose gain decreases near the noise, as tiles×(3·ROW) of luminance and
+        source: W·channels; or a smoothed row, whose gain decreases near the noise, as 1×(tiles·3·ROW) of luminance and
             two colour differences.
         target: W·channels.
         line: see :func:`grid_row`.
@@ -150,7 +150,7 @@ def gain_row(source: Any, target: Any, line: Any, channels: int, factors: Any, e
             if source.ndim == 2:
                 count = min(last - x, TILE - x % TILE)
                 vectors = (count + PAD - 1) // PAD * PAD  # single pixels at the end would take as long as a vector each
-                _unite(source[x // TILE], x % TILE, vectors, top, tile)
+                _unite(source[0], x // TILE * 3 * ROW + x % TILE, vectors, top, tile)
                 _apply_tile(tile, vectors, ends, start, real(step), factors, True)
             else:
                 count = min(last - x, TILE)

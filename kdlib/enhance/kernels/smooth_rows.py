@@ -2,8 +2,9 @@
 
 The reference is :class:`kdlib.models.grid.QuincunxSmoothing`. Before a round, luminance and colour differences are
 divided by the round's tolerances, so that a weight is 1 minus the squared distance of two pixels. A row is stored in
-tiles that repeat a few columns of their neighbours. All taps of a tile then lie at constant distances in three short
-arrays, which the compiler can prove to be apart from the result; it can use vector instructions without copies.
+tiles that repeat a few columns of their neighbours: three planes of ROW samples one after another. All taps of a tile
+then lie at constant distances in three rows, and a few comparisons tell the compiled code that these are apart from the
+result; it can use vector instructions without copies.
 """
 
 from typing import Any
@@ -25,38 +26,36 @@ def _split(source: Any, channels: Any, scales: Any, row: Any) -> None:
     green, blue = (at(1), at(2)) if channels >= 3 else (at(0), at(0))
     width = source.size // channels
     light, colour, half = scales[0] * f32(0.25), scales[1], scales[1] * f32(0.5)
-    for t in range(len(row)):
-        part, first = row[t], at(t * TILE)
+    for t in range(len(row) // (3 * ROW)):
         for x in range(min(width - t * TILE, TILE)):
-            i, k = (first + at(x)) * at(channels), at(x) + at(PAD)
+            i, k = (at(t * TILE) + at(x)) * at(channels), at(t * 3 * ROW + PAD) + at(x)
             r, g, b = f32(source[i]), f32(source[i + green]), f32(source[i + blue])
-            part[k] = (r + g + g + b) * light
-            part[k + at(ROW)] = (r - b) * colour
-            part[k + at(2 * ROW)] = (g + g - r - b) * half
+            row[k] = (r + g + g + b) * light
+            row[k + at(ROW)] = (r - b) * colour
+            row[k + at(2 * ROW)] = (g + g - r - b) * half
 
 
 @compiled
 def _continue(row: Any, width: int) -> None:
     """Repeat the columns of neighbouring tiles at the ends of each tile, and the pixels at the ends of the row."""
-    last = len(row) - 1
+    last = len(row) // (3 * ROW) - 1
     for t in range(last, -1, -1):
-        end = PAD + min(width - t * TILE, TILE)
-        for plane in range(0, 3 * ROW, ROW):
-            for x in range(plane, plane + _FARTHEST):
-                left = x + PAD - _FARTHEST
-                row[t, left] = row[t - 1, left + TILE] if t else row[t, plane + PAD]
-                row[t, x + end] = row[t + 1, x + PAD] if t < last else row[t, plane + end - 1]
+        for start in range((3 * t) * ROW + PAD, (3 * t + 3) * ROW, ROW):
+            end = start + min(width - t * TILE, TILE)
+            for x in range(_FARTHEST):
+                row[start - 1 - x] = row[start - 1 - x + TILE - 3 * ROW] if t else row[start]
+                row[end + x] = row[start + x + 3 * ROW] if t < last else row[end - 1]
 
 
 @compiled
 def _smooth_tile(
-    above: Any, here: Any, below: Any, step: Any, diagonal: Any, colour_only: Any, scales: Any, out: Any
+    above: Any, here: Any, below: Any, first: Any, step: Any, diagonal: Any, colour_only: Any, scales: Any, out: Any
 ) -> None:
-    """Run one round on a tile; ``scales`` turn luminance and colour into multiples of the next round's tolerances."""
+    """Run one round on a tile, whose first pixel is the sample ``first``; see :func:`_smooth`."""
     one, zero, step = f32(1), f32(0), at(step)
     light, colour = scales[0], scales[1]
     for x in range(TILE):
-        i = at(x) + at(PAD)
+        i = at(x) + first
         y, o, g = here[i], here[i + at(ROW)], here[i + at(2 * ROW)]
         weights, sum_y, sum_o, sum_g = f32(2), zero, zero, zero  # the pixel itself counts twice
         for n in range(4):
@@ -83,15 +82,16 @@ def _smooth_tile(
 
 @compiled
 def _smooth(above: Any, here: Any, below: Any, taps: Any, scales: Any, out: Any) -> None:
-    """Run one round on a row."""
+    """Run one round on a row; ``scales`` turn luminance and colour into multiples of the next round's tolerances."""
     step, diagonal, colour_only = taps
-    for t in range(len(out)):  # constants let the compiler vectorise
-        if colour_only:
-            _smooth_tile(above[t], here[t], below[t], step, False, True, scales, out[t])
+    for start in range(PAD, len(out), 3 * ROW):
+        first = at(start)
+        if colour_only:  # constants let the compiler vectorise
+            _smooth_tile(above, here, below, first, step, False, True, scales, out)
         elif diagonal:
-            _smooth_tile(above[t], here[t], below[t], step, True, False, scales, out[t])
+            _smooth_tile(above, here, below, first, step, True, False, scales, out)
         else:
-            _smooth_tile(above[t], here[t], below[t], step, False, False, scales, out[t])
+            _smooth_tile(above, here, below, first, step, False, False, scales, out)
 
 
 @compiled
@@ -113,7 +113,7 @@ def smooth_gain_rows(
     kept = np.ones(rounds + 1, np.int64)  # rows of each round that the next one needs at a time
     for n in range(rounds):
         kept[n] += 2 * TAPS[n][0]
-    rings = np.zeros((rounds + 1, kept.max(), -(-width // TILE), 3 * ROW), f32)
+    rings = np.zeros((rounds + 1, kept.max(), -(-width // TILE) * 3 * ROW), f32)
     cells, ends, run = working_memory(grid)
     farthest = (kept.sum() - rounds) // 2
     for newest in range(first - len(head), last + farthest):
@@ -141,4 +141,4 @@ def smooth_gain_rows(
                 _continue(row, width)
         if y >= first:
             grid_row(grid, y, height, cells)
-            gain_row(rings[rounds, 0], out[y], cells, channels, factors, ends, run)
+            gain_row(rings[rounds], out[y], cells, channels, factors, ends, run)
