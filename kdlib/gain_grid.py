@@ -10,7 +10,8 @@ FLOOR = 1 / 64
 # Least divisor of chroma where a gain lifts; only weights that were not trained get there.
 LEAST_DIVISOR = 1e-3
 # Rounds of smoothing: distance of the four taps, whether they are diagonal neighbours, and whether only colour is
-# averaged. The first one has the nearest neighbours: with diagonal ones, no later round could reach them.
+# averaged, which is implemented for taps that are not diagonal. The nearest neighbours are needed: without them, pixels
+# of the two colours of a chessboard would never be averaged.
 TAPS = ((1, False, False), (1, True, False), (2, False, False), (4, False, True))
 # Least noise that is smoothed, in 255ths; smaller ones count as much.
 LEAST_NOISE = 1e-3

@@ -351,6 +351,16 @@ def test_untrained_factors_of_chroma_give_no_nan(chroma):
     assert ((result >= 0) & (result <= 1)).all()
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_absurd_tolerances_count_all_or_no_neighbours(sign):
+    model, photo, results = varied(), backlit((30, 40), dtype="float32"), []
+    for size in (11, 80):
+        with torch.no_grad():
+            model.smoothing.log_tolerance.fill_(sign * size)
+        results.append(Enhancer(model, device="cpu")(photo))
+    assert close(*results, SMOOTHED)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -31,7 +31,7 @@ from kdlib.models.glance import NoiseAwareSmoothing, noise_of
 from kdlib.models.network import Network, check_photos
 
 # Initial tolerances of the smoothing in multiples of the noise: of luminance and of colour, for each round.
-_TOLERANCES = ((18.0, 54.0), (2.3, 10.0), (2.2, 9.7), (14.0, 5.0))
+_TOLERANCES = ((18.0, 57.0), (1.6, 9.2), (3.0, 9.3), (20.0, 5.0))
 
 
 def split_colour(image: Tensor) -> tuple[Tensor, Tensor]:

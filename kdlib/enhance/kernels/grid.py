@@ -33,7 +33,8 @@ class GridFactors:
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         self.chroma: np.ndarray = np.array(state["chroma"], np.float32)
         self.floor = max(float(state["floor"]), 0.0)
-        self.tolerances: np.ndarray = np.exp(np.array(state["smoothing.log_tolerance"], np.float64))
+        # Beyond these limits, which only weights that were not trained reach, all or no neighbours count anyway.
+        self.tolerances: np.ndarray = np.exp(np.clip(np.array(state["smoothing.log_tolerance"], np.float64), -12, 12))
 
 
 class GridNetwork(GridFactors):
