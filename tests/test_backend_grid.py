@@ -26,8 +26,8 @@ from tests.helpers import as_tensor
 EXACT = {"uint8": (1, 0.001), "uint16": (1, 0.001), "float32": (2e-6, 1.0)}
 SMOOTHED = {"uint8": (1, 0.001), "uint16": (1, 0.02), "float32": (1e-5, 1.0)}
 SIZES = [(1, 1), (1, 9), (9, 1), (7, 5), (33, 64), (64, 31), (130, 400)]
-# The compiled smoothing stores rows in tiles of 256 columns, and each thread also reads rows of its neighbours.
-TILED = [(3, 255), (2, 256), (12, 257), (5, 263), (40, 513)]
+# The compiled smoothing stores rows in tiles of 512 columns, and each thread also reads rows of its neighbours.
+TILED = [(3, 511), (2, 512), (12, 513), (5, 519), (40, 1025)]
 
 
 def varied(seed=1, name="grid-960", **arguments):

@@ -16,12 +16,18 @@ from kdlib.enhance.kernels.compiled import compiled
 from kdlib.gain_grid import KNOTS, LEAST_DIVISOR
 
 COEFFICIENTS = len(KNOTS) + 1  # the gain at the first knot, its changes from knot to knot, and the photo's chroma
-TILE = 256  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
+TILE = 512  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
 PAD = 16  # room for pixels of its neighbours at each end of a smoothed tile, and for whole vectors
 ROW = TILE + 2 * PAD  # samples in a plane of a smoothed tile
 _STEEP = tuple(1 / (above - below) for below, above in pairwise(KNOTS))
 _START = tuple(below * steep for below, steep in zip(KNOTS[:-1], _STEEP, strict=True))
 _TINY = 1e-6 / 255
+
+
+@compiled
+def vectors(count: Any) -> Any:
+    """Round up to whole vectors, because single pixels at the end of a loop would take as long as a vector each."""
+    return (count + PAD - 1) // PAD * PAD
 
 
 @compiled
@@ -149,16 +155,15 @@ def gain_row(source: Any, target: Any, line: Any, channels: int, factors: Any, e
             start = real((x + 0.5) * step - 0.5 - cell)
             if source.ndim == 2:
                 count = min(last - x, TILE - x % TILE)
-                vectors = (count + PAD - 1) // PAD * PAD  # single pixels at the end would take as long as a vector each
-                _unite(source[0], x // TILE * 3 * ROW + x % TILE, vectors, top, tile)
-                _apply_tile(tile, vectors, ends, start, real(step), factors, True)
+                _unite(source[0], x // TILE * 3 * ROW + x % TILE, vectors(count), top, tile)
+                _apply_tile(tile, vectors(count), ends, start, real(step), factors, True)
             else:
                 count = min(last - x, TILE)
                 if channels == 3:  # a constant stride lets the compiler vectorise
                     _split(source, x, count, 3, tile)
                 else:
                     _split(source, x, count, channels, tile)
-                _apply_tile(tile, (count + PAD - 1) // PAD * PAD, ends, start, real(step), factors, False)
+                _apply_tile(tile, vectors(count), ends, start, real(step), factors, False)
             if channels == 3:
                 _merge(tile, x, count, 3, top, half, target)
             else:

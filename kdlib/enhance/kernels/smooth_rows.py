@@ -14,7 +14,7 @@ from numpy import float32 as f32
 from numpy import uintp as at  # see kdlib.enhance.kernels.denoise_rows
 
 from kdlib.enhance.kernels.compiled import compiled
-from kdlib.enhance.kernels.grid_rows import PAD, ROW, TILE, gain_row, grid_row, working_memory
+from kdlib.enhance.kernels.grid_rows import PAD, ROW, TILE, gain_row, grid_row, vectors, working_memory
 from kdlib.gain_grid import TAPS
 
 _FARTHEST = max(step for step, *_ in TAPS)
@@ -49,12 +49,13 @@ def _continue(row: Any, width: int) -> None:
 
 @compiled
 def _smooth_tile(
-    above: Any, here: Any, below: Any, first: Any, step: Any, diagonal: Any, colour_only: Any, scales: Any, out: Any
-) -> None:
-    """Run one round on a tile, whose first pixel is the sample ``first``; see :func:`_smooth`."""
+    above: Any, here: Any, below: Any, first: Any, count: Any, step: Any, diagonal: Any, colour_only: Any, scales: Any,
+    out: Any,
+) -> None:  # fmt: skip
+    """Run one round on ``count`` pixels of a tile, the first of which is the sample ``first``; see :func:`_smooth`."""
     one, zero, step = f32(1), f32(0), at(step)
     light, colour = scales[0], scales[1]
-    for x in range(TILE):
+    for x in range(count):
         i = at(x) + first
         y, o, g = here[i], here[i + at(ROW)], here[i + at(2 * ROW)]
         weights, sum_y, sum_o, sum_g = f32(2), zero, zero, zero  # the pixel itself counts twice
@@ -81,17 +82,17 @@ def _smooth_tile(
 
 
 @compiled
-def _smooth(above: Any, here: Any, below: Any, taps: Any, scales: Any, out: Any) -> None:
+def _smooth(above: Any, here: Any, below: Any, width: int, taps: Any, scales: Any, out: Any) -> None:
     """Run one round on a row; ``scales`` turn luminance and colour into multiples of the next round's tolerances."""
     step, diagonal, colour_only = taps
-    for start in range(PAD, len(out), 3 * ROW):
-        first = at(start)
+    for t in range(len(out) // (3 * ROW)):
+        first, count = at(t * 3 * ROW + PAD), vectors(min(width - t * TILE, TILE))
         if colour_only:  # constants let the compiler vectorise
-            _smooth_tile(above, here, below, first, step, False, True, scales, out)
+            _smooth_tile(above, here, below, first, count, step, False, True, scales, out)
         elif diagonal:
-            _smooth_tile(above, here, below, first, step, True, False, scales, out)
+            _smooth_tile(above, here, below, first, count, step, True, False, scales, out)
         else:
-            _smooth_tile(above, here, below, first, step, False, False, scales, out)
+            _smooth_tile(above, here, below, first, count, step, False, False, scales, out)
 
 
 @compiled
@@ -137,7 +138,7 @@ def smooth_gain_rows(
             if max(0, first - reach) <= y < min(height, last + reach):
                 ring, row = rings[n], rings[n + 1, y % kept[n + 1]]
                 above, below = ring[max(y - step, 0) % kept[n]], ring[min(y + step, height - 1) % kept[n]]
-                _smooth(above, ring[y % kept[n]], below, TAPS[n], scales[n + 1], row)
+                _smooth(above, ring[y % kept[n]], below, width, TAPS[n], scales[n + 1], row)
                 _continue(row, width)
         if y >= first:
             grid_row(grid, y, height, cells)
