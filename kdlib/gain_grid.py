@@ -1,4 +1,4 @@
-"""Knots and limits of the bilateral grid of gains, for the network and all backends."""
+"""Knots and limits of the bilateral grid of gains, and taps of the smoothing, for the network and all backends."""
 
 # Luminances, from 0 to 1, at which a cell of the grid holds a gain. They are denser in the shadows, roughly as
 # logarithms are.
@@ -9,3 +9,9 @@ MOST_GAIN, MOST_CHROMA = 3.0, 1.0
 FLOOR = 1 / 64
 # Least divisor of chroma where a gain lifts; only weights that were not trained get there.
 LEAST_DIVISOR = 1e-3
+# Rounds of smoothing: distance of the four taps, whether they are diagonal neighbours, and whether only colour is
+# averaged, which is implemented for taps that are not diagonal. The nearest neighbours are needed: without them, pixels
+# of the two colours of a chessboard would never be averaged.
+TAPS = ((1, False, False), (1, True, False), (2, False, False), (4, False, True))
+# Least noise that is smoothed, in 255ths; smaller ones count as much.
+LEAST_NOISE = 1e-3

@@ -96,7 +96,7 @@ SAFETENSORS = {
     **{f"{name} of a thousand million": asking(**{name: HUGE}) for name in ("width", "depth", "iterations", "scale_factor")},
     "depth of 101": asking(depth=101),
     "glance, side of a thousand million": asking("glance-650", side=HUGE),
-    "grid, side of a thousand million": asking("grid-961", side=HUGE),
+    "grid, side of a thousand million": asking("grid-960", side=HUGE),
     "student with blocks of a thousand million": asking("iat-student", blocks=HUGE),
     "steps of a thousand million": model_file("light-msafn", width=8, blocks=1, architecture={"family": "light-msafn", "steps": HUGE}),
     "upscale of a thousand million": model_file("light-msafn", width=8, blocks=1, architecture={"family": "light-msafn", "upscale": HUGE}),

@@ -263,7 +263,7 @@ def trained():
 
 
 def test_training_improves_on_the_unchanged_photo(trained, exposures):
-    untrained = create_model("grid-961")
+    untrained = create_model("grid-960")
     generator = torch.Generator().manual_seed(5)
     settings = CAMERA.draw(exposures.stops, exposures.kept, exposures.bend, generator)
     photo, wanted = settings.photo(exposures.radiance, generator), settings.wanted(exposures.target)
@@ -275,7 +275,7 @@ def test_training_improves_on_the_unchanged_photo(trained, exposures):
 
 
 def test_the_second_part_changes_only_what_depends_on_noise(trained):
-    fresh = create_model("grid-961")
+    fresh = create_model("grid-960")
     assert trained.history[-1]["validation_psnr"] > 0
     assert not torch.equal(trained.model.smoothing.log_tolerance, fresh.smoothing.log_tolerance)
     assert all(parameter.requires_grad for parameter in trained.model.parameters())

@@ -1,17 +1,18 @@
+import numpy as np
 import pytest
 import torch
 
-from kdlib.gain_grid import KNOTS
+from kdlib.gain_grid import KNOTS, TAPS
 from kdlib.models import count_parameters, create_model, infer_architecture
-from kdlib.models.grid import GridNet, knot_weights, split_colour, upsample_gains, within_white
+from kdlib.models.grid import GridNet, QuincunxSmoothing, knot_weights, split_colour, upsample_gains, within_white
 from kdlib.weights import load_model, save_model
 from tests.helpers import random_photo
 
-NAMES = {"grid-961": 961, "grid-teacher": 266_005}
+NAMES = {"grid-960": 960, "grid-teacher": 266_004}
 SIZES = [(1, 1), (1, 9), (2, 3), (12, 12), (31, 33), (40, 57)]
 
 
-def vivid(name="grid-961", seed=0, **overrides):
+def vivid(name="grid-960", seed=0, **overrides):
     """A network whose gains differ from cell to cell; a new one leaves every photo unchanged."""
     torch.manual_seed(seed)
     model = create_model(name, **overrides).eval()
@@ -71,7 +72,7 @@ def test_shares_of_the_knots_sum_to_one_and_interpolate_linearly():
 
 @torch.no_grad()
 def test_a_pixel_takes_the_gain_of_its_own_luminance():
-    model, photo = create_model("grid-961"), torch.tensor(KNOTS).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    model, photo = create_model("grid-960"), torch.tensor(KNOTS).view(1, 1, 1, -1).expand(1, 3, 1, -1)
     gains = torch.tensor([3.0, 0.5, 2.0, 1.0, 0.8, 1.5, 0.6, 0.9, 1.0]).view(1, 9, 1, 1)
     enhanced = model.apply_gains(photo, gains.expand(1, 9, 1, len(KNOTS)))
     torch.testing.assert_close(enhanced, photo * gains[:, :8].view(1, 1, 1, -1), atol=1e-6, rtol=0)
@@ -79,7 +80,7 @@ def test_a_pixel_takes_the_gain_of_its_own_luminance():
 
 @torch.no_grad()
 def test_chroma_decreases_where_the_gain_lifts_and_increases_where_it_darkens():
-    model = create_model("grid-961")
+    model = create_model("grid-960")
     photo = torch.tensor([0.3, 0.2, 0.1]).view(1, 3, 1, 1)
     saturation = {}
     for gain in (0.5, 1.0, 2.0):
@@ -93,7 +94,7 @@ def test_chroma_decreases_where_the_gain_lifts_and_increases_where_it_darkens():
 
 @torch.no_grad()
 def test_noise_is_not_lifted_and_a_black_photo_stays_black():
-    model, noise = create_model("grid-961"), torch.full((1, 1, 1, 1), 1.0)
+    model, noise = create_model("grid-960"), torch.full((1, 1, 1, 1), 1.0)
     lifting = torch.full((1, 9, 2, 2), 2.0)
     lifting[:, 8] = 0
     black = torch.zeros(1, 3, 24, 24)
@@ -103,6 +104,55 @@ def test_noise_is_not_lifted_and_a_black_photo_stays_black():
         gain = float(model.apply_grid(photo, lifting, noise).mean() / level)
         assert least < gain < most
         assert float(model.apply_grid(photo, lifting).mean() / level) == pytest.approx(7.389, rel=1e-3)
+
+
+def smoothed_by_formula(photo, noise, tolerances):
+    """The filter in NumPy and float64, pixel by pixel: photo H×W×3 in 255ths."""
+    r, g, b = np.moveaxis(photo.astype(float), 2, 0)
+    planes = np.stack([(r + 2 * g + b) / 4, r - b, g - (r + b) / 2])
+    height, width = planes.shape[1:]
+    for (step, diagonal, colour_only), (light, colour) in zip(TAPS, tolerances, strict=True):
+        places = ((-1, -1), (-1, 1), (1, -1), (1, 1)) if diagonal else ((-1, 0), (1, 0), (0, -1), (0, 1))
+        after = planes.copy()
+        for y, x in np.ndindex(height, width):
+            here, weights, sums = planes[:, y, x], 2.0, np.zeros(3)
+            for down, right in places:
+                there = min(max(y + step * down, 0), height - 1), min(max(x + step * right, 0), width - 1)
+                apart = planes[:, *there] - here
+                share = apart / (noise * np.array([light, colour, colour]))
+                weight = max(1 - (share**2).sum(), 0) ** 2
+                weights, sums = weights + weight, sums + weight * apart
+            after[colour_only:, y, x] += (sums / weights)[colour_only:]
+        planes = after
+    y, o, g = planes
+    return np.stack([y - g / 2 + o / 2, y + g / 2, y - g / 2 - o / 2], axis=2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 3), (13, 17)])
+@torch.no_grad()
+def test_smoothing_computes_what_the_formula_says(size):
+    smoothing = QuincunxSmoothing().double()
+    smoothing.log_tolerance.sub_(0.4)
+    photo = np.random.default_rng(0).normal(90, 9, (*size, 3)).clip(0, 255)
+    result = smoothing(torch.from_numpy(photo / 255).permute(2, 0, 1)[None], torch.full((1, 1, 1, 1), 1.2))
+    expected = smoothed_by_formula(photo, 1.2, smoothing.log_tolerance.exp().numpy())
+    assert size == (1, 1) or np.abs(expected - photo).max() > 1
+    np.testing.assert_allclose(255 * result[0].permute(1, 2, 0).numpy(), expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_smoothing_removes_noise_but_neither_edges_nor_their_colours():
+    generator, level = torch.Generator().manual_seed(0), torch.full((1, 1, 1, 1), 1.0)
+    noisy = 40 + 1.6 * torch.randn(1, 3, 80, 80, generator=generator)  # luminance has 0.61 times this deviation
+    result = 255 * QuincunxSmoothing()(noisy / 255, level)
+    for weights in ([0.25, 0.5, 0.25], [1, 0, -1], [-0.5, 1, -0.5]):
+        before, after = ((torch.tensor(weights).view(3, 1, 1) * each).sum(dim=1).std() for each in (noisy, result))
+        assert after < 0.3 * before
+    edge = torch.full((1, 3, 20, 20), 60 / 255)
+    edge[..., 10:] = torch.tensor([190, 170, 170]).view(3, 1, 1) / 255
+    torch.testing.assert_close(QuincunxSmoothing()(edge, level), edge, atol=1e-6, rtol=0)
+    levels = noisy.round() / 255
+    torch.testing.assert_close(QuincunxSmoothing()(levels, 0 * level), levels, atol=1e-6, rtol=0)
 
 
 def test_gains_are_interpolated_between_the_centres_of_cells():
@@ -159,7 +209,7 @@ def test_an_unknown_body_is_refused():
 )
 def test_input_that_is_not_a_batch_of_photos_is_refused(wrong):
     with pytest.raises(ValueError, match="B×3×H×W"):
-        create_model("grid-961")(wrong)
+        create_model("grid-960")(wrong)
 
 
 def test_white_is_reached_without_a_change_of_hue():

@@ -62,11 +62,16 @@ class NoiseAwareSmoothing(nn.Module):
     Attributes:
         log_tolerance: 3 rounds × (luminance, luminance when averaging colour, colour), logarithms of multiples of the
             noise. A neighbour that differs by more has weight 0.
+        tolerances: their initial values, no logarithms.
+        steps: distance of the taps of each round, in pixels.
     """
+
+    tolerances: tuple[tuple[float, ...], ...] = _TOLERANCES
+    steps: tuple[int, ...] = (1, 2, 4)
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_tolerance = nn.Parameter(torch.tensor(_TOLERANCES).log())
+        self.log_tolerance = nn.Parameter(torch.tensor(self.tolerances).log())
 
     def forward(self, image: Tensor, noise: Tensor) -> Tensor:
         """Smooth a photo.
@@ -80,17 +85,16 @@ class NoiseAwareSmoothing(nn.Module):
         colour = torch.cat([red - blue, green - (red + blue) / 2], dim=1)
         precision = 1 / noise.clamp_min(1e-3).square()
         for n, limits in enumerate(torch.exp(-2 * self.log_tolerance)):
-            luminance, colour = self._round(luminance, colour, 2**n, precision, limits)
+            luminance, colour = self._round(n, luminance, colour, precision, limits)
         half_opponent, tint = colour[:, :1] / 2, colour[:, 1:] / 2
         shared = luminance - tint
         return torch.cat([shared + half_opponent, luminance + tint, shared - half_opponent], dim=1) / 255
 
-    @staticmethod
     def _round(
-        luminance: Tensor, colour: Tensor, step: int, precision: Tensor, limits: Tensor
+        self, n: int, luminance: Tensor, colour: Tensor, precision: Tensor, limits: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Run one round; ``limits`` scale squared differences to fractions of the squared tolerance."""
-        height, width = luminance.shape[-2:]
+        step, (height, width) = self.steps[n], luminance.shape[-2:]
         around, around_colour = (F.pad(plane, (step,) * 4, mode="replicate") for plane in (luminance, colour))
         # The pixel itself has weight 2 and a difference of zero.
         weights = weights_colour = torch.full_like(luminance, 2.0)

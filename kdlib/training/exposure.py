@@ -150,7 +150,7 @@ def load_exposures(
 @training
 @alone_in_its_folder
 def train_exposure(
-    model: str | GridNet = "grid-961",
+    model: str | GridNet = "grid-960",
     data_dir: str | Path | None = None,
     output_dir: str | Path | None = None,
     *,

@@ -19,7 +19,7 @@ class TorchGlance(TorchBackend, PowerCurveMaps):
     def __init__(self, model: GlanceNet, device: torch.device) -> None:
         TorchBackend.__init__(self, model, device)
         PowerCurveMaps.__init__(self, model.side)
-        self._reach = 2 ** len(model.smoothing.log_tolerance) - 1
+        self._reach = sum(model.smoothing.steps)
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
         image = self.on_device(photo)

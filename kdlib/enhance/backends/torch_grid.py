@@ -19,7 +19,7 @@ class TorchGrid(TorchBackend, GridMaps):
     def __init__(self, model: GridNet, device: torch.device) -> None:
         TorchBackend.__init__(self, model, device)
         GridMaps.__init__(self, model.side)
-        self._reach = 2 ** len(model.smoothing.log_tolerance) - 1
+        self._reach = sum(model.smoothing.steps)
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
         image = self.on_device(photo)

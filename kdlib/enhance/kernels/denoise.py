@@ -15,13 +15,14 @@ coloured blotches, and differences of channels have twice the noise of their mea
 tolerance. Edges of luminance also limit the smoothing of colour, so that colours do not bleed.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from kdlib.checks import check_number
 from kdlib.enhance.kernels.denoise_rows import ROUNDS, filter_rows
-from kdlib.enhance.kernels.grid_rows import COEFFICIENTS
 from kdlib.noise import TOP, black_gain, measure_noise
 from kdlib.threads import over_rows
 
@@ -96,8 +97,6 @@ def filter_photo(
     *,
     lifted: bool = False,
     curve: np.ndarray | None = None,
-    grid: np.ndarray | None = None,
-    factors: np.ndarray | None = None,
     threads: int = 1,
 ) -> None:
     """Run :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows`, which describes the arguments, on a whole photo.
@@ -107,28 +106,38 @@ def filter_photo(
         out: array like ``photo`` for the result, which may be ``photo`` itself. Alpha is copied.
         tolerances: h×w.
         curve: 2×colours×h×w.
-        grid: h×w×9, with ``factors`` (5).
+    """
+    top = np.float32(TOP[photo.dtype.name])
+    curve = np.empty((0, 1, 1, 1)) if curve is None else curve
+    maps = [np.ascontiguousarray(array, np.float32) for array in (tolerances[None, None], limits, curve)]
+
+    def work(*rows: Any) -> None:
+        filter_rows(*rows, top, maps[0], lifted, *maps[1:])
+
+    over_parts(photo, out, 2 ** len(limits) - 1, work, threads)
+
+
+def over_parts(photo: np.ndarray, out: np.ndarray, reach: int, work: Callable[..., object], threads: int) -> None:
+    """Run a filter that reads ``reach`` rows around each row on parts of a photo at once, and copy alpha.
+
+    Args:
+        photo, out: see :func:`filter_photo`.
+        work: gets the arguments of :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` up to ``last``.
     """
     height, _, channels = photo.shape
     if channels in {2, 4}:
         out[..., -1] = photo[..., -1]
     source, target = photo.reshape(height, -1), out.reshape(height, -1)
-    reach = 2 ** len(limits) - 1
     parts = max(1, min(threads, height // max(2 * reach, 1)))
     bounds = [height * part // parts for part in range(parts + 1)]
     # Each part also reads rows of its neighbours, which may already have been overwritten; so they are copied first.
     edges = [(source[max(a - reach, 0) : a].copy(), source[b : b + reach].copy()) for a, b in pairwise(bounds)]
-    top = np.float32(TOP[photo.dtype.name])
-    curve = np.empty((0, 1, 1, 1)) if curve is None else curve
-    grid, factors = (np.empty((0, 1, COEFFICIENTS)), np.empty(0)) if grid is None else (grid, factors)
-    maps = [np.ascontiguousarray(array, np.float32) for array in (tolerances[None, None], limits, curve, grid, factors)]
 
-    def work(first: int, last: int) -> None:
+    def run(first: int, last: int) -> None:
         for part in range(first, last):
-            rows = bounds[part : part + 2]
-            filter_rows(source, target, *edges[part], channels, *rows, top, maps[0], lifted, *maps[1:])
+            work(source, target, *edges[part], channels, *bounds[part : part + 2])
 
-    over_rows(work, parts, threads)
+    over_rows(run, parts, threads)
 
 
 def smooth_lifted(photo: np.ndarray, maps: np.ndarray, iterations: int, denoise: float, threads: int) -> None:

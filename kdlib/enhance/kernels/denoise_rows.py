@@ -1,9 +1,9 @@
-"""The filter of :mod:`kdlib.enhance.kernels.denoise` in one pass with a power curve or gains, compiled for the CPU.
+"""The filter of :mod:`kdlib.enhance.kernels.denoise` in one pass with a power curve, compiled for the CPU.
 
 A round processes a row in tiles, which are copied to and from one small array. There the compiler can prove that reads
 and writes do not overlap, as vector instructions require; these make the filter ten times as fast.
 
-GlanceNet's power curve or GridNet's gains follow in the same pass, so that smoothed values stay float32.
+GlanceNet's power curve follows in the same pass, so that smoothed values stay float32.
 """
 
 from typing import Any
@@ -13,7 +13,6 @@ from numpy import float32 as f32
 from numpy import uintp as at  # unsigned indices need no check for negative values, which would prevent vectorisation
 
 from kdlib.enhance.kernels.compiled import compiled
-from kdlib.enhance.kernels.grid_rows import gain_row, grid_row, working_memory
 
 ROUNDS = 3
 _RING = 2 * 2 ** (ROUNDS - 1) + 1  # rows of a round that the next round needs at a time
@@ -232,9 +231,9 @@ def _write(line: Any, channels: int, top: Any, target: Any) -> None:
 @compiled
 def filter_rows(
     photo: Any, out: Any, head: Any, tail: Any, channels: int, first: int, last: int, top: Any,
-    tolerances: Any, lifted: bool, limits: Any, curve: Any, grid: Any, factors: Any,
+    tolerances: Any, lifted: bool, limits: Any, curve: Any,
 ) -> None:  # fmt: skip
-    """Smooth rows ``first`` to ``last`` of a photo and apply a power curve or gains; ``out`` may be ``photo``.
+    """Smooth rows ``first`` to ``last`` of a photo and apply a power curve; ``out`` may be ``photo``.
 
     After each row that is read, one row of each round is computed, delayed by the reach of the rounds' taps. A ring
     buffer per round keeps the rows that the next round needs; the working memory is about 120 rows of float32.
@@ -250,8 +249,6 @@ def filter_rows(
             or slope of 1: of luminance, and for averaging colour of luminance and of colour. With no rounds, nothing
             is smoothed.
         curve: 2×colours×h×w, log2 of the gain and gamma, stretched over the photo; 0×1×1×1 for no curve.
-        grid, factors: h×w×9 and 5, as :func:`~kdlib.enhance.kernels.grid_rows.gain_rows` takes them, in 255ths and not
-            rounded; 0×1×9 for no gains.
     """
     height, width = photo.shape[0], photo.shape[1] // channels
     padded = (width + _TILE - 1) // _TILE * _TILE
@@ -263,7 +260,6 @@ def filter_rows(
     gain_rows, gains_held = np.zeros((2, 1, width), f32), np.full(1, -2)
     curve_rows, curve_held = np.zeros((2, len(curve), width * channels), f32), np.full(1, -2)
     line = np.zeros(width * channels, f32)
-    cells, ends, run = working_memory(grid)
     for newest in range(first - len(head), last + farthest):
         if newest < last + len(tail):
             source = photo[min(max(newest, first), last - 1)]
@@ -300,7 +296,4 @@ def filter_rows(
         if len(curve):
             weight = _stretch_around(curve, y, height, width, curve_rows, curve_held)
             _power_row(line, curve_rows, weight)
-        if len(grid):
-            grid_row(grid, y, height, cells)
-            gain_row(line, line, cells, channels, factors, True, ends, run)
         _write(line, channels, top, out[y])

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from kdlib.checks import check_number, require_shapes
-from kdlib.enhance.kernels.denoise import filter_photo
+from kdlib.enhance.kernels.denoise import over_parts
 from kdlib.enhance.kernels.glance import mix, neighbours
 from kdlib.enhance.kernels.grid_rows import gain_rows
-from kdlib.gain_grid import FLOOR, KNOTS, MOST_CHROMA, MOST_GAIN
+from kdlib.enhance.kernels.smooth_rows import smooth_gain_rows
+from kdlib.gain_grid import FLOOR, KNOTS, LEAST_NOISE, MOST_CHROMA, MOST_GAIN, TAPS
 from kdlib.noise import TOP, measure_noise
 from kdlib.threads import over_rows
 
@@ -26,13 +27,14 @@ class GridFactors:
     Attributes:
         chroma: factors by which chroma decreases with gains above 1 and increases with gains below 1.
         floor: luminance at which half of the gain above 1 remains, as a multiple of the noise; at least 0.
-        limits: 3×3, for the rounds of smoothing, as :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` takes them.
+        tolerances: 4×2, for the rounds of smoothing, of luminance and of colour, as multiples of the noise.
     """
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         self.chroma: np.ndarray = np.array(state["chroma"], np.float32)
         self.floor = max(float(state["floor"]), 0.0)
-        self.limits: np.ndarray = np.exp(-2 * np.array(state["smoothing.log_tolerance"], np.float32))
+        # Beyond these limits, which only weights that were not trained reach, all or no neighbours count anyway.
+        self.tolerances: np.ndarray = np.exp(np.clip(np.array(state["smoothing.log_tolerance"], np.float64), -12, 12))
 
 
 class GridNetwork(GridFactors):
@@ -78,7 +80,7 @@ class GridNetwork(GridFactors):
         }
         parts = {f"{name}.weight": shape for name, shape in layers.items()}
         parts |= {f"{name}.bias": shape[:1] for name, shape in layers.items()}
-        return {"chroma": (2,), "floor": (), "smoothing.log_tolerance": (3, 3), **parts}
+        return {"chroma": (2,), "floor": (), "smoothing.log_tolerance": (len(TAPS), 2), **parts}
 
     def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
         """Return the grid of a thumbnail, as :meth:`kdlib.models.grid.GridNet.estimate_grid` does.
@@ -151,18 +153,24 @@ def apply_gains(
     """
     height, _, channels = photo.shape
     top = TOP[photo.dtype.name]
+    half = 0.5 if top > 1 else 0
     grid = np.moveaxis(np.concatenate([gains[:1], np.diff(gains[:-1], axis=0), gains[-1:]]), 0, -1)
+    # float32 is enough for 8 bits and for the smoothing; 16 bits need float64.
+    compute = np.float64 if photo.dtype == np.uint16 and not denoise else np.float32
+    grid = np.ascontiguousarray(grid, compute)
     if denoise:
         noise = denoise * measure_noise(photo)
-        constants = np.array([*factors.chroma, factors.floor * noise / 255, 255, 0])
-        tolerances = np.full((1, 1), noise, np.float32)
-        filter_photo(photo, out, tolerances, factors.limits, grid=grid, factors=constants, threads=threads)
+        sizes = max(noise, LEAST_NOISE) * factors.tolerances * (top / 255)
+        scales = np.concatenate([1 / sizes[:1], sizes[:-1] / sizes[1:], sizes[-1:]]).astype(np.float32)
+        constants = np.array([*factors.chroma, factors.floor * noise / 255, top, half], np.float32)
+
+        def work(*rows: Any) -> None:
+            smooth_gain_rows(*rows, scales, grid, constants)
+
+        over_parts(photo, out, sum(step for step, *_ in TAPS), work, threads)
         return
     if channels in {2, 4}:
         out[..., -1] = photo[..., -1]
-    # float32 is enough for 8 bits; 16 bits need float64.
-    compute = np.float64 if photo.dtype == np.uint16 else np.float32
-    grid = np.ascontiguousarray(grid, compute)
-    constants = np.array([*factors.chroma, 0, top, 0.5 if top > 1 else 0], compute)
+    constants = np.array([*factors.chroma, 0, top, half], compute)
     source, target = photo.reshape(height, -1), out.reshape(height, -1)
     over_rows(lambda first, last: gain_rows(source, target, grid, constants, channels, first, last), height, threads)

@@ -16,10 +16,18 @@ from kdlib.enhance.kernels.compiled import compiled
 from kdlib.gain_grid import KNOTS, LEAST_DIVISOR
 
 COEFFICIENTS = len(KNOTS) + 1  # the gain at the first knot, its changes from knot to knot, and the photo's chroma
-_TILE = 256  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
+TILE = 512  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
+PAD = 16  # room for pixels of its neighbours at each end of a smoothed tile, and for whole vectors
+ROW = TILE + 2 * PAD  # samples in a plane of a smoothed tile
 _STEEP = tuple(1 / (above - below) for below, above in pairwise(KNOTS))
 _START = tuple(below * steep for below, steep in zip(KNOTS[:-1], _STEEP, strict=True))
 _TINY = 1e-6 / 255
+
+
+@compiled
+def vectors(count: Any) -> Any:
+    """Round up to whole vectors, because single pixels at the end of a loop would take as long as a vector each."""
+    return (count + PAD - 1) // PAD * PAD
 
 
 @compiled
@@ -30,8 +38,20 @@ def _split(source: Any, first: Any, count: Any, channels: Any, tile: Any) -> Non
     for x in range(count):
         i = (at(first) + at(x)) * at(channels)
         tile[at(x)] = real(source[i])
-        tile[at(x) + at(_TILE)] = real(source[i + green])
-        tile[at(x) + at(2 * _TILE)] = real(source[i + blue])
+        tile[at(x) + at(TILE)] = real(source[i + green])
+        tile[at(x) + at(2 * TILE)] = real(source[i + blue])
+
+
+@compiled
+def _unite(source: Any, first: Any, count: Any, top: Any, tile: Any) -> None:
+    """Convert pixels of a smoothed row from luminance and two colour differences to three planes, clipped."""
+    zero, half = tile.dtype.type(0), tile.dtype.type(0.5)
+    for x in range(count):
+        k = at(first) + at(x) + at(PAD)
+        y, o, g = source[k], half * source[k + at(ROW)], half * source[k + at(2 * ROW)]
+        tile[at(x)] = min(max(y - g + o, zero), top)
+        tile[at(x) + at(TILE)] = min(max(y + g, zero), top)
+        tile[at(x) + at(2 * TILE)] = min(max(y - g - o, zero), top)
 
 
 @compiled
@@ -42,8 +62,8 @@ def _merge(tile: Any, first: Any, count: Any, channels: Any, top: Any, half: Any
         i = (at(first) + at(x)) * at(channels)
         target[i] = min(max(tile[at(x)], zero), top) + half
         if channels >= 3:
-            target[i + at(1)] = min(max(tile[at(x) + at(_TILE)], zero), top) + half
-            target[i + at(2)] = min(max(tile[at(x) + at(2 * _TILE)], zero), top) + half
+            target[i + at(1)] = min(max(tile[at(x) + at(TILE)], zero), top) + half
+            target[i + at(2)] = min(max(tile[at(x) + at(2 * TILE)], zero), top) + half
 
 
 @compiled
@@ -53,7 +73,8 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
     Args:
         ends: coefficients at the cell on the left, and their differences to those of the cell on the right.
         start, step: position of the first pixel between the two cells, from 0 to 1, and distance of two pixels.
-        factors, noisy: see :func:`gain_row`.
+        factors: see :func:`gain_rows`.
+        noisy: whether the gain decreases near the noise.
     """
     real = tile.dtype.type
     zero, one, quarter = real(0), real(1), real(0.25)
@@ -65,10 +86,10 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
     b0, b1, b2, b3, b4, b5, b6, b7, b8 = b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8]
     for x in range(count):
         i = at(x)
-        red, green, blue = tile[i], tile[i + at(_TILE)], tile[i + at(2 * _TILE)]
+        red, green, blue = tile[i], tile[i + at(TILE)], tile[i + at(2 * TILE)]
         luminance = (red + green + green + blue) * quarter
         y = luminance * unit
-        t = start + real(x) * step
+        t = start + real(np.int32(x)) * step
         gain = a0 + t * b0
         gain += (a1 + t * b1) * min(y * real(_STEEP[0]), one)
         gain += (a2 + t * b2) * min(max(y * real(_STEEP[1]) - real(_START[1]), zero), one)
@@ -87,15 +108,15 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
         red, green, blue = base + scale * red, base + scale * green, base + scale * blue
         share = top / max(max(red, green), max(blue, top))  # 1 within white
         tile[i] = share * red
-        tile[i + at(_TILE)] = share * green
-        tile[i + at(2 * _TILE)] = share * blue
+        tile[i + at(TILE)] = share * green
+        tile[i + at(2 * TILE)] = share * blue
 
 
 @compiled
 def working_memory(grid: Any) -> Any:
     """Return arrays for :func:`grid_row` and :func:`gain_row`: a row of the grid, the ends of a run, and a tile."""
     line = np.zeros((grid.shape[1], COEFFICIENTS), grid.dtype)
-    return line, np.zeros((2, COEFFICIENTS), grid.dtype), np.zeros(3 * _TILE, grid.dtype)
+    return line, np.zeros((2, COEFFICIENTS), grid.dtype), np.zeros(3 * TILE, grid.dtype)
 
 
 @compiled
@@ -111,20 +132,19 @@ def grid_row(grid: Any, y: int, height: int, line: Any) -> None:
 
 
 @compiled
-def gain_row(
-    source: Any, target: Any, line: Any, channels: int, factors: Any, noisy: bool, ends: Any, tile: Any
-) -> None:
+def gain_row(source: Any, target: Any, line: Any, channels: int, factors: Any, ends: Any, tile: Any) -> None:
     """Apply the gains to a row of pixels, without alpha; ``target`` may be ``source``.
 
     Args:
-        source, target: W·channels.
+        source: W·channels; or a smoothed row, whose gain decreases near the noise, as 1×(tiles·3·ROW) of luminance and
+            two colour differences.
+        target: W·channels.
         line: see :func:`grid_row`.
         factors: see :func:`gain_rows`.
-        noisy: whether the gain decreases near the noise.
         ends, tile: see :func:`working_memory`.
     """
     real = tile.dtype.type
-    w, width = len(line), source.size // channels
+    w, width = len(line), target.size // channels
     step, top, half = w / width, factors[3], factors[4]
     x = 0
     for cell in range(-1, w):  # to the right of the cell's centre, and at −1 to the left of the first
@@ -135,13 +155,18 @@ def gain_row(
         for k in range(COEFFICIENTS):
             ends[0, k], ends[1, k] = left[k], right[k] - left[k]
         while x < last:
-            count = min(last - x, _TILE)
             start = real((x + 0.5) * step - 0.5 - cell)
-            if channels == 3:  # a constant stride lets the compiler vectorise
-                _split(source, x, count, 3, tile)
+            if source.ndim == 2:
+                count = min(last - x, TILE - x % TILE)
+                _unite(source[0], x // TILE * 3 * ROW + x % TILE, vectors(count), top, tile)
+                _apply_tile(tile, vectors(count), ends, start, real(step), factors, True)
             else:
-                _split(source, x, count, channels, tile)
-            _apply_tile(tile, count, ends, start, real(step), factors, noisy)
+                count = min(last - x, TILE)
+                if channels == 3:  # a constant stride lets the compiler vectorise
+                    _split(source, x, count, 3, tile)
+                else:
+                    _split(source, x, count, channels, tile)
+                _apply_tile(tile, vectors(count), ends, start, real(step), factors, False)
             if channels == 3:
                 _merge(tile, x, count, 3, top, half, target)
             else:
@@ -163,4 +188,4 @@ def gain_rows(source: Any, target: Any, grid: Any, factors: Any, channels: int, 
     line, ends, tile = working_memory(grid)
     for y in range(first, last):
         grid_row(grid, y, len(source), line)
-        gain_row(source[y], target[y], line, channels, factors, False, ends, tile)
+        gain_row(source[y], target[y], line, channels, factors, ends, tile)

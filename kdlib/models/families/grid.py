@@ -22,11 +22,11 @@ FAMILY = Family(
     name="grid",
     builder="kdlib.models.grid:GridNet",
     models={
-        "grid-961": {},
+        "grid-960": {},
         "grid-teacher": {"body": "residual", "width": 32, "hidden": 64, "side": 64},
     },
     about="GridNet gives every cell of a coarse grid a gain for each of eight luminances, estimated from a thumbnail.",
-    parameters={"grid-961": 961, "grid-teacher": 266005},
+    parameters={"grid-960": 960, "grid-teacher": 266004},
     curve_map="h×w×9: logarithms of the gains at eight luminances in [-3, 3] (8), and of the chroma in [-1, 1] (1)",
     full_size=False,
     denoise=1.0,
