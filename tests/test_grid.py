@@ -218,3 +218,14 @@ def test_white_is_reached_without_a_change_of_hue():
     torch.testing.assert_close(within_white(lamp), lamp)
     torch.testing.assert_close(within_white(torch.full((1, 3, 1, 1), 1.7)), torch.ones(1, 3, 1, 1))
     assert float(within_white(torch.tensor([-0.1, 0.2, 2.0]).view(1, 3, 1, 1)).min()) == 0
+
+
+def test_white_never_turns_grey():
+    model = GridNet()
+    with torch.no_grad():
+        model.knots.bias.fill_(-20.0)
+        grid = model.grid_of(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        white = model.apply_grid(torch.ones(1, 3, 32, 32), grid)
+    assert float(grid[:, -2].min()) > -0.1 - 1e-6
+    assert float(grid[:, -3].max()) < -2.9
+    assert float(white.min()) > 0.9

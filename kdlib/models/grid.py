@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.checks import check_choice, check_number
-from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, MOST_CHROMA, MOST_GAIN, TAPS
+from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
 from kdlib.models.families.grid import BODIES
 from kdlib.models.glance import NoiseAwareSmoothing, noise_of
 from kdlib.models.network import Network, check_photos
@@ -204,8 +204,8 @@ class GridNet(Network):
 
         Returns:
             B×9×h'×w', with h' and w' a quarter of h and w: logarithms of the gains at the eight luminances ``KNOTS``,
-            from −3 to 3, and the logarithm of the photo's chroma, from −1 to 1, which is the same in all cells. Zeros
-            leave a photo unchanged, but for chroma that follows the gain.
+            from −3 to 3 (from −0.1 for white), and the logarithm of the photo's chroma, from −0.5 to 0.5, which is the
+            same in all cells. Zeros leave a photo unchanged, but for chroma that follows the gain.
         """
         luminance, colour = split_colour(thumbnail)
         # Exposure is multiplicative, so the network sees the logarithm of luminance, from −1 for black to 1 for white.
@@ -215,7 +215,10 @@ class GridNet(Network):
         pooled = torch.cat([whole.mean(dim=(2, 3)), whole.amax(dim=(2, 3)), 4 * histogram], dim=1)
         decision = F.relu(self.decide(pooled))
         features = F.relu(local + self.globals(decision)[:, :, None, None])
-        gains = MOST_GAIN * torch.tanh(self.knots(features) / MOST_GAIN)
+        gains = self.knots(features)
+        limit = torch.full_like(gains, MOST_GAIN)
+        limit[:, -1] = torch.where(gains[:, -1] < 0, MOST_LOSS_OF_WHITE, MOST_GAIN)
+        gains = limit * torch.tanh(gains / limit)
         chroma = MOST_CHROMA * torch.tanh(self.saturate(decision))[:, :, None, None]
         return torch.cat([gains, chroma.expand_as(gains[:, :1])], dim=1)
 

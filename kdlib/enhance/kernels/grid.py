@@ -13,7 +13,7 @@ from kdlib.enhance.kernels.denoise import over_parts
 from kdlib.enhance.kernels.glance import mix, neighbours
 from kdlib.enhance.kernels.grid_rows import gain_rows
 from kdlib.enhance.kernels.smooth_rows import smooth_gain_rows
-from kdlib.gain_grid import FLOOR, KNOTS, LEAST_NOISE, MOST_CHROMA, MOST_GAIN, TAPS
+from kdlib.gain_grid import FLOOR, KNOTS, LEAST_NOISE, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
 from kdlib.noise import TOP, measure_noise
 from kdlib.threads import over_rows
 
@@ -109,10 +109,12 @@ class GridNetwork(GridFactors):
         hidden = np.maximum((t["decide.weight"] * pooled).sum(1) + t["decide.bias"], 0)
         features = features + ((t["globals.weight"] * hidden).sum(1) + t["globals.bias"])[:, None]
         gains = mix(t["knots.weight"], np.maximum(features, 0), t["knots.bias"])
+        limit = np.full_like(gains, MOST_GAIN)
+        limit[-1, gains[-1] < 0] = MOST_LOSS_OF_WHITE
         chroma = (t["saturate.weight"] * hidden).sum(1) + t["saturate.bias"]
         grid = np.concatenate(
             [
-                np.float32(MOST_GAIN) * np.tanh(gains / np.float32(MOST_GAIN)),
+                limit * np.tanh(gains / limit),
                 np.broadcast_to(np.float32(MOST_CHROMA) * np.tanh(chroma), (1, height * width)),
             ]
         )

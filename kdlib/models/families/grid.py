@@ -27,7 +27,7 @@ FAMILY = Family(
     },
     about="GridNet gives every cell of a coarse grid a gain for each of eight luminances, estimated from a thumbnail.",
     parameters={"grid-960": 960, "grid-teacher": 266004},
-    curve_map="h×w×9: logarithms of the gains at eight luminances in [-3, 3] (8), and of the chroma in [-1, 1] (1)",
+    curve_map="h×w×9: logarithms of the gains at eight luminances in [-3, 3] (8), and of the chroma in [-0.5, 0.5] (1)",
     full_size=False,
     denoise=1.0,
     limits={"body": str, "width": Whole(1, 256), "hidden": Whole(1, 1024), "side": Whole(1, 1024)},
