@@ -60,14 +60,18 @@ class Committee(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, photo: Tensor) -> Tensor:
-        """Return the mean of the members' enhanced photos, B×3×H×W in [0, 1], without smoothing."""
+    def forward(self, photo: Tensor, clean: Tensor) -> Tensor:
+        """Return the mean of what the members make of ``clean`` with the gains for ``photo``, B×3×H×W in [0, 1]."""
         members: Any = self.members
-        return torch.stack([within_white(each.apply_grid(photo, each.grid_of(photo))) for each in members]).mean(dim=0)
+        return torch.stack([within_white(each.apply_grid(clean, each.grid_of(photo))) for each in members]).mean(dim=0)
 
 
 class GainsObjective:
-    """First part: the gains, towards the target, the teachers' pictures, or both."""
+    """First part: the gains, towards the target, the teachers' pictures, or both.
+
+    The network sees a photo with noise, but the gains are applied to the same photo without it. Otherwise it would
+    learn to take colour from the shadows, where noise shows; removing noise is the task of the smoothing.
+    """
 
     def __init__(self, teacher: nn.Module | None, alpha: float) -> None:
         self.teacher, self.alpha = teacher, alpha if teacher else 0.0
@@ -75,14 +79,14 @@ class GainsObjective:
     def __call__(self, model: Any, batch: Any, average: Any, generator: torch.Generator) -> dict[str, Tensor]:
         radiance, target, stops, kept, bend = batch
         settings = CAMERA.draw(stops, kept, bend, generator)
-        photo = settings.photo(radiance, generator)
-        enhanced = model.apply_grid(photo, model.grid_of(photo))
+        photo, clean = settings.photo(radiance, generator), settings.photo(radiance)
+        enhanced = model.apply_grid(clean, model.grid_of(photo))
         terms = {}
         if self.alpha < 1:
             terms["error"] = (1 - self.alpha) * picture_error(enhanced, settings.wanted(target))
         if self.teacher is not None and self.alpha > 0:
             with torch.no_grad():
-                answer = self.teacher(photo)
+                answer = self.teacher(photo, clean)
             terms["distillation"] = self.alpha * picture_error(enhanced, answer)
         return terms
 
@@ -207,7 +211,7 @@ def train_exposure(
         train, held = data.split(validation_fraction, config.seed)
         generator = torch.Generator().manual_seed(config.seed)
         drawn = CAMERA.draw(held.stops, held.kept, held.bend, generator)
-        photos, wanted = drawn.photo(held.radiance, generator), drawn.wanted(held.target)
+        photos, wanted = drawn.photo(held.radiance, generator if noise else None), drawn.wanted(held.target)
 
         def enhance(candidate: Any, photo: Tensor) -> Tensor:
             enhanced = candidate.apply_grid(photo, candidate.grid_of(photo), noise_of(photo) if noise else None)
