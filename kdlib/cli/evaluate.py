@@ -140,7 +140,7 @@ def evaluate(
         Path | None, typer.Option(help="Also compare each model with one fixed curve on this folder of photos.")
     ] = None,
     category: Annotated[
-        str, typer.Option(help="Training data of the models: zero-reference, self-made pairs or real pairs.")
+        str, typer.Option(help="Training data of the models: zero-reference, self-made pairs, exposures or real pairs.")
     ] = "",
     scale_factor: Annotated[
         int, typer.Option(help="Run the networks on photos downsampled to 1/N; 0 keeps the model's own.")

@@ -9,8 +9,9 @@ from typing import Any
 from kdlib.evaluation.tables import COLUMNS, markdown_table
 
 # Training data of a method, in the order of the table: none (–), photos without ground truth, synthetic pairs made by
-# darkening well-exposed photos, and pairs photographed of the same scene.
-CATEGORIES = ("zero-reference", "self-made pairs", "real pairs")
+# darkening well-exposed photos, scenes at any exposure with the fusion of a bracket, and pairs photographed of the same
+# scene.
+CATEGORIES = ("zero-reference", "self-made pairs", "exposures", "real pairs")
 NOTHING, UNKNOWN = "–", "?"
 
 # Published weights by prefix of their name; all are zero-reference networks or were distilled from one.

@@ -32,8 +32,8 @@ class CatalogueEntry:
         sha256: expected digest.
         licence: terms of use, which follow from the training data.
         made: one line on how it was trained; the card beside the file says more.
-        category: the kind of training data: ``zero-reference``, ``self-made pairs``, ``real pairs`` or, for
-            super-resolution, ``sharp photos``; may be empty.
+        category: the kind of training data: ``zero-reference``, ``self-made pairs``, ``exposures``, ``real pairs`` or,
+            for super-resolution, ``sharp photos``; may be empty.
         url: https address of the file; empty if it cannot be downloaded.
         use: a few words on what it is for, shown by the help of ``--model``; may be empty.
         in_repository: whether the file is too large for the wheel, and lies in the project's repository alone.
