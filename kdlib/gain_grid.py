@@ -6,7 +6,7 @@ KNOTS = (0.0, 0.02, 0.05, 0.11, 0.22, 0.4, 0.66, 1.0)
 # Limit of the logarithm of a gain, and of the photo's chroma: factors from 1/20 to 20, and from 0.6 to 1.6.
 MOST_GAIN, MOST_CHROMA = 3.0, 0.5
 # Likewise for gains below 1 at the last knot: nothing is left where a photo is white, and it must not turn grey.
-MOST_LOSS_OF_WHITE = 0.1
+MOST_LOSS_OF_WHITE = 0.15
 # Added to luminance before the logarithm. It keeps the shadows' noise from dominating the thumbnail.
 FLOOR = 1 / 64
 # Least divisor of chroma where a gain lifts; only weights that were not trained get there.

@@ -24,7 +24,7 @@ from kdlib.enhance.photos.rgb import read_photo
 # Views are exposed far beyond what a photographer would choose. Over a narrow range, a dark photo would mostly be of
 # a dark scene, and the network would learn to leave it dark.
 _VIEW_STOPS = (-6.0, 4.0)
-_PHOTO_STOPS, _PHOTOS_KEPT = (-5.0, 2.0), 0.4
+_PHOTO_STOPS, _PHOTOS_KEPT = (-5.0, 2.0), 0.6
 _BRACKET_STOPS, _BRACKETS_KEPT = (-0.8, 0.5), 0.6
 _KEPT_DEVIATION = 0.25
 # Brightest radiance that is stored, within the range of 16 bits.
@@ -133,7 +133,7 @@ def views_of_light(
 
 
 def licensed_photos(
-    folder: str | Path, *, allowed: str = "any", crops: int = 3, size: int = 128, seed: int = 0
+    folder: str | Path, *, allowed: str = "any", crops: int = 4, size: int = 128, seed: int = 0
 ) -> tuple[Exposures, list[LicenceRow]]:
     """Return well-exposed photos as their own targets: each whole, and as random windows.
 

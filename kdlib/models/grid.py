@@ -204,7 +204,7 @@ class GridNet(Network):
 
         Returns:
             B×9×h'×w', with h' and w' a quarter of h and w: logarithms of the gains at the eight luminances ``KNOTS``,
-            from −3 to 3 (from −0.1 for white), and the logarithm of the photo's chroma, from −0.5 to 0.5, which is the
+            from −3 to 3 (from −0.15 for white), and the logarithm of the photo's chroma, from −0.5 to 0.5, which is the
             same in all cells. Zeros leave a photo unchanged, but for chroma that follows the gain.
         """
         luminance, colour = split_colour(thumbnail)
