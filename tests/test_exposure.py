@@ -23,8 +23,9 @@ from kdlib.data.light import (
     view,
 )
 from kdlib.data.samples import sample_photos
-from kdlib.enhance.photos.rgb import PhotoError, write_photo
+from kdlib.enhance.photos.rgb import PhotoError, read_photo, write_photo
 from kdlib.experiments.six_numbers import fit_six_numbers
+from kdlib.experiments.virtual_photos import take_photos
 from kdlib.models import create_model
 from kdlib.models.grid import GridNet, within_white
 from kdlib.training.exposure import CAMERA, EMBEDDED, Committee, picture_error, train_exposure
@@ -314,3 +315,13 @@ def test_six_numbers_brighten_dark_photos(exposures):
     dark, bright = torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.85)
     assert numbers(dark).mean() > 0.15
     assert numbers(bright).mean() < 0.85
+
+
+def test_photos_of_the_camera_can_be_written(exposures, tmp_path):
+    paths = take_photos(exposures, tmp_path / "photos", 3, seed=2)
+    assert [path.name for path in paths] == ["0000.png", "0001.png", "0002.png"]
+    again = take_photos(exposures, tmp_path / "again", 2, seed=2)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths[:2]]
+    assert read_photo(paths[0]).shape == (32, 32, 3)
+    with pytest.raises(FileExistsError, match="exists; choose an empty folder"):
+        take_photos(exposures, tmp_path / "photos", 1)
