@@ -20,6 +20,7 @@ SHORT = {
     "08_zero_dce": {"network_side": 16, "compare_seeds": 2},
     "09_iat": {"epochs": 4, "size": 48, "side": 32},
     "10_super_resolution": {"repeats": 24, "patch": 32, "batch_size": 4, "eval_dirs": "small photos"},
+    "12_every_photo": {"views": 6, "size": 32, "batch_size": 12},
 }
 _folders = TemporaryDirectory()
 
