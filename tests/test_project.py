@@ -20,6 +20,8 @@ from kdlib.cli._super_resolution import COLUMNS as SUPER_RESOLUTION
 from kdlib.enhance.photos.photo_file import MAX_PIXELS, MAX_SIDE
 from kdlib.evaluation import markdown_table
 from kdlib.evaluation.benchmark import speed_table
+from kdlib.evaluation.brackets import COLUMNS as BRACKETS
+from kdlib.evaluation.brackets import LOOKS
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.experiments.cluster_cost import engines_table
 from kdlib.models import ARCHITECTURES, count_parameters, create_model
@@ -29,10 +31,7 @@ from kdlib.weights.header import MAX_BYTES
 
 ROOT = Path(__file__).resolve().parent.parent
 # The ten rows of the README's table, in the words of ``kdlib report``.
-README_ROWS = {
-    *("gamma 0.3", "nano-161", "student-565", "student-565, no teacher", "zero-dce++", "zero_dce_pp_official"),
-    *("glance-650", "glance-650-real", "iat-student", "iat_lol_v1_official"),
-}
+README_EVERY_PHOTO = {"input", "CLAHE", "six numbers", "student-565", "glance-650", "grid-960", "grid-teacher"}
 # The columns of the two tables of docs/results.md.
 LEADING = ("method", "category", "parameters", "psnr", "ssim", "daylight")
 FURTHER = ("method", "lpips", "gt_mean_psnr", "gt_mean_ssim", "fidelity", "fixed_curve", "fixed_curve_dicm", "ms_1080p")
@@ -208,13 +207,14 @@ def test_the_tables_of_results_are_the_results():
     assert markdown_table(distilled, columns) in text
 
 
-def test_the_readmes_table_is_a_part_of_the_report():
-    rows = leaderboard(ROOT / "results")
-    assert len(README_ROWS) <= 10
-    chosen = [row for row in rows if row["method"] in README_ROWS]
-    assert len(chosen) == len(README_ROWS)
-    keys = ("method", "category", "parameters", "psnr", "ssim", "daylight", "ms_1080p")
-    assert leaderboard_table(chosen, keys) in page("README.md")
+def test_the_tables_of_every_photo_are_the_results():
+    rows = stored("every_photo")["rows"]
+    assert markdown_table(rows, BRACKETS) in page("docs/results.md")
+    assert markdown_table(rows, LOOKS) in page("docs/results.md")
+    keys = ("method", "parameters", "psnr", "psnr_dark", "psnr_bright", "psnr_backlit", "ssim")
+    chosen = [row for row in rows if row["method"] in README_EVERY_PHOTO]
+    assert len(chosen) == len(README_EVERY_PHOTO)
+    assert markdown_table(chosen, {key: BRACKETS[key] for key in keys}) in page("README.md")
 
 
 def test_the_courses_times_are_measured():
@@ -325,6 +325,7 @@ def rounded(number):
 def measured_sentences():
     """What pages say of measurements, with the numbers of ``results/``."""
     rows = {row["method"]: row for row in leaderboard(ROOT / "results")}
+    every = {row["method"]: row for row in stored("every_photo")["rows"]}
     ms = {(row["method"], row["size"]): row["ms"] for row in stored("benchmark")["rows"]}
     ratios, video, denoised = stored("benchmark")["ratios"], stored("video"), stored("denoise")["rows"]
     ssim = {row["method"]: row["ssim"] for row in denoised}
@@ -345,6 +346,8 @@ def measured_sentences():
     assert workers["outputs"] == workers["photos"]
     return {
         "README.md": [
+            f"`grid-960` reaches {every['grid-960']['psnr']:.2f} dB and an SSIM of {every['grid-960']['ssim']:.3f}, "
+            f"`glance-650` {every['glance-650']['psnr']:.2f} dB and {every['glance-650']['ssim']:.3f}",
             f"takes about {rounded(ms['kdlib', '12 MP'])} ms for a photo of 12 megapixels",
             f"takes about {rounded(ratios['12 MP']['PyTorch, eager'])} times as long in PyTorch, and about "
             f"{rounded(ratios['12 MP']['torch.compile'])} times as long when compiled",

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kdlib.data.degrade import linear_to_srgb, srgb_to_linear
 from kdlib.data.light import HDR_FOLDER, develop, metered_stops, read_light
 from kdlib.enhance.photos.rgb import read_photo, to_tensor
 from kdlib.evaluation.metrics import enhance_tensor
@@ -18,19 +19,20 @@ from kdlib.weights import load_model
 from kdlib.weights.catalogue import DEFAULT_MODEL
 
 OLD = "glance-650"
-# Three photos as they are, and one exposed two stops above the meter; in the public domain, under CC BY or BSD.
+# Three photos as they are, and one exposed two stops above the meter; in the public domain or under CC0, Apache and BSD licences.
 _PHOTOS = {
     "night": "photos/palapeli_cincinnati-bridge.webp",
-    "backlight": "photos/lomiri_sunset.webp",
-    "noon": "photos/gcompris_renewable_windmill.webp",
+    "backlight": "photos/usfs_homepage_bg.webp",
+    "noon": "photos/owncloud_Lake-Constance.webp",
 }
 _LIGHT = "hdr/exr_MtTamNorth.hdr"
-_OVER, _BEND = 2.0, 0.3
+_UNDER, _OVER, _BEND = -2.0, 2.0, 0.3
 
 
 def four_photos(folder: Path) -> dict[str, Tensor]:
     """Return the photos by kind of light, 3×H×W in [0, 1]."""
     photos = {name: to_tensor(read_photo(folder / file)) for name, file in _PHOTOS.items()}
+    photos["night"] = linear_to_srgb(srgb_to_linear(photos["night"]) * 2**_UNDER)
     light = next(light for light in read_light(folder, "free") if light.row.file == _LIGHT)
     stops = metered_stops(light.radiance) + _OVER
     exposed = torch.from_numpy(light.radiance).permute(2, 0, 1) * 2**stops

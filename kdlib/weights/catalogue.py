@@ -11,7 +11,7 @@ from kdlib.checks import nearest
 from kdlib.files import strict_json
 from kdlib.models.registry import ARCHITECTURES
 
-DEFAULT_MODEL = "glance-650"
+DEFAULT_MODEL = "grid-960"
 """The shipped weights that enhance photos and videos unless others are asked for."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 # An installed wheel carries the weights inside the package; a checkout keeps them in its top-level folder.
