@@ -1,6 +1,6 @@
 """Draw README's first picture: four photos, what ``glance-650`` makes of them, and what the default network does.
 
-Run as ``python -m kdlib.experiments.every_photo FOLDER``; ``FOLDER`` has light and photos with ``LICENCES.tsv``. The
+Run as ``python -m kdlib.viz.every_photo FOLDER``; ``FOLDER`` has light and photos with ``LICENCES.tsv``. The
 picture goes to ``results/every_photo.png``.
 """
 
