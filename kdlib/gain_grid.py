@@ -11,6 +11,8 @@ MOST_LOSS_OF_WHITE = 0.15
 FLOOR = 1 / 64
 # Least divisor of chroma where a gain lifts; only weights that were not trained get there.
 LEAST_DIVISOR = 1e-3
+# Least sum of luminance and noise by which luminance is divided, in 255ths: black without noise has neither.
+LEAST_SIGNAL = 1e-6
 # Rounds of smoothing: distance of the four taps, whether they are diagonal neighbours, and whether only colour is
 # averaged, which is implemented for taps that are not diagonal. The nearest neighbours are needed: without them, pixels
 # of the two colours of a chessboard would never be averaged.

@@ -1,6 +1,7 @@
 """GridNet through an Enhancer: the model's own results, faster; and what the Enhancer adds."""
 
 import os
+import pickle
 import runpy
 import subprocess
 import sys
@@ -390,6 +391,123 @@ def test_gains_of_the_limits_are_accepted():
     for sign in (-1, 1):
         grid = sign * np.array([3] * 8 + [1], np.float32).reshape(1, 1, 9)
         assert enhancer.apply(backlit((9, 9)), grid).shape == (9, 9, 3)
+
+
+# The Triton kernel, by its interpreter
+
+# In another process, as in tests/test_kernels_curve.py. Interpreting takes 40 ms for a row of a photo: the cases are
+# few and small, and strips have few rows.
+TRITON = """
+import pickle, sys
+
+sys.modules["numba"] = None
+import torch
+from kdlib import Enhancer
+from kdlib.enhance.backends import torch_base, torch_grid
+from kdlib.enhance.kernels import triton
+from kdlib.enhance.kernels.plain_torch import precise
+from kdlib.enhance.kernels.triton_grid import apply_gains
+
+torch_grid.pixel_kernels = lambda device: ("triton", triton)  # as on CUDA
+torch_base._STRIP, torch_base._STRIP_ROWS = 1, 9
+work = pickle.load(sys.stdin.buffer)
+done = {"enhanced": [], "unchanged": []}
+for k, (model, photo, grid, options) in enumerate(work["enhance"]):
+    enhancer = Enhancer(model, device="cpu", threads=1, **options)
+    assert enhancer.backend == "triton"
+    out = photo if k % 2 else None  # every other one in place
+    done["enhanced"].append(enhancer(photo, out=out) if grid is None else enhancer.apply(photo, grid, out=out))
+for photo in work["leave"]:
+    image = torch.from_numpy(photo)
+    out = torch.zeros_like(image)
+    apply_gains(image, torch.ones(9, 2, 3, dtype=precise(image)), (0.3, 0.6), None, out)
+    done["unchanged"].append(out.numpy())
+sys.stdout.buffer.write(pickle.dumps(done))
+"""
+
+
+def triton_cases():
+    """Every dtype and number of channels, with a grid and without smoothing; sizes, grids and strengths cycle."""
+    sizes = [(1, 1), (1, 37), (5, 1), (2, 2), (3, 5), (2, 261), (4, 17)]
+    grids = [(1, 1), (1, 4), (3, 1), (2, 2), (8, 6), (16, 16)]
+    cases = []
+    for turn in range(24):
+        dtype, channels = list(TOP)[turn % 3], turn // 3 % 4 + 1
+        photo = backlit(sizes[turn % 7], channels, dtype, noise=20)
+        cases.append((photo, random_grid(grids[turn // 2 % 6], seed=turn), (1.0, 0.4, 2.0)[turn // 4 % 3]))
+    extreme = np.array([3, -3, 2, -2, 3, -1, 0.5, -0.1, 0], np.float32).reshape(1, 1, 9)
+    for dtype in TOP:  # all luminances; a colour that has to be limited to white; black and white
+        ramp = np.linspace(0, TOP[dtype], 1021)
+        ramp = np.repeat((ramp if dtype == "float32" else ramp.round())[None, :, None], 3, axis=2).astype(dtype)
+        cases.append((ramp, extreme, 1.0))
+        orange = np.array([[[0.8, 0.4, 0.1], [0, 0, 0], [1, 1, 1]]]) * TOP[dtype]
+        cases.append((orange.astype(dtype), np.full((3, 2, 9), [2] * 8 + [0], np.float32), 1.0))
+    return cases
+
+
+SMOOTHED_CASES = [((11, 9), 3, 1), ((2, 9), 4, 2), ((3, 12), 1, 1), ((1, 1), 3, 1), ((2, 3), 2, 0.5)]
+
+
+@pytest.fixture(scope="module")
+def triton_results():
+    pytest.importorskip("triton")
+    enhance = [(varied(), photo, grid, {"denoise": 0, "strength": s}) for photo, grid, s in triton_cases()]
+    for size, channels, amount in SMOOTHED_CASES:
+        enhance += [(varied(), backlit(size, channels, dtype, noise=2), None, {"denoise": amount}) for dtype in TOP]
+    leave = [backlit((2, 7), channels, dtype, noise=40) for dtype in TOP for channels in (1, 3)]
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON],
+        input=pickle.dumps({"enhance": enhance, "leave": leave}),
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=600,
+    )
+    return pickle.loads(done.stdout), leave
+
+
+@pytest.mark.slow
+def test_triton_kernel_is_exact(triton_results):
+    cases, samples, unequal = triton_cases(), dict.fromkeys(TOP, 0), dict.fromkeys(TOP, 0)
+    for (photo, grid, strength), result in zip(cases, triton_results[0]["enhanced"], strict=False):
+        expected = by_formula(photo, grid, (0.3, 0.6), strength)
+        assert close(result, expected, {**EXACT, "float32": (5e-6, 1.0)}), (photo.dtype, photo.shape, grid.shape)
+        samples[photo.dtype.name] += photo.size
+        unequal[photo.dtype.name] += int((result != expected).sum())
+    for dtype in ("uint8", "uint16"):
+        assert samples[dtype] > 3000
+        assert unequal[dtype] <= samples[dtype] / 1000
+
+
+@pytest.mark.slow
+def test_triton_kernel_limits_to_white_and_keeps_the_hue(triton_results):
+    tested = 0
+    for (photo, _, _), result in zip(triton_cases(), triton_results[0]["enhanced"], strict=False):
+        if photo.shape == (1, 3, 3):
+            red, green, blue = result[0, 0].astype(float)
+            assert red == TOP[photo.dtype.name]
+            assert (green - blue) / (red - blue) == pytest.approx(3 / 7, abs=0.02)
+            assert not result[0, 1].any()
+            assert (result[0, 2] == TOP[photo.dtype.name]).all()
+            tested += 1
+    assert tested == len(TOP)
+
+
+@pytest.mark.slow
+def test_triton_kernel_leaves_the_photo_where_gains_are_1(triton_results):
+    results, photos = triton_results
+    for photo, result in zip(photos, results["unchanged"], strict=True):
+        assert result.tobytes() == photo.tobytes()
+
+
+@pytest.mark.slow
+def test_triton_kernel_after_smoothing_is_the_model_s_own(triton_results):
+    model, results = varied(), iter(triton_results[0]["enhanced"][len(triton_cases()) :])
+    for size, channels, amount in SMOOTHED_CASES:
+        for dtype in TOP:
+            photo = backlit(size, channels, dtype, noise=2)
+            assert close(next(results), by_the_model(model, photo, amount), SMOOTHED), (size, channels, dtype)
+    assert next(results, None) is None
 
 
 # Kinds, threads, video, files

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.checks import check_choice, check_number
-from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
+from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, LEAST_SIGNAL, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
 from kdlib.models.families.grid import BODIES
 from kdlib.models.glance import NoiseAwareSmoothing, noise_of
 from kdlib.models.network import Network, check_photos
@@ -237,18 +237,23 @@ class GridNet(Network):
         Returns:
             B×3×H×W, not limited to white (see :func:`within_white`).
         """
-        return self.apply_gains(image, upsample_gains(grid, image.shape[-2:]), noise)
+        return self.apply_gains(self.smoothed(image, noise), upsample_gains(grid, image.shape[-2:]), noise)
+
+    def smoothed(self, image: Tensor, noise: Tensor | None) -> Tensor:
+        """Smooth a photo (B×3×H×W) within its noise; see :meth:`apply_grid`."""
+        return image if noise is None else self.smoothing(image, noise).clamp(0, 1)
 
     def apply_gains(self, image: Tensor, gains: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Do the same with gains at full size, B×9×H×W: eight gains and the photo's chroma, no logarithms."""
-        if noise is not None:
-            image = self.smoothing(image, noise).clamp(0, 1)
+        """Apply gains at full size, B×9×H×W: eight gains and the photo's chroma, no logarithms.
+
+        With the noise, which is that before the photo was smoothed, gains above 1 approach 1 near it.
+        """
         luminance, colour = split_colour(image)
         gain = (gains[:, :-1] * knot_weights(luminance)).sum(dim=1, keepdim=True)
         lift, drop = F.relu(gain - 1), F.relu(1 - gain)
         chroma = gains[:, -1:] * (1 + self.chroma[1] * drop) / (1 + self.chroma[0] * lift).clamp_min(LEAST_DIVISOR)
         if noise is not None:
-            signal = 255 * luminance / (255 * luminance + self.floor.clamp_min(0) * noise).clamp_min(1e-6)
+            signal = 255 * luminance / (255 * luminance + self.floor.clamp_min(0) * noise).clamp_min(LEAST_SIGNAL)
             gain = gain - lift * (1 - signal)
         return gain * (luminance + chroma * colour)
 

@@ -1,6 +1,7 @@
 """The base class of all backends that run in PyTorch."""
 
 import copy
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kdlib.enhance import array_kinds as kinds
+from kdlib.enhance.kernels import plain_torch
 from kdlib.models.network import Network
 
 # Pixels and least number of rows in a strip. Smoothing reads the rows around a strip again, so that strips are larger
@@ -50,6 +52,19 @@ class TorchBackend:
             work(target)
         if target is not given:
             given.copy_(target)
+
+
+def pixel_kernels(device: torch.device) -> tuple[str, Any]:
+    """Return the name of a backend with kernels, and their module.
+
+    They are ``"triton"`` on CUDA where Triton is installed; elsewhere ``"torch"``, whose plain tensor operations give
+    the same result.
+    """
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from kdlib.enhance.kernels import triton
+
+        return "triton", triton
+    return "torch", plain_torch
 
 
 def smoothing_strips(image: Tensor, reach: int) -> Iterator[tuple[int, int, int, Tensor]]:

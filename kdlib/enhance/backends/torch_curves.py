@@ -4,7 +4,6 @@ On CUDA the two steps that touch the full photo run as Triton kernels (:mod:`kdl
 plain tensor operations give the same result, a few rows at a time so that memory use stays small.
 """
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -12,8 +11,7 @@ from torch import Tensor
 
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.curves import CurveMaps
-from kdlib.enhance.backends.torch_base import TorchBackend
-from kdlib.enhance.kernels import plain_torch
+from kdlib.enhance.backends.torch_base import TorchBackend, pixel_kernels
 from kdlib.models.zero_dce import ZeroDCE
 
 
@@ -27,12 +25,7 @@ class TorchCurves(TorchBackend, CurveMaps):
     def __init__(self, model: ZeroDCE, device: torch.device) -> None:
         TorchBackend.__init__(self, model, device)
         CurveMaps.__init__(self, model.iterations, model.scale_factor, model.network_side)
-        kernels: Any = plain_torch
-        if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-            from kdlib.enhance.kernels import triton as kernels
-
-            self.name = "triton"
-        self._kernels = kernels
+        self.name, self._kernels = pixel_kernels(device)
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
         image = self.on_device(photo)

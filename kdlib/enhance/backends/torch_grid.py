@@ -1,4 +1,8 @@
-"""GridNet in PyTorch, for GPUs and where numba is missing."""
+"""GridNet in PyTorch, for GPUs and where numba is missing.
+
+On CUDA the area average and the gains run as Triton kernels (:mod:`kdlib.enhance.kernels.triton_grid`); the smoothing
+in front of them is the model's own everywhere.
+"""
 
 from typing import Any
 
@@ -7,24 +11,35 @@ from torch import Tensor
 
 from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.grid_maps import GridMaps
-from kdlib.enhance.backends.torch_base import TorchBackend, at_most, smoothing_strips
-from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, between, precise, small_copy
+from kdlib.enhance.backends.torch_base import TorchBackend, at_most, pixel_kernels, smoothing_strips
+from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, between, precise
 from kdlib.models.grid import GridNet, within_white
 from kdlib.noise import measure_noise
 
 
 class TorchGrid(TorchBackend, GridMaps):
-    """GridNet through the model's own operations, one strip of the photo after another."""
+    """GridNet: the smoothing and the gains, one strip of the photo after another.
+
+    Attributes:
+        name: ``"triton"`` on CUDA where Triton is installed, else ``"torch"``.
+    """
 
     def __init__(self, model: GridNet, device: torch.device) -> None:
         TorchBackend.__init__(self, model, device)
         GridMaps.__init__(self, model.side)
         self._reach = sum(model.smoothing.steps)
+        self.name, self._kernels = pixel_kernels(device)
+        self._fused: Any = None
+        if self.name == "triton":
+            from kdlib.enhance.kernels.triton_grid import apply_gains
+
+            self._fused = apply_gains
+        self._chroma, self._floor = tuple(model.chroma.tolist()), max(float(model.floor), 0.0)
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
         image = self.on_device(photo)
         with torch.inference_mode(), at_most(threads):
-            small = small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
+            small = self._kernels.small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
             return self.model.estimate_grid(small[None])[0]
 
     def apply(self, photo: Any, maps: Tensor, out: Any, *, strength: float, denoise: float, threads: int) -> None:
@@ -40,15 +55,24 @@ class TorchGrid(TorchBackend, GridMaps):
     def _apply(self, image: Tensor, gains: Tensor, noise: float | None, out: Tensor) -> None:
         height, width, channels = image.shape
         colours = 3 if channels >= 3 else 1
+        if channels > colours:
+            out[..., colours:] = image[..., colours:]
+        if self._fused and noise is None:
+            self._fused(image[..., :colours], gains, self._chroma, None, out[..., :colours])
+            return
         left, right, across = between(width, gains.shape[2], 0, width, gains, centres=True)
         reach = self._reach if noise is not None else 0
         level = None if noise is None else torch.full((1, 1, 1, 1), noise, dtype=gains.dtype, device=image.device)
         for first, last, start, rows in smoothing_strips(image, reach):
-            above, below, down = between(height, gains.shape[1], start, start + len(rows), gains, centres=True)
+            x = as_planes(rows, gains.dtype).expand(3, -1, -1)[None]
+            x = self.model.smoothed(x, level)[..., first - start : last - start, :]
+            target = out[first:last, :, :colours]
+            if self._fused and noise is not None:
+                planes, floor = x[0].permute(1, 2, 0), self._floor * noise / 255
+                self._fused(planes, gains, self._chroma, floor, target, first=first, height=height)
+                continue
+            above, below, down = between(height, gains.shape[1], first, last, gains, centres=True)
             lines = torch.lerp(gains[:, above], gains[:, below], down[:, None])
             full = torch.lerp(lines[..., left], lines[..., right], across)
-            x = as_planes(rows, gains.dtype).expand(3, -1, -1)[None]
             y = within_white(self.model.apply_gains(x, full[None], level))[0, :colours]
-            out[first:last, :, :colours] = as_samples(y[:, first - start : last - start], image.dtype)
-            if channels > colours:
-                out[first:last, :, colours:] = image[first:last, :, colours:]
+            target.copy_(as_samples(y, image.dtype))

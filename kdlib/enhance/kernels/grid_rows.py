@@ -13,7 +13,7 @@ import numpy as np
 from numpy import uintp as at  # see kdlib.enhance.kernels.denoise_rows
 
 from kdlib.enhance.kernels.compiled import compiled
-from kdlib.gain_grid import KNOTS, LEAST_DIVISOR
+from kdlib.gain_grid import KNOTS, LEAST_DIVISOR, LEAST_SIGNAL
 
 COEFFICIENTS = len(KNOTS) + 1  # the gain at the first knot, its changes from knot to knot, and the photo's chroma
 TILE = 512  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
@@ -21,7 +21,7 @@ PAD = 16  # room for pixels of its neighbours at each end of a smoothed tile, an
 ROW = TILE + 2 * PAD  # samples in a plane of a smoothed tile
 _STEEP = tuple(1 / (above - below) for below, above in pairwise(KNOTS))
 _START = tuple(below * steep for below, steep in zip(KNOTS[:-1], _STEEP, strict=True))
-_TINY = 1e-6 / 255
+_TINY = LEAST_SIGNAL / 255
 
 
 @compiled

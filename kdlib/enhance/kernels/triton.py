@@ -1,7 +1,8 @@
 """The two steps that touch the full photo, as Triton kernels for CUDA: area average and fused curve.
 
-The arithmetic is that of :mod:`kdlib.enhance.kernels.separable` and :mod:`kdlib.enhance.kernels.curve`. With
-``TRITON_INTERPRET=1`` set before the import they run on the CPU, slowly, which is how they are tested without a GPU.
+The arithmetic is that of :mod:`kdlib.enhance.kernels.separable` and :mod:`kdlib.enhance.kernels.curve`; the gains of a
+grid are in :mod:`kdlib.enhance.kernels.triton_grid`. With ``TRITON_INTERPRET=1`` set before the import they run on the
+CPU, slowly, which is how they are tested without a GPU.
 """
 
 from __future__ import annotations
@@ -46,6 +47,27 @@ def _area_average(photo, small, height, width, channels, h, w, scale, COLUMNS: t
     tl.store(small + (c * h + i) * w + j, mean * scale, mask=j < w)
 
 
+@triton.jit
+def interpolated(plane, above, below, left, right, w, down, across, mask):
+    """Interpolate a plane of w columns bilinearly, in the type of the weights; 0 where the mask is false."""
+    a = tl.load(plane + above * w + left, mask=mask, other=0.0).to(down.dtype)
+    b = tl.load(plane + above * w + right, mask=mask, other=0.0).to(down.dtype)
+    upper = a + across * (b - a)
+    a = tl.load(plane + below * w + left, mask=mask, other=0.0).to(down.dtype)
+    b = tl.load(plane + below * w + right, mask=mask, other=0.0).to(down.dtype)
+    lower = a + across * (b - a)
+    return upper + down * (lower - upper)
+
+
+@triton.jit
+def as_sample(v, top, DTYPE: tl.constexpr, WHOLE: tl.constexpr):
+    """Convert from [0, 1] to a photo's type, clipped, and rounded half up where it has whole numbers."""
+    v = tl.minimum(tl.maximum(v, 0.0), 1.0)
+    if WHOLE:
+        v = (v * top + 0.5).to(tl.int32)
+    return v.to(DTYPE)
+
+
 @triton.jit(do_not_specialize=_SIDES)
 def _curve(
     photo, maps, out, height, width, h, w, top,
@@ -73,18 +95,9 @@ def _curve(
     for n in tl.static_range(ITERATIONS):
         if n == 0 or not SHARED:
             plane = maps + (n * COLOURS + c) * (h * w)
-            a = tl.load(plane + above * w + left, mask=colour, other=0.0).to(number)
-            b = tl.load(plane + above * w + right, mask=colour, other=0.0).to(number)
-            upper = a + across * (b - a)
-            a = tl.load(plane + below * w + left, mask=colour, other=0.0).to(number)
-            b = tl.load(plane + below * w + right, mask=colour, other=0.0).to(number)
-            lower = a + across * (b - a)
-            r = upper + down * (lower - upper)
+            r = interpolated(plane, above, below, left, right, w, down, across, colour)
         v = v + r * (v * v - v)
-    if WHOLE:  # noqa: SIM108 - chosen when compiling; a conditional expression would compile both
-        result = (v * top + 0.5).to(tl.int32).to(out.dtype.element_ty)
-    else:
-        result = tl.minimum(tl.maximum(v, 0.0), 1.0)
+    result = as_sample(v, top, out.dtype.element_ty, WHOLE)
     tl.store(out + at, tl.where(c < COLOURS, result, sample), mask=inside)
 
 
@@ -95,7 +108,7 @@ def small_copy(photo: Tensor, size: tuple[int, int]) -> Tensor:
     small = torch.empty((colours, *size), dtype=torch.float32, device=photo.device)
     columns = 32
     grid = (size[0], triton.cdiv(size[1], columns), colours)
-    with _on(photo):
+    with launching_on(photo):
         _area_average[grid](photo, small, height, width, channels, *size, 1 / WHITE[photo.dtype], COLUMNS=columns)
     return small.expand(3, *size)
 
@@ -118,10 +131,10 @@ def apply_curve_map(photo: Tensor, maps: Tensor, iterations: int, out: Tensor) -
         "BLOCK": _BLOCK,
     }
     grid = (height, triton.cdiv(width * channels, _BLOCK))
-    with _on(photo):
+    with launching_on(photo):
         _curve[grid](photo, maps.contiguous(), out, height, width, h, w, float(WHITE[photo.dtype]), **options)
 
 
-def _on(photo: Tensor) -> contextlib.AbstractContextManager[Any]:
+def launching_on(photo: Tensor) -> contextlib.AbstractContextManager[Any]:
     """Triton launches on the current device, which need not be the photo's."""
     return torch.cuda.device(photo.device) if photo.is_cuda else contextlib.nullcontext()
