@@ -19,7 +19,8 @@ from kdlib.weights import load_model
 from kdlib.weights.catalogue import DEFAULT_MODEL
 
 OLD = "glance-650"
-# Three photos as they are, and one exposed two stops above the meter; in the public domain or under CC0, Apache and BSD licences.
+# The night is under-exposed by two stops, the backlight and the noon are as they were taken, and the fourth is exposed
+# two stops above the meter. All are in the public domain or under CC0, Apache and BSD licences.
 _PHOTOS = {
     "night": "photos/palapeli_cincinnati-bridge.webp",
     "backlight": "photos/usfs_homepage_bg.webp",
