@@ -229,7 +229,7 @@ OTHER_MODEL = "another --model, of which `kdlib enhance --help` says what each i
 )
 def test_a_run_whose_photos_stay_dark_ends_with_one_hint(model, strength, advice, tmp_path):
     for k in range(3):
-        Image.new("RGB", (40, 30), (k, 0, 0)).save(photo(tmp_path / "night" / f"{k}.png"))
+        Image.new("RGB", (40, 30), (0, 0, 0)).save(photo(tmp_path / "night" / f"{k}.png"))
     Image.new("RGB", (40, 30), (200, 200, 200)).save(tmp_path / "night" / "day.png")
     result = kdlib(tmp_path / "night", "-o", tmp_path / "out", "--model", model, "--strength", strength)
     assert result.exit_code == 0, result.output

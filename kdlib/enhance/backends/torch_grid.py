@@ -34,7 +34,7 @@ class TorchGrid(TorchBackend, GridMaps):
             from kdlib.enhance.kernels.triton_grid import apply_gains
 
             self._fused = apply_gains
-        self._chroma, self._floor = tuple(model.chroma.tolist()), max(float(model.floor), 0.0)
+        self._chroma, self._floor = tuple(model.chroma.tolist()), max(float(model.floor.detach()), 0.0)
 
     def estimate(self, photo: Any, limit: int, threads: int) -> Tensor:
         image = self.on_device(photo)
