@@ -110,7 +110,7 @@ def test_help_without_a_catalogue_still_helps(monkeypatch):
     )
     done = in_new_process(program)
     assert done.returncode == 0, done.stderr
-    assert "path of a weights file" in " ".join(done.stdout.split())
+    assert "path of a weights file" in " ".join(done.stdout.replace("│", " ").split())
 
 
 @pytest.mark.slow

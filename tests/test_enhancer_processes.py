@@ -181,7 +181,7 @@ photo = np.full((30, 40, 3), 20, np.uint8)
 assert enhancer(photo).mean() > 30
 assert np.asarray(enhancer(Image.fromarray(photo))).mean() > 30
 enhancer.apply(photo, enhancer.estimate(photo))
-in_torch = {"zero-dce", "iat-student", "light-msafn", "msafn-32"}
+in_torch = {"zero-dce", "iat-student", "light-msafn", "msafn-32", "grid-teacher", "grid-teacher-research"}
 for name in kdlib.weights.catalogue.catalogue().keys() - in_torch:
     kdlib.Enhancer(name, device="cpu")
 try:
