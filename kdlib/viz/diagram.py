@@ -10,6 +10,8 @@ from kdlib.viz.common import COLOURS
 PLAIN = {"facecolor": "#eaf2f8", "edgecolor": COLOURS["truth"]}
 LEARNED = {"facecolor": "#fdf2e0", "edgecolor": COLOURS["student"]}
 
+_Point = tuple[float, float]
+
 
 class Diagram:
     """Labelled boxes at given positions, and arrows between them.
@@ -44,3 +46,15 @@ class Diagram:
         look |= {"patchA": first.get_bbox_patch(), "patchB": last.get_bbox_patch()}
         look |= {"connectionstyle": f"arc3,rad={bend}"}
         self.ax.annotate("", xy=last.get_position(), xytext=first.get_position(), arrowprops=look)
+
+    def detour(self, start: _Point, end: _Point, label: str, middle: _Point) -> None:
+        """Draw an arc above the boxes with a label: what each place gets beside the decision about the whole photo."""
+        look = {"arrowstyle": "-|>", "color": COLOURS["student"], "shrinkA": 1, "shrinkB": 2}
+        look |= {"connectionstyle": "arc3,rad=-0.18"}
+        self.ax.annotate("", xy=end, xytext=start, arrowprops=look)
+        self.ax.text(*middle, label, ha="center", fontsize=9, color=COLOURS["student"])
+
+    def legend(self, x: float, y: float) -> None:
+        """Say below (x, y) what the colours of the boxes mean."""
+        self.ax.text(x, y, "has parameters", ha="center", fontsize=9, color=COLOURS["student"])
+        self.ax.text(x, y - 0.22, "has none", ha="center", fontsize=9, color=COLOURS["truth"])

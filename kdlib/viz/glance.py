@@ -40,14 +40,9 @@ def draw_glance(width: float = 11.0) -> Figure:
         diagram.arrow(start, end)
     for start, end in (("dark", "thumbnail"), ("chosen", "smoothing"), ("chosen", "curve")):
         diagram.arrow(start, end)
-    ax = diagram.ax
-    local = {"arrowstyle": "-|>", "color": COLOURS["student"], "shrinkA": 1, "shrinkB": 2}
-    local |= {"connectionstyle": "arc3,rad=-0.18"}
-    ax.annotate("", xy=(8.7, 1.3), xytext=(4.4, 1.3), arrowprops=local)
-    ax.text(6.55, 1.78, "a little, place by place", ha="center", fontsize=9, color=COLOURS["student"])
-    for colour, text, y in ((COLOURS["student"], "has parameters", 0.62), (COLOURS["truth"], "has none", 0.4)):
-        ax.text(10.6, y, text, ha="center", fontsize=9, color=colour)
-    ax.set(xlim=(-0.5, 11.2), ylim=(-0.4, 2.0))
+    diagram.detour((4.4, 1.3), (8.7, 1.3), "a little, place by place", (6.55, 1.78))
+    diagram.legend(10.6, 0.62)
+    diagram.ax.set(xlim=(-0.5, 11.2), ylim=(-0.4, 2.0))
     return diagram.figure
 
 

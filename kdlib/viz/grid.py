@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdlib.enhance.photos.rgb import to_array
 from kdlib.gain_grid import KNOTS
-from kdlib.viz.common import COLOURS, open_frame, without_frame
+from kdlib.viz.common import open_frame, without_frame
 from kdlib.viz.diagram import Diagram
 
 # Gains are shown on a logarithmic scale on which white leaves a pixel unchanged.
@@ -36,14 +36,9 @@ def draw_grid_network(width: float = 11.0) -> Figure:
     above, below = list(places)[:4], list(places)[4:]
     for start, end in (*pairwise(above), *pairwise(below), ("photo", "thumbnail"), ("grid", "slice")):
         diagram.arrow(start, end)
-    ax = diagram.ax
-    local = {"arrowstyle": "-|>", "color": COLOURS["student"], "shrinkA": 1, "shrinkB": 2}
-    local |= {"connectionstyle": "arc3,rad=-0.18"}
-    ax.annotate("", xy=(7.1, 1.35), xytext=(3.4, 1.35), arrowprops=local)
-    ax.text(5.25, 1.85, "each cell", ha="center", fontsize=9, color=COLOURS["student"])
-    for colour, text, y in ((COLOURS["student"], "has parameters", 1.1), (COLOURS["truth"], "has none", 0.88)):
-        ax.text(10.0, y, text, ha="center", fontsize=9, color=colour)
-    ax.set(xlim=(-0.4, 11.2), ylim=(-0.4, 2.05))
+    diagram.detour((3.4, 1.35), (7.1, 1.35), "each cell", (5.25, 1.85))
+    diagram.legend(10.0, 1.1)
+    diagram.ax.set(xlim=(-0.4, 11.2), ylim=(-0.4, 2.05))
     return diagram.figure
 
 
