@@ -229,6 +229,16 @@ def _write(line: Any, channels: int, top: Any, target: Any) -> None:
 
 
 @compiled
+def row_of(photo: Any, head: Any, tail: Any, first: int, last: int, y: int) -> Any:
+    """Return row ``y`` of a photo, from the copies where it lies outside of the part; see :func:`filter_rows`."""
+    if y < first:
+        return head[y - first + len(head)]
+    if y >= last:
+        return tail[y - last]
+    return photo[y]
+
+
+@compiled
 def filter_rows(
     photo: Any, out: Any, head: Any, tail: Any, channels: int, first: int, last: int, top: Any,
     tolerances: Any, lifted: bool, limits: Any, curve: Any,
@@ -262,11 +272,7 @@ def filter_rows(
     line = np.zeros(width * channels, f32)
     for newest in range(first - len(head), last + farthest):
         if newest < last + len(tail):
-            source = photo[min(max(newest, first), last - 1)]
-            if newest < first:
-                source = head[newest - first + len(head)]
-            elif newest >= last:
-                source = tail[newest - last]
+            source = row_of(photo, head, tail, first, last, newest)
             row = rings[0, newest % _RING]
             if channels == 3:  # a constant stride lets the compiler vectorise
                 _split(source, 3, f32(255) / top, row)

@@ -14,6 +14,7 @@ from numpy import float32 as f32
 from numpy import uintp as at  # see kdlib.enhance.kernels.denoise_rows
 
 from kdlib.enhance.kernels.compiled import compiled
+from kdlib.enhance.kernels.denoise_rows import row_of
 from kdlib.enhance.kernels.grid_rows import PAD, ROW, TILE, gain_row, grid_row, vectors, working_memory
 from kdlib.gain_grid import TAPS
 
@@ -119,11 +120,7 @@ def smooth_gain_rows(
     farthest = (kept.sum() - rounds) // 2
     for newest in range(first - len(head), last + farthest):
         if newest < last + len(tail):
-            source = photo[min(max(newest, first), last - 1)]
-            if newest < first:
-                source = head[newest - first + len(head)]
-            elif newest >= last:
-                source = tail[newest - last]
+            source = row_of(photo, head, tail, first, last, newest)
             row = rings[0, newest % kept[0]]
             if channels == 3:  # a constant stride lets the compiler vectorise
                 _split(source, 3, scales[0], row)
