@@ -17,5 +17,3 @@ LEAST_SIGNAL = 1e-6
 # averaged, which is implemented for taps that are not diagonal. The nearest neighbours are needed: without them, pixels
 # of the two colours of a chessboard would never be averaged.
 TAPS = ((1, False, False), (1, True, False), (2, False, False), (4, False, True))
-# Least noise that is smoothed, in 255ths; smaller ones count as much.
-LEAST_NOISE = 1e-3

@@ -12,6 +12,8 @@ import numpy as np
 # without flat blocks, such as one filled with grass.
 _LEAST, _MOST = 0.18, 1.5
 _BLOCK, _BORDER, _BLOCKS = 8, 2, 48  # at most _BLOCKS × _BLOCKS blocks are measured
+# Least noise that filters tolerate, in 255ths; smaller ones count as much, because they are divided by.
+LEAST_TOLERATED = 1e-3
 TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
 
 

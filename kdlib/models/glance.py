@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from kdlib.checks import check_number
 from kdlib.models.network import Network, check_photos
-from kdlib.noise import measure_noise
+from kdlib.noise import LEAST_TOLERATED, measure_noise
 from kdlib.power_curve import BLACK, GAMMA_RANGE
 
 # Initial tolerances in multiples of the noise, suited to photos darkened with shot and read noise
@@ -83,7 +83,7 @@ class NoiseAwareSmoothing(nn.Module):
         red, green, blue = (image * 255).split(1, dim=1)
         luminance = (red + 2 * green + blue) / 4
         colour = torch.cat([red - blue, green - (red + blue) / 2], dim=1)
-        precision = 1 / noise.clamp_min(1e-3).square()
+        precision = 1 / noise.clamp_min(LEAST_TOLERATED).square()
         for n, limits in enumerate(torch.exp(-2 * self.log_tolerance)):
             luminance, colour = self._round(n, luminance, colour, precision, limits)
         half_opponent, tint = colour[:, :1] / 2, colour[:, 1:] / 2

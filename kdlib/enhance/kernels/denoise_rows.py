@@ -13,6 +13,7 @@ from numpy import float32 as f32
 from numpy import uintp as at  # unsigned indices need no check for negative values, which would prevent vectorisation
 
 from kdlib.enhance.kernels.compiled import compiled
+from kdlib.noise import LEAST_TOLERATED
 
 ROUNDS = 3
 _RING = 2 * 2 ** (ROUNDS - 1) + 1  # rows of a round that the next round needs at a time
@@ -20,7 +21,7 @@ _PAD = 4  # columns of padding at each end of a row, for the farthest tap
 _TILE = 256  # columns computed at a time
 _ROW = _TILE + 16
 _DIAGONAL = f32(0.5)  # weight of a diagonal neighbour, relative to the others
-_LEAST_TOLERANCE = f32(1e-3)
+_LEAST_TOLERANCE = f32(LEAST_TOLERATED)
 BLACK = f32(0.5 / 255)  # kdlib.models.glance.BLACK
 
 

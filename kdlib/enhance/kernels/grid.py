@@ -13,8 +13,8 @@ from kdlib.enhance.kernels.denoise import over_parts
 from kdlib.enhance.kernels.glance import mix, neighbours
 from kdlib.enhance.kernels.grid_rows import gain_rows
 from kdlib.enhance.kernels.smooth_rows import smooth_gain_rows
-from kdlib.gain_grid import FLOOR, KNOTS, LEAST_NOISE, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
-from kdlib.noise import TOP, measure_noise
+from kdlib.gain_grid import FLOOR, KNOTS, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
+from kdlib.noise import LEAST_TOLERATED, TOP, measure_noise
 from kdlib.threads import over_rows
 
 
@@ -162,7 +162,7 @@ def apply_gains(
     grid = np.ascontiguousarray(grid, compute)
     if denoise:
         noise = denoise * measure_noise(photo)
-        sizes = max(noise, LEAST_NOISE) * factors.tolerances * (top / 255)
+        sizes = max(noise, LEAST_TOLERATED) * factors.tolerances * (top / 255)
         scales = np.concatenate([1 / sizes[:1], sizes[:-1] / sizes[1:], sizes[-1:]]).astype(np.float32)
         constants = np.array([*factors.chroma, factors.floor * noise / 255, top, half], np.float32)
 
