@@ -36,6 +36,7 @@ METERED = 0.12
 # flatter than photos that were exposed for one scene.
 _TOWARDS_METERED = 0.25
 _SIDE = 512
+_LINEAR = srgb_to_linear(torch.arange(256, dtype=torch.float64) / 255).numpy()  # of each level
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def load_bracketed_photos(folder: str | Path, size: int = 128) -> BracketedPhoto
         if (shift := most_shift(photos)) > MOST_SHIFT:
             left_out.append(f"{label}: displaced by {shift:.1%} of their side")
             continue
-        averages = [log_average(srgb_to_linear(torch.from_numpy(photo / 255)).numpy() @ LUMINANCE) for photo in photos]
+        averages = [log_average(_LINEAR[photo] @ LUMINANCE) for photo in photos]
         metered = photos[int(np.argmin(np.abs(np.log(np.array(averages) / METERED))))]
         target = small(toned(fuse_exposures(photos), metered))
         columns += [(small(photo), target, name) for photo in photos]

@@ -108,15 +108,14 @@ def view(light: Light, rng: np.random.Generator, size: int = _RENDERED) -> np.nd
     )
 
 
-def bracket_stops(radiance: np.ndarray, rng: np.random.Generator, kind: str = "") -> np.ndarray:
+def bracket_stops(metered: float, rng: np.random.Generator) -> np.ndarray:
     """Return the exposures of a bracket as a photographer might choose it, in stops, ascending.
 
     Args:
-        radiance: H×W×3 in linear light.
+        metered: see :func:`metered_stops`.
         rng: draws the photographer's deviation from the light meter, and the bracket.
-        kind: the scene's kind, as the listing of licences states it.
     """
-    centre = metered_stops(radiance, kind) + _DEVIATION * rng.standard_normal()
+    centre = metered + _DEVIATION * rng.standard_normal()
     count = rng.integers(_COUNTS[0], _COUNTS[1] + 1)
     apart = rng.uniform(_APART[0], _APART_OF_THREE if count == 3 else _APART[1])
     stops: np.ndarray = centre + apart * (np.arange(count) - (count - 1) / 2)
@@ -124,7 +123,12 @@ def bracket_stops(radiance: np.ndarray, rng: np.random.Generator, kind: str = ""
 
 
 def metered_stops(radiance: np.ndarray, kind: str = "") -> float:
-    """Return the exposure that a light meter suggests for H×W×3 in linear light, less at night, in stops."""
+    """Return the exposure that a light meter suggests, less at night, in stops.
+
+    Args:
+        radiance: H×W×3 in linear light.
+        kind: the scene's kind, as the listing of licences states it.
+    """
     luminance = radiance @ LUMINANCE
     metered = np.log2(METERED / log_average(luminance))
     return float(metered - sum(by for name, by in _DARKER.items() if name in kind))
@@ -168,7 +172,7 @@ def fused_view(light: Light, rng: np.random.Generator, size: int) -> tuple[np.nd
     radiance = max((view(light, rng), view(light, rng)), key=contrast_range)
     bend = rng.uniform(0, _MOST_BEND)
     metered = metered_stops(radiance, light.row.kind)
-    fused = fuse_exposures([encode(radiance, stops, bend) for stops in bracket_stops(radiance, rng, light.row.kind)])
+    fused = fuse_exposures([encode(radiance, stops, bend) for stops in bracket_stops(metered, rng)])
     target = toned(fused, encode(radiance, metered, bend))
 
     def small(image: np.ndarray) -> np.ndarray:
