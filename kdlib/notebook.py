@@ -1,48 +1,72 @@
 """Helpers for the notebooks: parameter checks, paths that work from any folder, and version listings."""
 
+from __future__ import annotations
+
+import ast
 import os
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
-
-from IPython.display import Markdown
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Union, get_args, get_origin
 
 from kdlib.checks import unknown_name
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
 
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
 
-def check_parameters(namespace: Mapping[str, Any], *, optional: Collection[str] = (), **expected: type) -> None:
+def check_parameters(namespace: Mapping[str, Any]) -> None:
     """Fail early and with a helpful message if a parameter has the wrong name or type.
 
-    papermill only warns about unknown parameters, so a sweep over a misspelt name would repeat the same run.
+    papermill only warns about unknown parameters, so a sweep over a misspelt name would repeat the same run. The types
+    are the annotations of the parameters' cell: ``size: int = 64``. ``alpha: Optional[float] = None`` may also be None;
+    papermill does not read ``float | None``. An int is accepted as a float.
 
     Args:
         namespace: the notebook's ``globals()``, before any plain value other than parameters and CONSTANTS is defined.
-        optional: names of parameters that may also be None.
-        expected: type of each parameter; an int is accepted as a float.
 
     Raises:
         NameError: a parameter is unknown; the message suggests the nearest known name.
-        TypeError: a value has the wrong type.
+        TypeError: a value has the wrong type, or no parameter has an annotation.
     """
-    known = list(expected)
+    expected = {name: kind for name, kind in _annotations(namespace).items() if name in namespace}
+    if not (known := list(expected)):
+        raise TypeError("no parameter has a type: write name: type = value, one a line, in the cell of the parameters")
     for name, value in namespace.items():
         constant = name.isupper() and name.lower() not in known
         imported = name.startswith("_") or constant or name in {"In", "Out"}
         if imported or name in expected or not isinstance(value, _PLAIN):
             continue
         raise NameError(f"{unknown_name('parameter', name, known, 'This notebook takes')}.")
-    for name, kind in expected.items():
+    for name, annotation in expected.items():
         value = namespace[name]
-        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-        if (value is None and name in optional) or (fits and not (isinstance(value, bool) and kind is not bool)):
+        kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+        fits = isinstance(value, kinds) or (float in kinds and isinstance(value, int))
+        if fits and not (isinstance(value, bool) and bool not in kinds):
             continue
-        hint = " In a YAML file write 1.0e-4, not 1e-4." if kind is float and isinstance(value, str) else ""
-        raise TypeError(f"parameter {name!r} takes {kind.__name__}, got {type(value).__name__} {value!r}.{hint}")
+        takes = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        hint = " In a YAML file write 1.0e-4, not 1e-4." if float in kinds and isinstance(value, str) else ""
+        raise TypeError(f"parameter {name!r} takes {takes}, got {type(value).__name__} {value!r}.{hint}")
+
+
+def _annotations(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the annotations of a notebook's variables, by name."""
+    found = dict(namespace.get("__annotations__", {}))
+    if annotate := namespace.get("__annotate__"):
+        # From Python 3.14 on, a function returns the annotations of the code that was compiled last, and IPython
+        # compiles each statement by itself: those of all the others are read from the cells.
+        for cell in namespace.get("In", []):
+            with suppress(SyntaxError):
+                for node in ast.parse(cell).body:
+                    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                        found[node.target.id] = eval(ast.unparse(node.annotation), dict(namespace))
+        found |= annotate(1)  # 1: values, neither strings nor references
+    return found
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:
@@ -106,9 +130,10 @@ def value_of(word: str) -> Any:
 
 
 def project_path(path: str | Path) -> Path:
-    """Resolve a path identically from the notebooks' folder (Jupyter, nbval) and the project's folder (papermill).
+    """Resolve a path identically from the notebooks' folders (Jupyter, nbval) and the project's folder (papermill).
 
-    Relative paths start at the working directory, or at its parent if the working directory is the notebooks' folder.
+    Relative paths start at the working directory, or at the project's folder if the working directory is ``notebooks/``
+    or ``notebooks/solutions/``.
     If the environment variable KDLIB_RUNS is set, paths below ``runs/`` are redirected to the folder it names; the
     tests use this to leave a user's own runs untouched.
     """
@@ -116,8 +141,9 @@ def project_path(path: str | Path) -> Path:
     if path.parts[:1] == ("runs",) and os.environ.get("KDLIB_RUNS"):
         return Path(os.environ["KDLIB_RUNS"], *path.parts[1:])
     here = Path.cwd()
-    if not path.is_absolute() and here.name == "notebooks" and (here.parent / "kdlib").is_dir():
-        return Path("..") / path
+    for up, inside in (("..", ("notebooks",)), ("../..", ("notebooks", "solutions"))):
+        if not path.is_absolute() and here.parts[-len(inside) :] == inside and (here / up / "kdlib").is_dir():
+            return Path(up) / path
     return path
 
 
@@ -126,7 +152,7 @@ def shown_path(path: str | Path) -> str:
     if os.environ.get("KDLIB_RUNS") and Path(path).is_relative_to(os.environ["KDLIB_RUNS"]):
         path = Path("runs") / Path(path).relative_to(os.environ["KDLIB_RUNS"])
     text = Path(path).as_posix()
-    return text.removeprefix("../") if not Path(path).is_absolute() else f"…/{Path(path).name}"
+    return text.removeprefix("../").removeprefix("../") if not Path(path).is_absolute() else f"…/{Path(path).name}"
 
 
 def versions(*packages: str) -> str:
@@ -136,4 +162,7 @@ def versions(*packages: str) -> str:
 
 def table(rows: str) -> Markdown:
     """Display a Markdown table as a formatted table."""
+    # Imported here: what else is in this module is also needed where there is no IPython, and it takes half a second.
+    from IPython.display import Markdown
+
     return Markdown(rows)

@@ -1,17 +1,27 @@
+import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Optional
 
+import nbformat
 import pytest
 
-from kdlib.notebook import check_parameters, project_path, shown_path, versions
+from kdlib.notebook import check_parameters, parameters_of, project_path, shown_path, versions
 
-EXPECTED = {"learning_rate": float, "epochs": int, "data_dir": str, "perceptual": bool}
-VALUES = {"learning_rate": 1e-4, "epochs": 3, "data_dir": None, "perceptual": False}
+CELL = """learning_rate: float = 1e-4  # peak of the schedule
+epochs: int = 3
+data_dir: Optional[str] = None
+perceptual: bool = False
+"""
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
 
 def check(**changes):
-    check_parameters({**VALUES, **changes}, optional=("data_dir",), **EXPECTED)
+    """After a cell of parameters and one of plain assignments, as papermill injects it."""
+    namespace = {"Optional": Optional}
+    exec(CELL, namespace)
+    check_parameters({**namespace, **changes})
 
 
 def test_valid_parameters_pass():
@@ -22,6 +32,8 @@ def test_valid_parameters_pass():
 def test_none_is_refused_unless_the_parameter_is_optional():
     with pytest.raises(TypeError, match="'epochs' takes int, got NoneType"):
         check(epochs=None)
+    with pytest.raises(TypeError, match="'data_dir' takes str or None, got int 3"):
+        check(data_dir=3)
 
 
 def test_a_parameter_written_in_capitals_is_refused():
@@ -57,7 +69,7 @@ def test_imports_and_names_added_by_ipython_are_not_parameters():
         ({"epochs": True}, "parameter 'epochs' takes int, got bool True"),
         ({"learning_rate": True}, "parameter 'learning_rate' takes float, got bool True"),
         ({"perceptual": 1}, "parameter 'perceptual' takes bool, got int 1"),
-        ({"data_dir": ["a"]}, "parameter 'data_dir' takes str, got list"),
+        ({"data_dir": ["a"]}, "parameter 'data_dir' takes str or None, got list"),
     ],
 )
 def test_error_names_a_wrong_type(changes, message):
@@ -77,15 +89,44 @@ def test_error_on_a_number_that_yaml_reads_as_text_gives_a_hint():
     assert "YAML" not in str(caught.value)
 
 
+def test_a_cell_without_annotations_is_refused():
+    with pytest.raises(TypeError, match="no parameter has a type: write name: type = value"):
+        check_parameters({"epochs": 3})
+
+
+def test_parameters_are_found_where_annotations_are_those_of_the_last_statement_alone():
+    """As from Python 3.14 on in IPython."""
+    values = {"In": ["", "%broken", CELL], "Optional": Optional, "__annotate__": lambda form: {"perceptual": bool}}
+    values |= {"learning_rate": 1e-4, "epochs": 3, "data_dir": None, "perceptual": False}
+    check_parameters(values)
+    with pytest.raises(TypeError, match="'epochs' takes int, got str 'x'"):
+        check_parameters({**values, "epochs": "x"})
+    with pytest.raises(NameError, match="did you mean 'epochs'"):
+        check_parameters({**values, "epoch": 3})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_reads_the_parameters_that_are_checked(path):
+    [cell] = [cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+    namespace = {"Optional": Optional}
+    exec(cell.source, namespace)
+    check_parameters(namespace)
+    read = parameters_of(path)
+    assert list(read) == [node.target.id for node in ast.parse(cell.source).body]
+    assert all(parameter["inferred_type_name"] != "None" and parameter["help"] for parameter in read.values())
+    assert cell.metadata.jupyter.source_hidden
+
+
 @pytest.fixture
 def project(tmp_path):
-    for folder in ("notebooks", "kdlib", "data"):
+    for folder in ("notebooks/solutions", "kdlib", "data"):
         (tmp_path / "project" / folder).mkdir(parents=True)
     return tmp_path / "project"
 
 
-@pytest.mark.parametrize("working_directory", [".", "notebooks"])
-def test_path_resolves_identically_from_both_working_directories(working_directory, project, monkeypatch):
+@pytest.mark.parametrize("working_directory", [".", "notebooks", "notebooks/solutions"])
+def test_path_resolves_identically_from_all_working_directories(working_directory, project, monkeypatch):
     monkeypatch.chdir(project / working_directory)
     assert project_path("data/photos").resolve() == project / "data" / "photos"
     assert project_path(Path("../shared")).resolve() == project.parent / "shared"
