@@ -53,6 +53,6 @@ def pytest_collection_modifyitems(items):
         return
     for item in items:
         cell = getattr(item, "cell", None)  # of a notebook
-        if cell and "parameters" in cell.metadata.get("tags", []):
+        if cell and item.path.parent.name == "notebooks" and "parameters" in cell.metadata.get("tags", []):
             for name, value in SHORT.get(item.path.stem, {}).items():
                 cell.source += f"\n{name} = {(folder(value) if 'dir' in name else value)!r}"

@@ -1,6 +1,7 @@
 """Execute notebooks in place and store their outputs: ``python notebooks/refresh.py [NOTEBOOK …]``.
 
-Time and peak memory of each go to ``results/notebooks.json``.
+The solutions, in ``notebooks/solutions/``, belong to all of them. Time and peak memory of each go to
+``results/notebooks.json``.
 """
 
 from __future__ import annotations
@@ -76,16 +77,20 @@ def refresh(path: Path) -> dict[str, float | None]:
 def main() -> None:
     """Refresh the notebooks named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all in this folder")
-    paths = [path.resolve() for path in parser.parse_args().notebooks] or sorted(FOLDER.glob("*.ipynb"))
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all, with the solutions")
+    paths = [path.resolve() for path in parser.parse_args().notebooks] or [
+        *sorted(FOLDER.glob("*.ipynb")),
+        *sorted(FOLDER.glob("solutions/*.ipynb")),
+    ]
     if missing := [path for path in paths if not path.is_file()]:
         parser.error(f"no notebook at {missing[0]}")
     measured = {}
     # A process of its own for each notebook, because the system only tells the largest peak of all children.
     with ProcessPoolExecutor(max_workers=1, max_tasks_per_child=1) as pool:
         for path in paths:
-            measured[path.stem] = pool.submit(refresh, path).result()
-            print(f"{path.name}: {measured[path.stem]}")
+            name = f"{'solutions/' * (path.parent.name == 'solutions')}{path.stem}"
+            measured[name] = pool.submit(refresh, path).result()
+            print(f"{name}: {measured[name]}")
     if RESULTS.is_file():
         measured = {**json.loads(RESULTS.read_text(encoding="utf-8"))["notebooks"], **measured}
     write_json(RESULTS, {"command": "python notebooks/refresh.py", "notebooks": dict(sorted(measured.items()))})

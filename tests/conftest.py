@@ -71,11 +71,9 @@ sys.addaudithook(_act)
 
 def pytest_collection_modifyitems(items):
     """Longest files first, by a rough estimate, so that at the end no worker is busy alone."""
-    results = Path(__file__).resolve().parents[1] / "results" / "notebooks.json"
-    notebooks = json.loads(results.read_text(encoding="utf-8"))["notebooks"]
-    seconds = Counter(
-        {path: notebooks.get(path.stem, {"seconds": 0})["seconds"] for path in {item.path for item in items}}
-    )
+    root = Path(__file__).resolve().parents[1]
+    measured = json.loads((root / "results" / "notebooks.json").read_text(encoding="utf-8"))["notebooks"]
+    seconds = Counter({root / "notebooks" / f"{name}.ipynb": found["seconds"] for name, found in measured.items()})
     for item in items:
         seconds[item.path] += 5 if item.get_closest_marker("slow") else 0.05
     items.sort(key=lambda item: -seconds[item.path])

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import torch
 from typer.testing import CliRunner
@@ -14,6 +15,14 @@ from typer.testing import CliRunner
 from kdlib.cli import app
 from kdlib.noise import TOP
 from tests.reliability.kills import CONTEXT
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def prose(name):
+    """The Markdown of a notebook, its white space collapsed: ``prose("04_distill")``."""
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    return " ".join(" ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").split())
 
 
 def kdlib(*arguments):

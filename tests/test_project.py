@@ -37,6 +37,7 @@ README_EVERY_PHOTO = {"input", "CLAHE", "six numbers", "student-565", "glance-65
 LEADING = ("method", "category", "parameters", "psnr", "ssim", "daylight")
 FURTHER = ("method", "lpips", "gt_mean_psnr", "gt_mean_ssim", "fidelity", "fixed_curve", "fixed_curve_dicm", "ms_1080p")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
 
 def page(name):
@@ -139,23 +140,32 @@ def test_sweeps_fit_the_notebook_that_they_name(path, monkeypatch):
     assert sweep.resumable
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_stored_notebook = pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda path: f"{'solution-' * (path in SOLUTIONS)}{path.stem}"
+)
+
+
+@each_stored_notebook
 def test_notebooks_are_stored_as_readers_and_tools_need_them(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert "widgets" not in notebook.metadata
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == (path in NOTEBOOKS)
     assert all(cell.execution_count for cell in code), "a cell without execution count is never compared"
     assert all(len(cell.source.splitlines()) <= 30 for cell in code)
-    assert len(notebook.cells) - len(code) >= len(code) * 0.6, "more code than prose"
+    assert path in SOLUTIONS or len(notebook.cells) - len(code) >= len(code) * 0.6, "more code than prose"
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_stored_notebook
 def test_notebooks_name_no_folder_of_a_machine(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"/(home|root|Users|work|tmp|usr)/", text)
+
+
+def test_solutions_belong_to_lessons():
+    assert {path.name for path in SOLUTIONS} <= {path.name for path in NOTEBOOKS}
 
 
 def test_the_course_lists_every_notebook():

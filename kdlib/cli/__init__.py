@@ -14,6 +14,7 @@ from kdlib.cli.benchmark import benchmark
 from kdlib.cli.cost import cost
 from kdlib.cli.enhance import enhance
 from kdlib.cli.evaluate import evaluate
+from kdlib.cli.progress import progress
 from kdlib.cli.report import report
 from kdlib.cli.sweep import sweep
 from kdlib.cli.train import AsPapermill, train
@@ -62,4 +63,5 @@ app.command()(report)
 app.command()(benchmark)
 app.command()(cost)
 app.command()(sweep)
+app.command()(progress)
 app.add_typer(weights.app, name="weights")
