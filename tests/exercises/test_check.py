@@ -320,16 +320,32 @@ def test_the_command_works_from_the_projects_folders_alike(lessons, tmp_path, mo
         assert "1 of 3" in kdlib("progress").output
 
 
-@pytest.mark.slow
-def test_the_command_needs_no_pytorch():
-    program = """
-import sys
+WITHOUT_EXTRAS = """
+import os, sys
+from pathlib import Path
 
-for name in ("torch", "IPython", "matplotlib", "skimage"):
-    sys.modules[name] = None
+os.environ["KDLIB_RUNS"] = sys.argv[2]
+from kdlib.extras import EXTRAS
+
+sys.modules.update(dict.fromkeys(EXTRAS))
 from kdlib.cli import app
-app()
+from kdlib import exercises
+
+exercises.__path__.append(sys.argv[1])
+exercises.registry.FOLDER = Path(sys.argv[1])
+try:
+    exercises.check("04.2", 1.0)
+except ImportError as error:
+    print(error)
+app(["progress"])
 """
-    done = in_new_process(program, "progress")
+
+
+@pytest.mark.slow
+def test_the_command_needs_no_extra_and_a_check_says_which_one_it_needs(lessons):
+    progress.remember("04.1")
+    done = in_new_process(WITHOUT_EXTRAS, str(registry.FOLDER), str(progress.path().parent))
     assert done.returncode == 0
+    assert done.stdout.startswith("exercise 04.2 needs PyTorch, which is not installed: pip install 'kdlib[course]'\n")
+    assert "1 of 3" in done.stdout
     assert not done.stderr
