@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import unicodedata
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,11 @@ def parse(words: list[str], *, mention: bool) -> None:
         assert model in catalogue(), f"no weights named {model!r} ship"
 
 
+@cache
+def parameters(notebook: Path) -> set[str]:
+    return set(parameters_of(notebook))
+
+
 def check_parameters(words: list[str]) -> None:
     """Those given with -p and -f belong to the notebook that is named."""
     notebooks = [ROOT / word for word in words if word.startswith("notebooks/")]
@@ -157,7 +163,7 @@ def check_parameters(words: list[str]) -> None:
     names = {words[at + 1] for at, word in enumerate(words) if word == "-p"}
     names |= {name for file in files for name in read_yaml(file)}
     for notebook in notebooks:
-        assert names <= parameters_of(notebook).keys(), f"{notebook.name}: {names - parameters_of(notebook).keys()}"
+        assert names <= parameters(notebook), f"{notebook.name}: {names - parameters(notebook)}"
 
 
 @pytest.mark.slow
@@ -184,13 +190,13 @@ def test_options_and_parameters_named_in_sentences_exist(path):
     for command in every:  # grows meanwhile
         every += getattr(command, "commands", {}).values()
     options = {option for command in every for parameter in command.params for option in parameter.opts}
-    parameters = {name for notebook in NOTEBOOKS for name in parameters_of(notebook)}
+    known = set().union(*map(parameters, NOTEBOOKS))
     for code in inline(path):
         first, *rest = code.split()
         if first.startswith("--"):
             assert first in options, f"no command has {first}"
         if first in {"-p", "-f"}:
-            assert first == "-f" or rest[0] in parameters, f"no notebook has a parameter {rest[0]}"
+            assert first == "-f" or rest[0] in known, f"no notebook has a parameter {rest[0]}"
 
 
 @each_page
