@@ -61,20 +61,25 @@ def measure_noise(image: np.ndarray, *, curve_map: np.ndarray | None = None, ite
     tops = np.linspace(0, height - side, min(_BLOCKS, height // _BLOCK)).astype(int)
     lefts = np.linspace(0, width - side, min(_BLOCKS, width // _BLOCK)).astype(int)
     windows = np.lib.stride_tricks.sliding_window_view(photo[..., :colours], (side, side), axis=(0, 1))
-    blocks = windows[tops[:, None], lefts].astype(np.float32) * np.float32(255 / TOP[image.dtype.name])
-    luminance = (blocks[:, :, 0] + 2 * blocks[:, :, 1] + blocks[:, :, 2]) / 4 if colours == 3 else blocks[:, :, 0]
+    # C×12×12×rows×columns: with the blocks last, NumPy's inner loops are long.
+    blocks = np.moveaxis(windows[tops[:, None], lefts], (0, 1), (3, 4)).astype(np.float32, order="C")
+    luminance, scale = blocks[0], 255 / TOP[image.dtype.name]
+    if colours == 3:
+        luminance += 2 * blocks[1] + blocks[2]
+        scale /= 4
+    luminance *= np.float32(scale)
     window = range(2 * _BORDER + 1)
-    across = sum(luminance[..., k : k + _BLOCK] for k in window)
-    mean = sum(across[..., k : k + _BLOCK, :] for k in window) / len(window) ** 2
-    inner = luminance[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
-    level = inner.mean((2, 3)) / 255
+    down = sum(luminance[k : k + _BLOCK] for k in window)
+    mean = sum(down[:, k : k + _BLOCK] for k in window) / len(window) ** 2
+    inner = luminance[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    level = inner.mean((0, 1)) / 255
     rows, columns = (
         (starts + side / 2) * (cells - 1) / size + 0.5
         for starts, cells, size in ((tops, gains.shape[0], height), (lefts, gains.shape[1], width))
     )
     gain = gains[rows.astype(int)[:, None], columns.astype(int)]
     slope = (level + (1 - level) * gain) ** 2 / gain
-    deviation = np.sqrt(((inner - mean) ** 2).mean((2, 3))) / slope
+    deviation = np.sqrt(((inner - mean) ** 2).mean((0, 1))) / slope
     # Near black and white, clipping hides the noise.
     deviation = deviation[(level > 0.025) & (level < 0.94)]
     return min(max(float(np.quantile(deviation, 0.05)), _LEAST), _MOST) if deviation.size else _LEAST

@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -614,6 +615,19 @@ def test_tensors_of_another_network_are_refused(change):
     change(state)
     with pytest.raises(ValueError, match="not those of the architecture"):
         GridNetwork(state, model.config)
+
+
+def test_compiler_is_told_to_use_wide_vectors():
+    """The result is the same without, only slower: what would be lost without notice is seen in LLVM's code alone."""
+
+    @numba.njit
+    def marked():
+        compiling.wide_vectors()
+        return 1
+
+    assert marked() == 1
+    (code,) = marked.inspect_llvm().values()
+    assert '"prefer-vector-width"="512"' in code
 
 
 @pytest.mark.parametrize(("later", "found"), [("same", True), ("other", False)])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy import float32 as f32
 from numpy import uintp as at  # unsigned indices need no check for negative values, which would prevent vectorisation
 
-from kdlib.enhance.kernels.compiled import compiled
+from kdlib.enhance.kernels.compiled import compiled, wide_vectors
 from kdlib.noise import LEAST_TOLERATED
 
 ROUNDS = 3
@@ -124,6 +124,7 @@ def _smooth_tile(tile: Any, step: int, luminance: Any, colour_edge: Any, colour:
             two colour differences of the upper, middle and lower row; the factor of the limits; and the three rows of
             the result.
     """
+    wide_vectors()
     one, zero = f32(1), f32(0)
     for x in range(_TILE):
         here = at(x) + at(3 * _ROW + _PAD)

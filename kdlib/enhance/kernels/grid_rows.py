@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy import uintp as at  # see kdlib.enhance.kernels.denoise_rows
 
-from kdlib.enhance.kernels.compiled import compiled
+from kdlib.enhance.kernels.compiled import compiled, wide_vectors
 from kdlib.gain_grid import KNOTS, LEAST_DIVISOR, LEAST_SIGNAL
 
 COEFFICIENTS = len(KNOTS) + 1  # the gain at the first knot, its changes from knot to knot, and the photo's chroma
@@ -33,6 +33,7 @@ def vectors(count: Any) -> Any:
 @compiled
 def _split(source: Any, first: Any, count: Any, channels: Any, tile: Any) -> None:
     """Read pixels as three planes; grey is repeated."""
+    wide_vectors()
     real = tile.dtype.type
     green, blue = (at(1), at(2)) if channels >= 3 else (at(0), at(0))
     for x in range(count):
@@ -76,6 +77,7 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
         factors: see :func:`gain_rows`.
         noisy: whether the gain decreases near the noise.
     """
+    wide_vectors()
     real = tile.dtype.type
     zero, one, quarter = real(0), real(1), real(0.25)
     up, down, floor, top = factors[0], factors[1], factors[2], factors[3]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy import float32 as f32
 from numpy import uintp as at  # see kdlib.enhance.kernels.denoise_rows
 
-from kdlib.enhance.kernels.compiled import compiled
+from kdlib.enhance.kernels.compiled import compiled, wide_vectors
 from kdlib.enhance.kernels.denoise_rows import row_of
 from kdlib.enhance.kernels.grid_rows import PAD, ROW, TILE, gain_row, grid_row, vectors, working_memory
 from kdlib.gain_grid import TAPS
@@ -22,8 +22,17 @@ _FARTHEST = max(step for step, *_ in TAPS)
 
 
 @compiled
+def _aligned(rings: int, rows: int, samples: int) -> Any:
+    """Return zeros, rings×rows×samples; no vector of a tile straddles cache lines, which would take two loads."""
+    memory = np.zeros(rings * rows * samples + PAD, f32)
+    start = -memory.ctypes.data // 4 % PAD
+    return memory[start : len(memory) - PAD + start].reshape((rings, rows, samples))
+
+
+@compiled
 def _split(source: Any, channels: Any, scales: Any, row: Any) -> None:
     """Read a row of pixels as tiles of luminance and two colour differences, divided by the first tolerances."""
+    wide_vectors()
     green, blue = (at(1), at(2)) if channels >= 3 else (at(0), at(0))
     width = source.size // channels
     light, colour, half = scales[0] * f32(0.25), scales[1], scales[1] * f32(0.5)
@@ -54,6 +63,7 @@ def _smooth_tile(
     out: Any,
 ) -> None:  # fmt: skip
     """Run one round on ``count`` pixels of a tile, the first of which is the sample ``first``; see :func:`_smooth`."""
+    wide_vectors()
     one, zero, step = f32(1), f32(0), at(step)
     light, colour = scales[0], scales[1]
     for x in range(count):
@@ -115,7 +125,7 @@ def smooth_gain_rows(
     kept = np.ones(rounds + 1, np.int64)  # rows of each round that the next one needs at a time
     for n in range(rounds):
         kept[n] += 2 * TAPS[n][0]
-    rings = np.zeros((rounds + 1, kept.max(), -(-width // TILE) * 3 * ROW), f32)
+    rings = _aligned(rounds + 1, kept.max(), -(-width // TILE) * 3 * ROW)
     cells, ends, run = working_memory(grid)
     farthest = (kept.sum() - rounds) // 2
     for newest in range(first - len(head), last + farthest):
