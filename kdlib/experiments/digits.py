@@ -28,7 +28,14 @@ from kdlib.experiments.number_words import (
     next_character_loss,
     score_samples,
 )
-from kdlib.losses.classification import attention_transfer_loss, logit_loss, relation_loss, soft_target_loss, soften
+from kdlib.losses.classification import (
+    attention_transfer_loss,
+    hint_loss,
+    logit_loss,
+    relation_loss,
+    soft_target_loss,
+    soften,
+)
 
 CLASSES, TEST_IMAGES, BATCH = 10, 597, 50
 TEACHER_WIDTH, STUDENT_WIDTH = 32, 2
@@ -276,8 +283,11 @@ def _hints_first(bench: Bench) -> dict[str, float]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(bench.seed)
         projection = nn.Conv2d(2 * STUDENT_WIDTH, 2 * TEACHER_WIDTH, 1)
-    hinted = nn.Sequential(*student[:4], projection)
-    bench.train(hinted, images, bench.teacher()[:4](images), lambda model, x, features: F.mse_loss(model(x), features))
+
+    def loss(_: nn.Module, images: Tensor, features: Tensor) -> Tensor:
+        return hint_loss(student[:4](images), features, projection)
+
+    fit(nn.ModuleList([student, projection]), images, bench.teacher()[:4](images), loss, seed=bench.seed)
     return bench.score(bench.train(student, images, bench.labels[bench.few], label_loss))
 
 

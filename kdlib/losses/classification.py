@@ -6,7 +6,7 @@ batch. Tensors of the teacher should carry no gradient.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlib.checks import check_number
 
@@ -56,11 +56,22 @@ def logit_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (apart - apart.mean(-1, keepdim=True)).square().mean() / 2
 
 
+def hint_loss(student: Tensor, teacher: Tensor, projection: nn.Module) -> Tensor:
+    """Mean squared error of projected features (Romero et al., 2015): FitNets' hints.
+
+    Args:
+        student: features B×K×h×w.
+        teacher: features B×L×h×w.
+        projection: turns K channels into L; it learns together with the student and is dropped afterwards.
+    """
+    return F.mse_loss(projection(student), teacher.detach())
+
+
 def attention_transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Compare where two layers are active: squared distance of their attention maps, each of norm 1.
 
-    An attention map is the sum of squares over channels (Zagoruyko and Komodakis, 2017, equation 1), so the layers may
-    have different numbers of channels.
+    An attention map is the sum of squares over channels (Zagoruyko and Komodakis, 2017), so the layers may have
+    different numbers of channels.
 
     Args:
         student, teacher: features of the same height and width, B×K×h×w and B×L×h×w.
@@ -72,7 +83,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Compare the distances between the examples of a batch, each divided by the mean distance.
 
-    This is the distance-wise loss of Park et al. (2019, equation 6), with the Huber loss.
+    This is the distance-wise loss of Park et al. (2019): the Huber loss of distances.
 
     Args:
         student, teacher: features of the same B ≥ 2 examples, B×…; the other sizes may differ.
