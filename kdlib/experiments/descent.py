@@ -14,6 +14,8 @@ def descend(model: nn.Module, loss: Callable[[], Tensor], *, steps: int, rate: f
         loss: draws a batch and returns its loss.
         rate: peak of the learning rate.
     """
+    if not steps:
+        return
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     for _ in range(steps):

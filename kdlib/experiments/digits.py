@@ -20,14 +20,7 @@ from tqdm import tqdm
 
 from kdlib.experiments.descent import descend
 from kdlib.experiments.measurement import Compared, Measurement
-from kdlib.experiments.number_words import (
-    CharacterModel,
-    divergence,
-    encode,
-    in_words,
-    next_character_loss,
-    score_samples,
-)
+from kdlib.experiments.number_words import WAYS, Words
 from kdlib.losses.classification import (
     attention_transfer_loss,
     hint_loss,
@@ -346,57 +339,6 @@ def invent_images(teacher: nn.Module, count: int, seed: int) -> Tensor:
         return generator(inputs(torch.arange(count) % CLASSES))
 
 
-class Words:
-    """The teacher of the toy language, and what its students share.
-
-    Args:
-        seed: of weights and samples.
-    """
-
-    STEPS, RATE, BATCH = 400, 0.02, 64
-    FIRST = 100  # steps by which a student learns to write at all before it learns from its own samples
-
-    def __init__(self, seed: int) -> None:
-        self.seed, self.draw = seed, torch.Generator().manual_seed(seed)
-        self.numbers = encode([in_words(number) for number in range(1000)])
-
-    def batch(self, sequences: Tensor) -> Tensor:
-        """Draw sequences with replacement."""
-        return sequences[torch.randint(len(sequences), (self.BATCH,), generator=self.draw)]
-
-    @cached_property
-    def teacher(self) -> CharacterModel:
-        """A model that sees the whole number."""
-        model = CharacterModel(24, 96, 1000 + self.seed)
-        descend(model, lambda: next_character_loss(model, self.batch(self.numbers)), steps=2 * self.STEPS, rate=0.01)
-        return model
-
-    @cached_property
-    def samples(self) -> Tensor:
-        """A thousand sequences that the teacher has written."""
-        return self.teacher.sample(1000, self.draw)
-
-    def student(self, way: str) -> dict[str, float]:
-        """Score a model that sees four characters and has learned in one of the ways of :data:`WAYS`."""
-        self.draw.manual_seed(self.seed + 1)
-        model = CharacterModel(4, 12, self.seed)
-        losses = {
-            "data": lambda: next_character_loss(model, self.batch(self.numbers)),
-            "teacher's sequences": lambda: next_character_loss(model, self.batch(self.samples)),
-            "forward KL": lambda: divergence(model, self.teacher, self.batch(self.samples)),
-            "reverse KL": lambda: divergence(model, self.teacher, model.sample(self.BATCH, self.draw), reverse=True),
-        }
-        if way == "teacher":
-            return score_samples(self.teacher, self.draw)
-        if own := way == "reverse KL":
-            descend(model, losses["data"], steps=self.FIRST, rate=self.RATE)
-        descend(model, losses[way], steps=self.STEPS - own * self.FIRST, rate=self.RATE)
-        return score_samples(model, self.draw)
-
-
-WAYS = ("teacher", "data", "teacher's sequences", "forward KL", "reverse KL")
-
-
 @dataclass(frozen=True)
 class Variant(Compared):
     """A network to train and score.
@@ -523,7 +465,7 @@ def measure(path: Path, seeds: Sequence[int] = SEEDS, variants: Sequence[Variant
             variant.name: partial(variant.measure, bench) for variant in variants
         }
         if variants is VARIANTS:
-            rows |= {f"words: {way}": partial(words.student, way) for way in WAYS}
+            rows |= {f"words: {way}": partial(words.score, way) for way in WAYS}
         for name, scores in rows.items():
             if (name, seed) not in done:
                 file.add({"variant": name, "seed": seed, **{key: round(value, 2) for key, value in scores().items()}})

@@ -1,17 +1,21 @@
 """A toy language for distilling sequences: the numbers from 0 to 999 in English words, one character at a time."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kdlib.experiments.descent import descend
 
 _ONES = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+WAYS = ("teacher", "data", "teacher's sequences", "forward KL", "reverse KL")
+"""The teacher itself, and what a student can learn from."""
 END = 0
 """Index of the character that ends a number; all characters after it are ``END`` too."""
 
@@ -109,3 +113,54 @@ def score_samples(model: CharacterModel, generator: torch.Generator, count: int 
     """Sample numbers: ``valid``, the percentage that are numbers, and ``distinct``, how many different ones."""
     valid = [text for text in decode(model.sample(count, generator)) if text in _language()[2]]
     return {"valid": 100 * len(valid) / count, "distinct": len(set(valid))}
+
+
+class Words:
+    """The teacher of the toy language, and what its students share.
+
+    Args:
+        seed: of weights and samples.
+    """
+
+    STEPS, RATE, BATCH = 400, 0.02, 64
+    FIRST = 100  # on data, so that a student's own samples resemble numbers when it begins to learn from them
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.numbers = encode([in_words(number) for number in range(1000)])
+
+    def batch(self, sequences: Tensor, draw: torch.Generator) -> Tensor:
+        """Draw sequences with replacement."""
+        return sequences[torch.randint(len(sequences), (self.BATCH,), generator=draw)]
+
+    @cached_property
+    def teacher(self) -> CharacterModel:
+        """A model that sees the whole number."""
+        model, draw = CharacterModel(24, 96, 1000 + self.seed), torch.Generator().manual_seed(self.seed)
+        descend(model, lambda: next_character_loss(model, self.batch(self.numbers, draw)), steps=800, rate=0.01)
+        return model
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """A thousand sequences that the teacher has written."""
+        return self.teacher.sample(1000, torch.Generator().manual_seed(1000 + self.seed))
+
+    def student(self, way: str) -> CharacterModel:
+        """Train a model that sees four characters in one of the ways of :data:`WAYS`; the teacher is one of them."""
+        if way == "teacher":
+            return self.teacher
+        model, draw = CharacterModel(4, 12, self.seed), torch.Generator().manual_seed(2000 + self.seed)
+        losses = {
+            "data": lambda: next_character_loss(model, self.batch(self.numbers, draw)),
+            "teacher's sequences": lambda: next_character_loss(model, self.batch(self.samples, draw)),
+            "forward KL": lambda: divergence(model, self.teacher, self.batch(self.samples, draw)),
+            "reverse KL": lambda: divergence(model, self.teacher, model.sample(self.BATCH, draw), reverse=True),
+        }
+        first = self.FIRST if way == "reverse KL" else 0
+        descend(model, losses["data"], steps=first, rate=self.RATE)
+        descend(model, losses[way], steps=self.STEPS - first, rate=self.RATE)
+        return model
+
+    def score(self, way: str) -> dict[str, float]:
+        """Score one of the ways on a thousand samples."""
+        return score_samples(self.student(way), torch.Generator().manual_seed(3000 + self.seed))
