@@ -9,7 +9,7 @@ from contextlib import contextmanager
 _MODULES = {
     "course": (
         "IPython", "ipywidgets", "jupyterlab", "lightning_fabric", "matplotlib", "nbclient", "nbformat", "papermill",
-        "skimage", "torch", "torchinfo", "torchmetrics", "torchvision", "tqdm", "yaml",
+        "skimage", "sklearn", "torch", "torchinfo", "torchmetrics", "torchvision", "tqdm", "yaml",
     ),
     "benchmark": ("onnx", "onnxruntime", "onnxscript"),
     "ray": ("fsspec", "pyarrow", "ray"),

@@ -14,15 +14,16 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
-from PIL import Image
+from PIL import Image, ImageChops
 
 from kdlib.evaluation import write_json
 
 FOLDER = Path(__file__).resolve().parent
-LARGE_PICTURE = 60_000  # characters of base64
+MOST_BYTES = 1_000_000  # of a notebook
 RESULTS = FOLDER.parent / "results" / "notebooks.json"
 
 
@@ -32,16 +33,34 @@ def is_progress(output: nbformat.NotebookNode) -> bool:
 
 
 def shrink(output: nbformat.NotebookNode) -> None:
-    """Reduce a large picture to 256 colours, dithered: a third of the size, so that the repository stays light."""
-    encoded = output.get("data", {}).get("image/png", "")
-    if len(encoded) < LARGE_PICTURE:
+    """Store a picture as JPEG if it is a photo, and with at most 256 colours if it is a drawing.
+
+    A drawing keeps its text sharp and its colours to within 8 of 255. Photos need more colours than that.
+    """
+    encoded = output.get("data", {}).get("image/png")
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))) if encoded else None
+    if picture is None or picture.convert("RGBA").getextrema()[3][0] < 255:  # transparent in places
         return
-    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    picture = picture.convert("RGB")
+    # Of Pillow's methods, this one keeps colours that few pixels have, such as those of a scale.
+    drawing = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    apart = max(most for _, most in ImageChops.difference(picture, drawing.convert("RGB")).getextrema())
+    png = saved(drawing, "PNG", optimize=True)
+    jpeg = saved(picture, "JPEG", quality=80, optimize=True, progressive=True)
+    kind, content = ("png", png) if apart <= 8 and len(png) <= 2 * len(jpeg) else ("jpeg", jpeg)
+    if len(content) >= len(encoded):
+        return
+    del output["data"]["image/png"]
+    output["data"][f"image/{kind}"] = content
+    if size := output.get("metadata", {}).pop("image/png", None):
+        output["metadata"][f"image/{kind}"] = size
+
+
+def saved(picture: Image.Image, kind: str, **options: Any) -> str:
+    """Return a picture as a notebook stores it, in base64."""
     buffer = io.BytesIO()
-    # Pillow dithers only towards a palette that it is given.
-    palette = picture.quantize(256, method=Image.Quantize.FASTOCTREE)
-    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
-    output["data"]["image/png"] = base64.b64encode(buffer.getvalue()).decode() + "\n"
+    picture.save(buffer, kind, **options)
+    return base64.b64encode(buffer.getvalue()).decode() + "\n"
 
 
 def refresh(path: Path) -> dict[str, float | None]:
@@ -90,7 +109,9 @@ def main() -> None:
         for path in paths:
             name = f"{'solutions/' * (path.parent.name == 'solutions')}{path.stem}"
             measured[name] = pool.submit(refresh, path).result()
-            print(f"{name}: {measured[name]}")
+            size = path.stat().st_size
+            large = f", more than {MOST_BYTES:,}: show fewer or smaller pictures" * (size > MOST_BYTES)
+            print(f"{name}: {measured[name]}, {size:,} bytes{large}")
     if RESULTS.is_file():
         measured = {**json.loads(RESULTS.read_text(encoding="utf-8"))["notebooks"], **measured}
     write_json(RESULTS, {"command": "python notebooks/refresh.py", "notebooks": dict(sorted(measured.items()))})

@@ -17,6 +17,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
 import typer
@@ -31,6 +32,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.m
 PAGES += sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "weights").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -84,9 +86,9 @@ def test_the_readme_can_be_read_in_a_few_minutes():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1100
 
 
-@each_page
-def test_links_lead_to_files_and_headings(path):
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+def check_links(text: str, path: Path) -> None:
+    """Links of a page or notebook lead to files, and to headings of pages."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://", link):
             continue
         file, _, anchor = link.partition("#")
@@ -95,6 +97,24 @@ def test_links_lead_to_files_and_headings(path):
         if anchor:
             assert anchor in map(on_a_code_host, headings(target)), f"{path.name}: no heading for {link}"
             assert anchor in map(in_the_site, headings(target)), f"{path.name}: the site names {link} otherwise"
+
+
+@each_page
+def test_links_lead_to_files_and_headings(path):
+    check_links(prose(path), path)
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_links_of_notebooks_lead_to_files_headings_and_terms(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            check_links(cell.source, path)
+
+
+def test_the_glossary_has_each_term_once_and_in_order():
+    terms = [heading.lower() for heading in headings(ROOT / "docs" / "glossary.md")[1:]]
+    assert len(terms) > 50
+    assert terms == sorted(set(terms))
 
 
 def test_every_page_can_be_reached():

@@ -197,10 +197,11 @@ def test_every_module_and_every_public_name_says_which_extra_it_needs():
     assert done.returncode == 0, done.stderr
     needing = {line.partition(" ")[0] for line in done.stdout.splitlines()}
     assert {
-        *("kdlib.weights.load_model", "kdlib.models.ZeroDCE", "kdlib.sweep", "kdlib.notebook"),
+        *("kdlib.weights.load_model", "kdlib.models.ZeroDCE", "kdlib.sweep"),
         *("kdlib.experiments.ablation", "kdlib.stages", "kdlib.resampling", "kdlib.data", "kdlib.training"),
     } <= needing
     assert not {"kdlib.enhance", "kdlib.enhance.Enhancer", "kdlib.weights", "kdlib.models", "kdlib.cli"} & needing
+    assert not {"kdlib.exercises", "kdlib.exercises.check", "kdlib.notebook"} & needing
 
 
 WITHOUT_EXTRAS = """
@@ -229,7 +230,18 @@ def test_help_needs_no_extra(monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     runner = CliRunner()
     assert runner.invoke(app, ["--help"]).exit_code == 0
-    for command in ("enhance", "video", "camera", "train", "evaluate", "report", "benchmark", "cost", "sweep"):
+    for command in (
+        "enhance",
+        "video",
+        "camera",
+        "train",
+        "evaluate",
+        "report",
+        "benchmark",
+        "cost",
+        "sweep",
+        "progress",
+    ):
         assert runner.invoke(app, [command, "--help"]).exit_code == 0
     for command in ("list", "fetch", "verify"):
         assert runner.invoke(app, ["weights", command, "--help"]).exit_code == 0

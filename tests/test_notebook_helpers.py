@@ -1,12 +1,21 @@
 import ast
+import base64
+import io
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Optional
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
+from nbformat import NotebookNode
+from PIL import Image
 
+from kdlib.data import sample_photos
+from kdlib.data.samples import HELD_OUT
 from kdlib.notebook import check_parameters, parameters_of, project_path, shown_path, versions
 
 CELL = """learning_rate: float = 1e-4  # peak of the schedule
@@ -14,6 +23,7 @@ epochs: int = 3
 data_dir: Optional[str] = None
 perceptual: bool = False
 """
+refresh = runpy.run_path(str(Path(__file__).resolve().parents[1] / "notebooks" / "refresh.py"))
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -178,3 +188,50 @@ def test_refresh_explains_itself_and_refuses_missing_notebooks():
     assert refused.returncode == 2
     assert "no notebook at" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def drawing():
+    """A chart with text and a scale of colours, as a notebook shows it."""
+    figure, axes = plt.subplots(figsize=(6, 3), dpi=80)
+    axes.plot([0, 1, 4, 9], label="squares")
+    axes.set_title("A chart")
+    shown = axes.imshow([[0, 1], [2, 3]], cmap="coolwarm", extent=(0, 1, 0, 4))
+    figure.colorbar(shown)
+    buffer = io.BytesIO()
+    figure.savefig(buffer)
+    plt.close(figure)
+    return Image.open(buffer).convert("RGB")
+
+
+def stored(picture):
+    """A picture as an output, and what refresh makes of it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    output = NotebookNode(data=NotebookNode({"image/png": base64.b64encode(buffer.getvalue()).decode()}), metadata={})
+    refresh["shrink"](output)
+    [(kind, encoded)] = output.data.items()
+    return kind, Image.open(io.BytesIO(base64.b64decode(encoded))), len(encoded) / len(buffer.getvalue())
+
+
+def test_a_photo_is_stored_as_jpeg_of_the_same_size():
+    photo = Image.fromarray(sample_photos()[HELD_OUT[0]])
+    kind, shown, share = stored(photo)
+    assert kind == "image/jpeg"
+    assert shown.size == photo.size
+    assert share < 0.3
+    assert np.abs(np.asarray(shown).astype(int) - photo).mean() < 6
+
+
+def test_a_drawing_keeps_its_text_and_colours():
+    picture = drawing()
+    kind, shown, share = stored(picture)
+    assert kind == "image/png"
+    assert shown.mode == "P"
+    assert share < 0.7
+    assert np.abs(np.asarray(shown.convert("RGB")).astype(int) - picture).max() <= 8
+
+
+def test_a_picture_that_is_transparent_stays_as_it_is():
+    kind, shown, _ = stored(Image.effect_noise((90, 90), 50).convert("RGBA").rotate(45))
+    assert kind == "image/png"
+    assert shown.mode == "RGBA"

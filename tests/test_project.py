@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -37,6 +38,7 @@ README_EVERY_PHOTO = {"input", "CLAHE", "six numbers", "student-565", "glance-65
 LEADING = ("method", "category", "parameters", "psnr", "ssim", "daylight")
 FURTHER = ("method", "lpips", "gt_mean_psnr", "gt_mean_ssim", "fidelity", "fixed_curve", "fixed_curve_dicm", "ms_1080p")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MOST_BYTES = runpy.run_path(str(ROOT / "notebooks" / "refresh.py"))["MOST_BYTES"]
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
 
@@ -162,6 +164,15 @@ def test_notebooks_are_stored_as_readers_and_tools_need_them(path):
 def test_notebooks_name_no_folder_of_a_machine(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"/(home|root|Users|work|tmp|usr)/", text)
+
+
+@each_stored_notebook
+def test_a_notebook_is_light(path):
+    assert path.stat().st_size <= MOST_BYTES, "show fewer or smaller pictures"
+
+
+def test_all_notebooks_together_are_light():
+    assert sum(path.stat().st_size for path in (*NOTEBOOKS, *SOLUTIONS)) <= 7_000_000
 
 
 def test_solutions_belong_to_lessons():

@@ -151,7 +151,7 @@ def _described(error: Exception, name: str) -> Exception:
     if not own:
         return Wrong(f"what {name} returns cannot be checked ({said})")
     code = own[-1].line
-    return Wrong(f"{name} raises {said}, in its line {own[-1].lineno}" + (f': "{code}"' if code else ""))
+    return Wrong(f"line {own[-1].lineno}{f' ({code})' * bool(code)} of {name} raises {said}")
 
 
 def _copied(value: Any) -> Any:

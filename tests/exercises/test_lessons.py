@@ -75,6 +75,9 @@ def test_each_module_of_checks_belongs_to_a_lesson():
 @pytest.mark.parametrize("path", LESSONS.values(), ids=lambda path: path.stem)
 def test_a_lesson_checks_each_of_its_exercises_once(path):
     own = [number for number in EVERY if lesson(number) == path]
+    for source in code_of(path):
+        shown = isinstance((body := ast.parse(source).body or [ast.Pass()])[-1], ast.Expr)
+        assert not (shown and list(checks_in(ast.unparse(body[-1])))), "a result of check that is not assigned is shown"
     assert sorted(numbers_in(path)) == sorted(own)
     for number in own:
         headings = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
