@@ -103,9 +103,9 @@ def _explain(found: Tensor, expected: Tensor, student: Tensor, teacher: Tensor, 
 def check_shuffled(answer: str) -> None:
     """Check a letter."""
     if answer == "a":
-        raise Wrong("(a) is not it: the entropy of the targets is unchanged, but a 3 may now resemble a 6 most")
+        raise Wrong("(a) is not it: the targets are as soft as before, but a 3 may now resemble a 6 most")
     if answer == "b":
-        raise Wrong("(b) is not it: think of what the student learns from a wrong class that was drawn at random")
+        raise Wrong("(b) is not it: what the targets say about the wrong classes was drawn at random, so it is false")
     if answer != "c":
         raise Wrong(f"one of the letters a, b and c is expected, not {answer!r}")
 

@@ -36,7 +36,10 @@ TEACHER_STEPS, TEACHER_RATE = 800, 0.005
 STEPS, RATE = 400, 0.01
 PER_CLASS, TEMPERATURE, WITHHELD = 5, 8, 3
 TEMPERATURES = (1, 2, 4, 8, 16, 32)
-COUNTS = (2, 5, 10, 20, 50)  # images per class; with all of the pool, about 120
+COUNTS = {
+    STUDENT_WIDTH: (2, 10, 20, 50, 0),
+    TEACHER_WIDTH: (5, 20, 0),
+}  # images per class, by width; 0: all of the pool
 SEEDS = tuple(range(10))
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -381,6 +384,15 @@ def _name(count: int, width: int, soft: bool) -> str:
 
 ALONE, SOFT, ALL = "labels alone", f"soft targets, T = {TEMPERATURE}", _name(0, STUDENT_WIDTH, False)
 
+
+def by_images(width: int, soft: bool) -> dict[int, str]:
+    """Return the variants of a width by the number of images per class; 120 stands for all of the pool."""
+    found = {count or 120: _name(count, width, soft) for count in COUNTS[width]}
+    if width == STUDENT_WIDTH:
+        found[PER_CLASS] = SOFT if soft else ALONE
+    return dict(sorted(found.items()))
+
+
 VARIANTS: Sequence[Variant] = (
     Variant("teacher", "targets", _teacher, against=ALONE),
     Variant(ALONE, "targets", lambda bench: bench.on(bench.few, bench.labels, label_loss), against=ALONE),
@@ -400,7 +412,6 @@ VARIANTS: Sequence[Variant] = (
         against="labels and soft targets",
     ),
     Variant("no 3, labels", "withheld", lambda bench: _withheld(bench, bench.labels, label_loss), against=ALL),
-    Variant("no 3, T = 1", "withheld", lambda bench: _withheld(bench, bench.logits, soft_loss(1)), against=ALL),
     Variant(
         f"no 3, T = {TEMPERATURE}", "withheld",
         lambda bench: _withheld(bench, bench.logits, soft_loss(TEMPERATURE)), against=ALL,
@@ -411,7 +422,7 @@ VARIANTS: Sequence[Variant] = (
             lambda bench, count=count, width=width, soft=soft: _sized(bench, count, width, soft),  # type: ignore[misc]
             against=_name(count, width, False),
         )
-        for width in (STUDENT_WIDTH, TEACHER_WIDTH) for count in (*COUNTS, 0) for soft in (False, True)
+        for width, counts in COUNTS.items() for count in counts for soft in (False, True)
     ),
     Variant("hints, then labels", "family", _hints_first, against=ALONE),
     Variant(
