@@ -61,7 +61,7 @@ class Split:
 
 def split_digits(seed: int) -> Split:
     """Divide the 1,797 digits of scikit-learn at random into a pool of 1,200 and 597 for the test."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
