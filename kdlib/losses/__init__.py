@@ -3,6 +3,15 @@
 A loss sees tensors only: nothing here may import an architecture, a data set or a training loop.
 """
 
+from kdlib.losses.classification import (
+    attention_transfer_loss,
+    hint_loss,
+    kl_divergence,
+    logit_loss,
+    relation_loss,
+    soft_target_loss,
+    soften,
+)
 from kdlib.losses.distillation import (
     ContrastiveLoss,
     FeatureMatchingLoss,
@@ -28,5 +37,6 @@ __all__ = [
     "BackboneUnavailableError", "ColourConstancyLoss", "ContrastiveLoss", "ExposureControlLoss",
     "FeatureMatchingLoss", "GlobalExposureLoss", "IlluminationSmoothnessLoss", "LayerFeatures",
     "MultiRegionExposureLoss", "OutputAlignmentLoss", "PerceptualLoss", "SSIMLoss", "SaturationLoss",
-    "SpatialConsistencyLoss", "ZeroReferenceLoss", "attention_map", "attention_maps",
+    "SpatialConsistencyLoss", "ZeroReferenceLoss", "attention_map", "attention_maps", "attention_transfer_loss",
+    "hint_loss", "kl_divergence", "logit_loss", "relation_loss", "soft_target_loss", "soften",
 ]  # fmt: skip

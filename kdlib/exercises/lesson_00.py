@@ -1,0 +1,161 @@
+"""Checks of the lesson "Distillation from zero"."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from kdlib.exercises.compare import close_to, same
+from kdlib.exercises.registry import Wrong, exercise
+from kdlib.losses import classification as reference
+
+
+def _logits(rows: int = 3, seed: int = 0) -> Tensor:
+    return 3 * torch.randn(rows, 10, generator=torch.Generator().manual_seed(seed))
+
+
+@exercise("00.1", "Softmax with a temperature", solution=reference.soften)
+def check_soften(answer: Callable[[Tensor, float], Tensor]) -> None:
+    """Check values at three temperatures, one image, and large logits."""
+    for temperature in (1.0, 4.0, 0.5):
+        expected = reference.soften(_logits(), temperature)
+        found = answer(_logits(), temperature)
+        if isinstance(found, Tensor) and found.shape == expected.shape and not torch.allclose(found, expected):
+            total = found.sum(-1)
+            if not torch.allclose(total, torch.ones_like(total)):
+                raise Wrong(
+                    f"the probabilities of the first of three images sum to {total[0]:.3g} at T = {temperature:g}, "
+                    "expected 1: divide by the sum over the classes, dim=-1 with keepdim=True"
+                )
+        same(found, expected, f"soften(logits, {temperature:g})")
+    large = torch.tensor([[1000.0, 999.0, 0.0]])
+    found = answer(large, 1.0)
+    if isinstance(found, Tensor) and not torch.isfinite(found).all():
+        raise Wrong(
+            "soften gives NaN for the logits 1000, 999 and 0, because exp(1000) overflows: subtract the largest logit "
+            "of each image first, which does not change the result"
+        )
+    same(found, reference.soften(large), "soften of the logits 1000, 999 and 0")
+
+
+@exercise("00.2", "The distance between two answers", solution=reference.kl_divergence)
+def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Check value, direction, mean over the batch, and a class of probability zero."""
+    p, q = reference.soften(_logits()), reference.soften(_logits(seed=1))
+    found, expected = answer(p, q), reference.kl_divergence(p, q)
+    if isinstance(found, Tensor) and found.shape == expected.shape:
+        if torch.isclose(found, reference.kl_divergence(q, p)):
+            raise Wrong("kl_divergence(p, q) is KL(q ‖ p), the other direction: the weights of the sum are those of p")
+        if torch.isclose(found, 3 * expected):
+            raise Wrong("kl_divergence sums over the three images of the batch, expected is their mean")
+        if torch.isclose(found, expected / 10):
+            raise Wrong("kl_divergence averages over the ten classes, expected is their sum: sum(-1).mean()")
+    same(found, expected, "kl_divergence(p, q)")
+    certain = torch.tensor([[1.0, 0.0]])
+    found = answer(certain, torch.tensor([[0.5, 0.5]]))
+    if isinstance(found, Tensor) and not torch.isfinite(found):
+        raise Wrong("kl_divergence is NaN if a probability of p is 0: such a class must add 0; torch.xlogy(p, p) does")
+    same(found, torch.tensor(2.0).log(), "kl_divergence of (1, 0) and (½, ½)")
+
+
+@exercise("00.3", "How fast does the gradient fall?", solution=0.25)
+def check_gradient(answer: float) -> None:
+    """Check the ratio."""
+    close_to(answer, 0.25, 0.05, "the factor")
+
+
+@exercise("00.4", "The loss of soft targets", solution=reference.soft_target_loss)
+def check_loss(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Check value, factor, direction, and gradient."""
+    student, teacher = _logits(), _logits(seed=1)
+    for temperature in (4.0, 1.0):
+        found = answer(student, teacher, temperature)
+        expected = reference.soft_target_loss(student, teacher, temperature)
+        if isinstance(found, Tensor) and found.shape == expected.shape and not torch.isclose(found, expected):
+            _explain(found, expected, student, teacher, temperature)
+        same(found, expected, f"soft_target_loss(student, teacher, {temperature:g})")
+    student.requires_grad_()
+    found = answer(student, teacher, 2.0)
+    if not found.requires_grad:
+        raise Wrong("the loss has no gradient with respect to the student's logits: no detach() or no_grad() there")
+
+
+def _explain(found: Tensor, expected: Tensor, student: Tensor, teacher: Tensor, temperature: float) -> None:
+    """Recognise the usual mistakes at a temperature other than 1."""
+    soften, kl = reference.soften, reference.kl_divergence
+    mistakes = {
+        expected / temperature**2: "lacks the factor T²",
+        expected / temperature: "has the factor T, expected T²",
+        temperature**2 * kl(soften(student, temperature), soften(teacher, temperature)): (
+            "is KL(student ‖ teacher), expected KL(teacher ‖ student): the teacher's probabilities are the weights"
+        ),
+        temperature**2 * kl(soften(teacher, temperature), soften(student)): (
+            "softens the teacher alone: the student's logits are divided by T as well"
+        ),
+        temperature**2 * kl(soften(teacher), soften(student)): "leaves the logits as they are: divide both by T",
+    }
+    for wrong, sentence in mistakes.items():
+        if torch.isclose(found, wrong):
+            raise Wrong(f"soft_target_loss at T = {temperature:g} {sentence}")
+
+
+@exercise("00.5", "Is it the confidence, or the classes?", solution="c")
+def check_shuffled(answer: str) -> None:
+    """Check a letter."""
+    if answer == "a":
+        raise Wrong("(a) is not it: the targets are as soft as before, but a 3 may now resemble a 6 most")
+    if answer == "b":
+        raise Wrong("(b) is not it: what the targets say about the wrong classes was drawn at random, so it is false")
+    if answer != "c":
+        raise Wrong(f"one of the letters a, b and c is expected, not {answer!r}")
+
+
+@exercise("00.6", "The limit of high temperature", solution=reference.logit_loss)
+def check_logits(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Check value, factor, and that a constant added to all logits changes nothing."""
+    student, teacher = _logits(), _logits(seed=1)
+    found, expected = answer(student, teacher), reference.logit_loss(student, teacher)
+    if isinstance(found, Tensor) and found.shape == expected.shape:
+        if torch.isclose(found, (student - teacher).square().mean() / 2):
+            raise Wrong(
+                "logit_loss changes if all logits of the student rise by 1, the softmax does not: subtract from the "
+                "logits of each image their mean over the classes"
+            )
+        if torch.isclose(found, 10 * expected):
+            raise Wrong("logit_loss sums over the ten classes: the limit has their mean")
+        if torch.isclose(found, 2 * expected):
+            raise Wrong("logit_loss is twice what is expected: the factor ½ of the limit is missing")
+    same(found, expected, "logit_loss(student, teacher)")
+    same(
+        answer(student[:1] + 5, teacher[:1]), reference.logit_loss(student[:1], teacher[:1]), "logit_loss of one image"
+    )
+
+
+@exercise("00.7", "A hint through a projection", solution=reference.hint_loss)
+def check_hint(answer: Callable[[Tensor, Tensor, nn.Module], Tensor]) -> None:
+    """Check value, and where the gradient goes."""
+    student = torch.randn(2, 4, 4, 4, requires_grad=True)
+    teacher = torch.randn(2, 6, 4, 4, requires_grad=True)
+    projection = nn.Conv2d(4, 6, 1)
+    found = answer(student, teacher, projection)
+    same(found, reference.hint_loss(student, teacher, projection), "hint_loss(student, teacher, projection)")
+    if not found.requires_grad:
+        raise Wrong("hint_loss has no gradient, so the student would learn nothing: only the teacher is detached")
+    found.backward()
+    if student.grad is None or projection.weight.grad is None:
+        raise Wrong("student and projection must both get a gradient: only the teacher is detached")
+    if teacher.grad is not None:
+        raise Wrong("hint_loss has a gradient for the teacher's features, which are a target: use teacher.detach()")
+
+
+@exercise("00.8", "Cover everything, or only what is right?", solution="b")
+def check_directions(answer: str) -> None:
+    """Check a letter."""
+    sentences = {
+        "a": "(a) is not it: a student that cannot do everything pays for more valid samples with fewer different ones",
+        "c": "(c) is not it: which of the two directions forbids what the teacher finds impossible?",
+    }
+    if answer in sentences:
+        raise Wrong(sentences[answer])
+    if answer != "b":
+        raise Wrong(f"one of the letters a, b and c is expected, not {answer!r}")
