@@ -115,8 +115,8 @@ class ColourConstancyLoss(nn.Module):
 class IlluminationSmoothnessLoss(nn.Module):
     """Penalise differences between neighbouring pixels of the curve map (total variation; Zero-DCE, eq. 7).
 
-    L = 2 · Σ_c (mean (∇ₓA)² + mean (∇ᵧA)²), with means over pixels and the sum over channels. This is the normalisation
-    of the published code, for which its weights (1600 for Zero-DCE++) were chosen.
+    L = 2 · Σ_c (mean (∇ₓA)² + mean (∇ᵧA)²), with means over pixels and the sum over channels. This is the form of the
+    published code, for which its weights (1600 for Zero-DCE++) were chosen; the paper squares |∇ₓA| + |∇ᵧA|.
 
     Args:
         absolute: use L = Σ_c (mean |∇ₓA| + mean |∇ᵧA|) / (C / 3), as a re-implementation does.

@@ -115,19 +115,33 @@ def plot_curves(strengths: Sequence[float], iterations: Sequence[int]) -> Figure
     return fig
 
 
-def show_maps(maps: Mapping[str, Tensor], limit: float = 1.0, columns: int = 4, label: str = "r") -> Figure:
+def _scale(maps: Collection[Tensor], limit: float | None) -> dict[str, Any]:
+    if limit is not None:
+        return {"cmap": "coolwarm", "vmin": -limit, "vmax": limit}
+    return {"cmap": "Blues_r", "vmin": min(float(m.min()) for m in maps), "vmax": max(float(m.max()) for m in maps)}
+
+
+def show_maps(
+    maps: Mapping[str, Tensor],
+    limit: float | None = 1.0,
+    columns: int = 4,
+    label: str = "r",
+    width: float = 11.0,
+) -> Figure:
     """Show signed maps in false colour: blue (negative) brightens, red (positive) darkens.
 
     Args:
         maps: maps by title, each H×W.
-        limit: the colour scale ranges from -limit to limit.
+        limit: the colour scale ranges from -limit to limit. None: from the lowest to the highest value of all maps, the
+            lower the darker; for maps of one sign, whose small differences a scale around 0 would hide.
         columns: maps per row.
         label: label of the colour bar.
     """
     aspect = max(m.shape[0] / m.shape[1] for m in maps.values())
-    fig, axes = image_grid(maps, columns, 11.0, 0.9 * aspect)  # the colour bar takes a tenth of the width
+    fig, axes = image_grid(maps, columns, width, 0.9 * aspect)  # the colour bar takes a tenth of the width
+    scale = _scale(maps.values(), limit)
     for ax, values in zip(axes.flat, maps.values(), strict=False):
-        image = ax.imshow(values.detach(), cmap="coolwarm", vmin=-limit, vmax=limit)
+        image = ax.imshow(values.detach(), **scale)
     fig.colorbar(image, ax=axes, shrink=0.8, label=label)
     return fig
 
@@ -206,20 +220,21 @@ def plot_lines(
     return figure
 
 
-def show_stages(stages: Mapping[str, Tensor], limit: float = 0.5, width: float = 11.0) -> Figure:
+def show_stages(stages: Mapping[str, Tensor], limit: float | None = 0.5, width: float = 11.0) -> Figure:
     """Show the stages of an enhancement from left to right.
 
     Args:
         stages: photos (3×H×W in [0, 1]) and curve maps (H×W, blue brightens, red darkens) by title.
-        limit: the colour scale of the maps ranges from -limit to limit.
+        limit: of the maps' colour scale, as in :func:`show_maps`.
     """
+    scale = _scale([stage for stage in stages.values() if stage.ndim == 2], limit)
     aspect = max(stage.shape[-2] / stage.shape[-1] for stage in stages.values())
     size = (width, width / len(stages) * aspect + 0.6)
     fig, axes = plt.subplots(1, len(stages), figsize=size, squeeze=False)
     fig.subplots_adjust(left=0.005, right=0.995, bottom=0.02, top=0.82, wspace=0.16)
     for ax, (title, stage) in zip(axes[0], stages.items(), strict=True):
         if stage.ndim == 2:
-            ax.imshow(stage.detach().cpu(), cmap="coolwarm", vmin=-limit, vmax=limit, interpolation="nearest")
+            ax.imshow(stage.detach().cpu(), **scale, interpolation="nearest")
         else:
             ax.imshow(_as_shown(stage), interpolation="nearest" if stage.shape[-1] < 100 else None)
         ax.set_title(title, fontsize=9)
@@ -254,12 +269,15 @@ def draw_network(model: ZeroDCE) -> Figure:
     return fig
 
 
-def map_over_photo(photo: Tensor, curve_map: Tensor, limit: float = 0.5) -> Figure:
-    """Show a photo (3×H×W), its curve map (3×H×W, averaged over channels), and the map's contours on the grey photo."""
+def map_over_photo(photo: Tensor, curve_map: Tensor) -> Figure:
+    """Show a photo (3×H×W), its curve map (3×H×W, averaged over channels), and the map's contours on the grey photo.
+
+    The colour scale of the map ranges from its lowest to its highest value.
+    """
     grey, mean = photo.mean(dim=0).cpu(), curve_map.mean(dim=0).detach().cpu()
-    fig, axes = plt.subplots(1, 3, figsize=(11, 11 / 3.3 * photo.shape[1] / photo.shape[2] + 0.4), layout="constrained")
+    fig, axes = plt.subplots(1, 3, figsize=(9, 9 / 3.3 * photo.shape[1] / photo.shape[2] + 0.4), layout="constrained")
     axes[0].imshow(_as_shown(photo))
-    image = axes[1].imshow(mean, cmap="coolwarm", vmin=-limit, vmax=limit)
+    image = axes[1].imshow(mean, **_scale([mean], None))
     axes[2].imshow((grey / grey.max().clamp_min(1e-6)).sqrt(), cmap="gray", alpha=0.6)
     lines = axes[2].contour(mean, levels=6, colors="#1b4f9c", linewidths=1.2, linestyles="solid")
     axes[2].clabel(lines, fontsize=8)
@@ -320,7 +338,7 @@ def show_loss(photo: Tensor, loss_map: Tensor, gradient: Tensor, title: str = ""
     height, width = photo.shape[-2:]
     pull = gradient.detach().cpu().sum(dim=0)
     limit = max(float(pull.abs().flatten().quantile(0.99)), 1e-12)
-    fig, axes = plt.subplots(1, 3, figsize=(11, 11 / 3 * height / width + 0.3), layout="constrained")
+    fig, axes = plt.subplots(1, 3, figsize=(9, 9 / 3.3 * height / width + 0.3), layout="constrained")
     axes[0].imshow(_as_shown(photo))
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     heat = axes[1].imshow(loss_map.detach().cpu(), cmap="magma", vmin=0, extent=extent)
