@@ -1,4 +1,5 @@
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +7,10 @@ from typing import Optional
 
 import nbformat
 import pytest
+import torch
 
-from kdlib.notebook import check_parameters, parameters_of, project_path, shown_path, versions
+from kdlib.notebook import check_parameters, parameters_of, project_path, shown_path, versions, write_metrics
+from kdlib.training import Run
 
 CELL = """learning_rate: float = 1e-4  # peak of the schedule
 epochs: int = 3
@@ -55,6 +58,25 @@ def test_error_on_an_unknown_parameter_lists_all_known_ones():
         check(zzz="1")
     assert "did you mean" not in str(caught.value)
     assert "This notebook takes learning_rate, epochs, data_dir, perceptual." in str(caught.value)
+
+
+def test_metrics_have_the_parameters_and_name_no_folder(tmp_path):
+    namespace = {"Optional": Optional}
+    exec(f'{CELL}device: str = "cpu"\nteacher: str = "runs/mine/student.safetensors"\nresume: bool = True', namespace)
+    namespace |= {"data_dir": "far/away/photos", "epochs": 5, "other": 3}
+    run = Run(torch.nn.Identity(), best_epoch=4, seconds=1.26, device="cpu", precision="32-true")
+    path = write_metrics(tmp_path / "metrics.json", namespace, run, {"learning_rate": 0.5}, fidelity=40.0)
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written.pop("made")
+    assert written.pop("parameters") == {
+        "data": "photos", "learning_rate": 0.5, "epochs": 5, "perceptual": False, "teacher": "student.safetensors",
+    }  # fmt: skip
+    assert written == {
+        "fidelity": 40.0, "best_epoch": 4, "skipped_batches": 0, "seconds": 1.3, "device": "cpu",
+        "precision": "32-true",
+    }  # fmt: skip
+    embedded = write_metrics(path, namespace | {"data_dir": None}, run)
+    assert json.loads(embedded.read_text(encoding="utf-8"))["parameters"]["data"] == "embedded"
 
 
 def test_imports_and_names_added_by_ipython_are_not_parameters():
