@@ -14,8 +14,8 @@ from kdlib.models import ZeroDCE, create_model
 from kdlib.training.distill_curve import RecipeObjective
 from kdlib.training.recipes import RECIPES
 
-GAIN = 13.0
-"""Validation fidelity of the student of lesson 04 less that of the same student without a teacher, in dB."""
+GAIN = 9.4
+"""Fidelity by output alignment alone less that without a teacher, in dB: results/what_matters.json."""
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
@@ -141,7 +141,7 @@ def check_step(answer: Callable[..., Any]) -> None:
 
 @exercise("04.6", "The worth of a teacher", solution=GAIN)
 def check_worth(answer: float) -> None:
-    close_to(answer, GAIN, 5.0, "a gain of")
+    close_to(answer, GAIN, 3.0, "a gain of")
 
 
 @exercise("04.7", "Half the iterations", solution=-0.4)
