@@ -1,6 +1,7 @@
 import ast
 import base64
 import io
+import json
 import runpy
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+import torch
 from nbformat import NotebookNode
 from PIL import Image
 
 from kdlib.data import sample_photos
 from kdlib.data.samples import HELD_OUT
-from kdlib.notebook import check_parameters, parameters_of, project_path, shown_path, versions
+from kdlib.notebook import check_parameters, parameters_of, project_path, shown_path, versions, write_metrics
+from kdlib.training import Run
 
 CELL = """learning_rate: float = 1e-4  # peak of the schedule
 epochs: int = 3
@@ -65,6 +68,25 @@ def test_error_on_an_unknown_parameter_lists_all_known_ones():
         check(zzz="1")
     assert "did you mean" not in str(caught.value)
     assert "This notebook takes learning_rate, epochs, data_dir, perceptual." in str(caught.value)
+
+
+def test_metrics_have_the_parameters_and_name_no_folder(tmp_path):
+    namespace = {"Optional": Optional}
+    exec(f'{CELL}device: str = "cpu"\nteacher: str = "runs/mine/student.safetensors"\nresume: bool = True', namespace)
+    namespace |= {"data_dir": "far/away/photos", "epochs": 5, "other": 3}
+    run = Run(torch.nn.Identity(), best_epoch=4, seconds=1.26, device="cpu", precision="32-true")
+    path = write_metrics(tmp_path / "metrics.json", namespace, run, {"learning_rate": 0.5}, fidelity=40.0)
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written.pop("made")
+    assert written.pop("parameters") == {
+        "data": "photos", "learning_rate": 0.5, "epochs": 5, "perceptual": False, "teacher": "student.safetensors",
+    }  # fmt: skip
+    assert written == {
+        "fidelity": 40.0, "best_epoch": 4, "skipped_batches": 0, "seconds": 1.3, "device": "cpu",
+        "precision": "32-true",
+    }  # fmt: skip
+    embedded = write_metrics(path, namespace | {"data_dir": None}, run)
+    assert json.loads(embedded.read_text(encoding="utf-8"))["parameters"]["data"] == "embedded"
 
 
 def test_imports_and_names_added_by_ipython_are_not_parameters():

@@ -61,8 +61,9 @@ def distilled():
     photos = load_photos(size=SMALL["size"], seed=SMALL["seed"]).photos
     settings = {name: SMALL[name] for name in ("epochs", "batch_size", "device", "seed")}
     return distill(
-        "student-565", load_model("zero-dce++"), photos=photos, progress=False, learning_rate=0.01, **settings
-    ).model
+        "student-565", load_model("zero-dce++"), photos=photos, progress=False, learning_rate=0.01,
+        recipe=parameter(DISTILL, "recipe"), **settings,
+    ).model  # fmt: skip
 
 
 @pytest.mark.slow

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import csv
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from kdlib.data import sample_crops
 from kdlib.enhance.photos.rgb import read_photo, to_array
@@ -20,6 +22,8 @@ from kdlib.training.initialise import fresh_model, initialise_from_data
 from kdlib.training.preview import preview_of, write_preview
 from kdlib.training.task import Task, split
 from kdlib.weights import save_model
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 QUICK = {"batch_size": 8, "progress": False, "device": "cpu"}
 
@@ -52,6 +56,12 @@ def test_recipes_carry_the_published_shares():
     assert (make_recipe("two-stage").alpha, make_recipe("two-stage").beta) == (0.35, 0.1)
     assert make_recipe("two-stage").pretrain_epochs == 40
     assert make_recipe("two-stage").contrastive > 0
+
+
+def test_the_recipe_of_output_alignment_alone_is_that_of_the_shipped_students():
+    for name in ("student-565", "nano-161", "student-565-pairs", "student-565-free"):
+        given = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+        assert make_recipe(given["recipe"], alpha=given["alpha"], beta=given["beta"]) == make_recipe("alignment")
 
 
 def test_overrides_replace_single_fields_and_none_keeps_the_recipes():

@@ -35,7 +35,7 @@ def distill(
     features: Mapping[str, tuple[float, tuple[str, str], FeatureLoss]] | None = None,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     monitor: str | None = None,
-    recipe: Literal["one-stage", "two-stage"] | Recipe | None = None,
+    recipe: Literal["alignment", "one-stage", "two-stage"] | Recipe | None = None,
     augmentation: str = "none",
     size: int | None = None,
     network_side: int | None = None,
@@ -76,7 +76,8 @@ def distill(
         validate: scores of the student in evaluation mode, for ``losses`` and ``features``; then all data are trained
             on. By default a share is held out, and scored by minus the weighted losses: ``validation_objective``.
         monitor: the score of ``validate`` that selects the best epoch; higher is better.
-        recipe: ``one-stage`` (default), ``two-stage`` or a :class:`~kdlib.training.recipes.Recipe`.
+        recipe: ``one-stage`` (default), ``two-stage``, ``alignment`` (the shipped students') or a
+            :class:`~kdlib.training.recipes.Recipe`.
         augmentation: of photos: ``none``, ``darken-once`` (see :func:`~kdlib.training.augmentation.darken_once`),
             ``gamma`` or ``darken``; the last two vary the photos in every epoch. By a recipe, the first two let the
             teacher run only once for each photo.

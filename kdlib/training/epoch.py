@@ -14,15 +14,16 @@ from kdlib.training.processes import gather
 class Draws:
     """All random draws of an epoch, which follow from the seed, the epoch and the process.
 
-    Training does not use the global generators of Python and NumPy.
+    Training does not use the global generators of Python and NumPy. ``DataLoader(data, batch_size, shuffle=True,
+    generator=draws.order)`` gives the batches of a training by one process.
 
     Attributes:
         order: of the photos, the same on every process.
         noise: for augmentations, on the device. The first process draws what a single process would.
     """
 
-    def __init__(self, seed: int, device: torch.device, rank: int) -> None:
-        self.seed, self.device, self.rank = seed, device, rank
+    def __init__(self, seed: int, device: torch.device | str = "cpu", rank: int = 0) -> None:
+        self.seed, self.device, self.rank = seed, torch.device(device), rank
         self.order, self.noise = torch.Generator(), torch.Generator(device=device)
 
     def begin(self, epoch: int) -> None:

@@ -1,0 +1,94 @@
+"""What lesson 03 says holds, in the numbers of its own run: results/pretrain_embedded.json."""
+
+import json
+from functools import cache
+
+import nbformat
+import pytest
+import torch
+
+from kdlib.data import load_photos
+from kdlib.exercises.lesson_03 import ALIVE
+from kdlib.losses import MultiRegionExposureLoss
+from tests.helpers import NOTEBOOKS, prose
+
+
+@cache
+def stored():
+    return json.loads((NOTEBOOKS.parent / "results" / "pretrain_embedded.json").read_text(encoding="utf-8"))
+
+
+@cache
+def code():
+    cells = nbformat.read(NOTEBOOKS / "03_pretrain.ipynb", as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return load_photos(size=64, seed=0).photos
+
+
+def test_most_patches_have_a_nearly_white_target_and_the_mean_is_two_thirds(photos):
+    patches = torch.nn.functional.avg_pool2d(photos.float().mean(dim=1, keepdim=True) / 255, 8).flatten()
+    target = MultiRegionExposureLoss().target(patches)
+    said = prose("03_pretrain")
+    assert "A patch below 0.12 counts as dark and gets the target 0.95" in said
+    assert target[patches < 0.12].min() > 0.9
+    assert "More than half of the patches have a nearly white target" in said
+    assert 0.5 < (patches < 0.12).float().mean() < 0.6
+    assert "the mean target, about two thirds" in said
+    assert float(target.mean()) == pytest.approx(2 / 3, abs=0.02)
+
+
+@pytest.mark.slow
+def test_half_of_the_units_are_dead_and_the_loop_is_that_of_the_package_to_the_bit(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KDLIB_RUNS", str(tmp_path))
+    namespace = {}
+    for source in code():
+        if "plt.show()" not in source and "check(" not in source.replace("check_parameters(", ""):
+            exec(source, namespace)
+        if "largest difference" in source:
+            break
+    assert "largest difference between the weights: 0.0" in capsys.readouterr().out
+    torch.manual_seed(0)
+    alive = namespace["living_units"](namespace["create_model"]("student-565"))
+    assert len(alive) == 6
+    assert abs(sum(alive) - ALIVE) <= 1
+    assert "half of the small network is dead" in prose("03_pretrain")
+
+
+def test_the_plateau_lies_where_the_lesson_says():
+    said, run = prose("03_pretrain"), stored()
+    unchanged, one, three = run["yardsticks"].values()
+    assert f"a loss of about {unchanged:.1f}, the best single curve one of about {one:.1f}" in said
+    assert f"Ours goes down to {run['objective']['validation']:.1f}" in said
+    assert three == pytest.approx(run["objective"]["validation"], rel=0.05)
+    assert f"fell from {run['objective']['first']:.1f} to {run['objective']['last']:.1f}" in said
+
+
+def test_the_student_gives_every_photo_one_colour_and_has_the_lower_loss():
+    run = stored()
+    for photo in run["multi_region"].values():
+        assert photo["student"] < photo["truth"] / 2
+    means = run["curves"]["multi-region"]["mean"]
+    assert sum(mean < -0.5 for mean in means) == 2
+    assert sum(mean > 0.5 for mean in means) == 1
+
+
+def test_only_zero_dce_is_nearer_to_the_truth_than_the_dark_photo():
+    dark, published, coloured, zero_dce, truth = stored()["held_out"]
+    assert zero_dce["method"].startswith("zero-dce++")
+    assert coloured["psnr"] < dark["psnr"] < zero_dce["psnr"]
+    assert published["psnr"] < dark["psnr"]
+    assert published["colour"] > 0.5
+    assert coloured["brightness"] > 0.85
+    assert zero_dce["brightness"] > truth["brightness"] + 0.1
+    assert f"the true mean of these two is {truth['brightness']:.1f}" in prose("03_pretrain")
+
+
+def test_students_are_fixed_curves_and_the_teacher_is_not():
+    assert "With a deviation of 0.001 or less, these students *are* fixed curves" in prose("03_pretrain")
+    *students, teacher = stored()["curves"].values()
+    assert all(round(max(student["deviation"]), 3) <= 0.001 for student in students)
+    assert min(teacher["deviation"]) > 0.005
