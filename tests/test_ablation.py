@@ -23,9 +23,11 @@ from kdlib.experiments.ablation import (
     cell,
     grid,
     hold_out,
+    interval,
     prepare_photos,
     run_ablation,
     summarise,
+    verdict_table,
 )
 from kdlib.viz import ablation as viz_ablation
 
@@ -406,3 +408,20 @@ def test_committed_results_are_of_the_shipped_teacher_and_the_configuration():
     assert set(results["yardsticks"]) == {"teacher_psnr", "teacher_ssim", "fixed_curve"}
     assert (settings["data"], settings["eval"]) == (Path(config["data_dir"]).name, Path(config["eval_dir"]).name)
     assert sorted({row["seed"] for row in results["rows"]}) == [int(seed) for seed in config["seeds"].split(",")]
+
+
+def test_an_interval_is_t_times_the_standard_error():
+    mean, margin = interval([1.0, 2.0, 6.0])
+    assert mean == 3.0
+    assert margin == pytest.approx(4.303 * math.sqrt(7) / math.sqrt(3))
+
+
+def test_a_table_of_verdicts_shows_labels_and_leaves_the_base_without_difference():
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+    summary = {line["variant"]: line for line in summarise(rows)}
+    heading, _, base, other = verdict_table(summary, {"base": ALONE, "strong": "+ contrastive 0.5"}).splitlines()
+    assert "difference, 95%" in heading
+    assert "| base |" in base
+    assert base.count("–") == 3
+    assert "| strong |" in other
+    assert "| -2.9 ± 2.2 | base | 0 of 3 | lower |" in other

@@ -23,6 +23,7 @@ from kdlib.data.pairs import find_scenes
 from kdlib.data.samples import sample_crops
 from kdlib.enhance.photos.rgb import list_photos
 from kdlib.evaluation.metrics import capped_psnr, enhance_tensor, fidelity, psnr, quantise, ssim
+from kdlib.evaluation.tables import markdown_table
 from kdlib.experiments.measurement import Compared, Measurement
 from kdlib.losses.perceptual import BackboneUnavailableError
 from kdlib.losses.zero_reference import GLOBAL_WEIGHTS
@@ -289,6 +290,13 @@ def run_ablation(
     return content
 
 
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """The mean of two or more paired differences, and the half-width of its 95% interval: t · standard error."""
+    count = len(differences)
+    t = T_95[min(count - 1, len(T_95)) - 1]
+    return statistics.fmean(differences), t * statistics.stdev(differences) / math.sqrt(count)
+
+
 def summarise(
     rows: Iterable[Mapping[str, Any]], score: str = "fidelity", variants: Sequence[Compared] = VARIANTS
 ) -> list[dict[str, Any]]:
@@ -310,11 +318,32 @@ def summarise(
         steps = [own[seed] - base[seed] for seed in own.keys() & base.keys() if variant.name != variant.against]
         difference, margin, verdict = (statistics.fmean(steps) if steps else None), None, "–"
         if difference is not None and len(steps) > 1:
-            margin = T_95[min(len(steps) - 1, len(T_95)) - 1] * statistics.stdev(steps) / math.sqrt(len(steps))
+            margin = interval(steps)[1]
             verdict = "not shown" if abs(difference) <= margin else "higher" if difference > 0 else "lower"
         line |= {"mean": statistics.fmean(own.values()), "deviation": spread, "ahead": sum(step > 0 for step in steps)}
         summary.append({**line, "difference": difference, "margin": margin, "verdict": verdict})
     return summary
+
+
+def verdict_table(summary: Mapping[str, Mapping[str, Any]], variants: Mapping[str, str]) -> str:
+    """A Markdown table of some variants: mean, spread, difference with its interval, seeds ahead, and verdict.
+
+    Args:
+        summary: lines of :func:`summarise`, by variant.
+        variants: label in the table → variant.
+    """
+    labels = {variant: label for label, variant in variants.items()}
+    lines = [
+        {**summary[variant], "variant": label, "interval": "–", "wins": "–"} for label, variant in variants.items()
+    ]
+    for line in lines:
+        line["against"] = labels.get(line["against"], line["against"])
+        if line["margin"] is not None:
+            line["interval"] = f"{line['difference']:+.1f} ± {line['margin']:.1f}"
+            line["wins"] = f"{line['ahead']} of {line['seeds']}"
+    columns = {"variant": ("variant", "s"), "mean": ("fidelity, dB", ".1f"), "deviation": ("± seeds", ".1f")}
+    columns |= {"interval": ("difference, 95%", "s"), "against": ("from", "s")}
+    return markdown_table(lines, columns | {"wins": ("seeds ahead", "s"), "verdict": ("verdict", "s")})
 
 
 def grid(rows: Sequence[Mapping[str, Any]], score: str = "fidelity") -> dict[tuple[float, float], list[float]]:
