@@ -13,9 +13,12 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Union, get_args, get_origin
 
 from kdlib.checks import unknown_name
+from kdlib.files import write_json
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
+
+    from kdlib.training.state import Run
 
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
@@ -67,6 +70,31 @@ def _annotations(namespace: Mapping[str, Any]) -> dict[str, Any]:
                         found[node.target.id] = eval(ast.unparse(node.annotation), dict(namespace))
         found |= annotate(1)  # 1: values, neither strings nor references
     return found
+
+
+def write_metrics(
+    path: str | Path, namespace: Mapping[str, Any], run: Run, more: Mapping[str, Any] | None = None, **scores: Any
+) -> Path:
+    """Write the ``metrics.json`` of a notebook's training: its parameters, its scores, and how it ran.
+
+    Folders are named without their place on this machine. What does not decide the result (``device``, ``precision``
+    and ``resume``) is left out of the parameters.
+
+    Args:
+        namespace: the notebook's ``globals()``.
+        run: the training that the notebook is about.
+        more: what belongs to the parameters too, or replaces them.
+        scores: any JSON values.
+    """
+    hidden = {"data_dir", "eval_dir", "eval_dirs", "output_dir", "device", "precision", "resume"}
+    values = {name: namespace[name] for name in _annotations(namespace) if name in namespace and name not in hidden}
+    names = {
+        name: Path(value).name if isinstance(value, str) and "/" in value else value for name, value in values.items()
+    }
+    parameters = {"data": Path(namespace["data_dir"]).name or "embedded", **names, **(more or {})}
+    ran = {name: getattr(run, name) for name in ("best_epoch", "skipped_batches", "seconds", "device", "precision")}
+    ran["seconds"] = round(run.seconds, 1)
+    return write_json(path, {"parameters": parameters, **scores, **ran})
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:
