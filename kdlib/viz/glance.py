@@ -77,16 +77,6 @@ def plot_families(
     return fig
 
 
-def plot_same_output(inputs: Sequence[float], output: float, ratios: Mapping[str, Sequence[float]]) -> Figure:
-    """Plot the slopes of curves that map the same input to the same output, over that input."""
-    fig, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
-    for family, slopes in ratios.items():
-        ax.plot(inputs, slopes, color=CURVES.get(family), label=family, linewidth=2)
-    ax.set(xlabel=f"dark input that becomes {output:g}", ylabel="slope there", ylim=(0, None))
-    open_frame(ax)
-    return fig
-
-
 def plot_noise(levels: Sequence[float], noise: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
     """Plot noise over the level of the dark photo, measured (dots) and expected (lines).
 

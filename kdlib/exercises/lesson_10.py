@@ -1,0 +1,158 @@
+"""Checks of lesson 10: super-resolution."""
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib.exercises import Wrong, close_to, exercise, same
+from kdlib.losses.super_resolution import softened_divergence
+
+_NOISE = 0.02
+
+
+@exercise("10.1", "The score of a perfect network", solution=-20 * math.log10(_NOISE))
+def check_ceiling(answer: float) -> None:
+    if abs(answer + 10 * math.log10(_NOISE)) < 0.1:
+        raise Wrong(f"{answer:g} dB is for a mean squared error of σ; it is σ²")
+    close_to(answer, -20 * math.log10(_NOISE), 0.3)
+
+
+def rise(black_share: float) -> float:
+    """The solution of 10.2."""
+    return -10 * math.log10(1 - black_share)
+
+
+@exercise("10.2", "Black pairs", solution=rise)
+def check_rise(answer: Callable[..., Any]) -> None:
+    for share in (0.0, 0.1, 0.5, 0.99369):
+        same(answer(share), rise(share), f"rise({share:g})", atol=1e-4)
+
+
+def gate(fc: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The solution of 10.3."""
+    return x * fc(x.mean(dim=(2, 3)))[:, :, None, None]
+
+
+@exercise("10.3", "A gate", solution=gate)
+def check_gate(answer: Callable[..., Any]) -> None:
+    fc = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid()).requires_grad_(False)
+    for shape in ((2, 4, 5, 3), (1, 4, 1, 1), (4, 4, 4, 4)):
+        x = torch.rand(shape) - 0.3
+        same(answer(fc, x), gate(fc, x), f"gate for x of {'×'.join(map(str, shape))}")
+
+
+def refine(unit: Any, features: Tensor, steps: int) -> Tensor:
+    """The solution of 10.4."""
+    state = torch.zeros_like(features)
+    for _ in range(steps):
+        both = torch.cat([features, state], dim=1)
+        share, candidate = unit.conv_z(both).sigmoid(), unit.conv_h(both).tanh()
+        state = (1 - share) * state + share * candidate
+    return state
+
+
+@exercise("10.4", "The recurrent unit", solution=refine)
+def check_refine(answer: Callable[..., Any]) -> None:
+    convolutions = (nn.Conv2d(6, 3, 3, padding=1).requires_grad_(False) for _ in range(2))
+    unit = SimpleNamespace(**dict(zip(("conv_z", "conv_h"), convolutions, strict=True)))
+    features = torch.rand(2, 3, 5, 4)
+    for steps in (1, 2, 3):
+        same(answer(unit, features, steps), refine(unit, features, steps), f"refine after {steps} steps", atol=1e-5)
+
+
+def student_loss(
+    answer: Tensor, taught: Tensor, truth: Tensor, alpha: float, decay: float = 0.0, progress: float = 0.0
+) -> Tensor:
+    """The solution of 10.5."""
+    share = (1 - alpha) * (1 - decay * progress)
+    return (1 - share) * F.l1_loss(answer, truth) + share * F.l1_loss(answer, taught)
+
+
+@exercise("10.5", "The loss of the student", solution=student_loss)
+def check_student_loss(answer: Callable[..., Any]) -> None:
+    photo, taught, truth = torch.rand(3, 2, 3, 4, 5)
+    for alpha, decay, progress in ((0.5, 0.0, 0.0), (0.7, 0.0, 0.9), (0.0, 0.5, 0.5), (0.3, 1.0, 1.0)):
+        asked = f"student_loss with alpha={alpha:g}, decay={decay:g}, progress={progress:g}"
+        settings = (alpha, decay, progress)
+        same(
+            answer(photo, photo, truth, *settings),
+            student_loss(photo, photo, truth, *settings),
+            f"the truth's part of {asked}",
+        )
+        same(
+            answer(photo, taught, photo, *settings),
+            student_loss(photo, taught, photo, *settings),
+            f"the teacher's part of {asked}",
+        )
+        same(answer(photo, taught, truth, *settings), student_loss(photo, taught, truth, *settings), asked)
+
+
+def balanced(hard: float, soft_term: float, alpha: float) -> float:
+    """The solution of 10.6."""
+    return (1 - alpha) * hard / soft_term
+
+
+@exercise("10.6", "A share that means what it says", solution=balanced)
+def check_balanced(answer: Callable[..., Any]) -> None:
+    for hard, soft_term, alpha in ((0.03, 0.001, 0.5), (0.02, 0.0004, 0.3), (0.05, 0.05, 0.9)):
+        term = answer(hard, soft_term, alpha) * soft_term
+        found = term / (alpha * hard + term)
+        if not math.isclose(found, 1 - alpha, abs_tol=1e-4):
+            raise Wrong(
+                f"balanced({hard:g}, {soft_term:g}, {alpha:g}) gives the teacher {found:.1%} of the loss, "
+                f"expected {1 - alpha:.0%}"
+            )
+
+
+def disguise(photo: Tensor) -> Tensor:
+    """The solution of 10.7."""
+    return photo + 0.2
+
+
+@exercise("10.7", "What KL does not see", solution=disguise)
+def check_disguise(answer: Callable[..., Any]) -> None:
+    photo = torch.rand(2, 3, 8, 6)
+    found = answer(photo)
+    if not isinstance(found, Tensor) or found.shape != photo.shape:
+        raise Wrong("disguise must return a photo of the same shape")
+    if float(least := (found - photo).abs().min()) < 0.1 - 1e-6:
+        raise Wrong(f"a value changes by {least:.3f} only, at least 0.1 is expected")
+    divergence = abs(float(softened_divergence(found, photo)))
+    if divergence > 1e-6:
+        raise Wrong(f"KL finds a difference of {divergence:.2g}, expected 0")
+
+
+def ensemble(method: Callable[[Tensor], Tensor], photo: Tensor) -> Tensor:
+    """The solution of 10.8."""
+    answers = []
+    for swap in (False, True):
+        for flips in ((), (-1,), (-2,), (-1, -2)):
+            turned = (photo.transpose(1, 2) if swap else photo).flip(flips)
+            back = method(turned).flip(flips)
+            answers.append(back.transpose(1, 2) if swap else back)
+    return torch.stack(answers).mean(dim=0)
+
+
+@exercise("10.8", "Self-ensemble", solution=ensemble)
+def check_ensemble(answer: Callable[..., Any]) -> None:
+    photo, seen = torch.rand(3, 5, 8), []
+
+    def looked_at(turned: Tensor) -> Tensor:
+        seen.append(turned.clone())
+        return turned
+
+    same(answer(looked_at, photo), photo, "the ensemble of a method that changes nothing", atol=1e-5)
+    if (count := len({tuple(turned.flatten().tolist()) + tuple(turned.shape) for turned in seen})) != 8:
+        raise Wrong(f"the method sees {count} orientations, 8 are expected")
+
+    def shifted(turned: Tensor) -> Tensor:
+        return turned.roll(1, dims=-1)
+
+    same(
+        answer(shifted, photo), ensemble(shifted, photo), "the ensemble of a method that shifts to the right", atol=1e-5
+    )

@@ -1,0 +1,34 @@
+"""Running code cells of a lesson, so that a test can hold its prose to what they compute."""
+
+import nbformat
+import pytest
+
+from tests.helpers import NOTEBOOKS
+
+
+def run_cells(name, folder, until, also=()):
+    """Return the variables of a lesson after its code cells before the heading ``until``.
+
+    Args:
+        name: of the notebook, without ".ipynb".
+        folder: replaces ``runs/``.
+        until: beginning of a Markdown cell.
+        also: a fragment of each further code cell that is run, in this order.
+    """
+    import matplotlib.pyplot as plt
+
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    [end] = [at for at, cell in enumerate(cells) if cell.cell_type == "markdown" and cell.source.startswith(until)]
+    sources = [cell.source for cell in cells[:end] if cell.cell_type == "code"]
+    for fragment in also:
+        [found] = [cell.source for cell in cells[end:] if cell.cell_type == "code" and fragment in cell.source]
+        sources.append(found)
+    namespace = {"__name__": "__main__"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDLIB_RUNS", str(folder))
+        patch.setenv("MPLBACKEND", "agg")
+        patch.chdir(NOTEBOOKS)
+        patch.setattr(plt, "show", lambda: plt.close("all"))
+        for source in sources:
+            exec(compile(source, name, "exec"), namespace)
+    return namespace
