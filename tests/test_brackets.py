@@ -16,6 +16,9 @@ from kdlib.enhance.photos.rgb import to_tensor, write_photo
 from kdlib.evaluation import brackets as scores
 from kdlib.evaluation.appearance import halos, hue_shift, oklab, tone
 from kdlib.evaluation.exposure_rivals import SIX_NUMBERS, SixNumbers, exposure_rivals, fused_copies
+from kdlib.experiments.taught_or_alone import compare
+from kdlib.models import create_model
+from kdlib.weights import save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -220,3 +223,22 @@ def test_scores_of_the_reference_brackets_are_reproduced(shared):
     assert [len(values) for values in found.values()] == [222] * 3
     expected = {"input": 13.62, "gamma to mean 0.466": 18.05, "six numbers": 19.82}
     assert {name: round(float(np.mean(values)), 2) for name, values in found.items()} == expected
+
+
+def test_taught_and_alone_are_compared_by_seed_and_over_the_seeds(folder, tmp_path):
+    models = []
+    for bias in (0.4, 0.3, 0.1, 0.0):
+        model = create_model("grid-960")
+        with torch.no_grad():
+            model.knots.bias.fill_(bias)
+        models.append(save_model(model, tmp_path / "weights" / f"{bias}.safetensors"))
+    result = compare(models[:2], models[2:], folder)
+    taught, alone = result["rows"]
+    assert [taught["method"], alone["method"], taught["seeds"], alone["seeds"]] == ["taught", "alone", 2, 2]
+    difference, low, high = result["difference"]
+    assert low <= difference <= high
+    assert difference == pytest.approx(np.mean([seed[0] for seed in result["by_seed"]]))
+    means = [np.mean([np.mean(list(run["scenes"].values())) for run in row["runs"]]) for row in result["rows"]]
+    assert difference == pytest.approx(means[0] - means[1])
+    with pytest.raises(ValueError, match="as many students alone as taught are needed, at least one: 1 and 2"):
+        compare(models[:1], models[2:], folder)
