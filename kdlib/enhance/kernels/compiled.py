@@ -47,8 +47,7 @@ def _sources() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-@intrinsic
-def wide_vectors(typing_context: Any) -> Any:
+def _wide_vectors(typing_context: Any) -> Any:
     """Let the calling function use vectors of 512 bits where the CPU has them.
 
     LLVM stops at 256 bits on the CPUs of Intel, because the early ones with AVX-512 lowered their clock. It has an
@@ -60,3 +59,6 @@ def wide_vectors(typing_context: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), mark
+
+
+wide_vectors: Any = intrinsic(_wide_vectors)  # numba's type for it asks callers for the typing context, too
