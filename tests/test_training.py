@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import csv
 import sys
 from pathlib import Path
@@ -33,15 +34,23 @@ def photos():
     return sample_crops(40, 32, seed=1)
 
 
-@pytest.fixture
-def teacher(photos):
-    """A stand-in with a varied curve map: half of it in front of and half behind the identity."""
+@pytest.fixture(scope="module")
+def initialised(photos):
+    """The teacher of all tests, and the state of the random generator after it was made."""
     torch.manual_seed(0)
     model = fresh_model("zero-dce++", photos)
     with torch.no_grad():
         model.e_conv7.point_conv.weight.mul_(3)
         model.e_conv7.point_conv.bias.sub_(0.3)
-    return model.eval()
+    return model.eval(), torch.get_rng_state()
+
+
+@pytest.fixture
+def teacher(initialised):
+    """A stand-in with a varied curve map: half of it in front of and half behind the identity."""
+    model, state = initialised
+    torch.set_rng_state(state)
+    return copy.deepcopy(model)
 
 
 def weights_of(model):
