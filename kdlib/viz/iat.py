@@ -21,7 +21,7 @@ def draw_iat(width: float = 11.0) -> Figure:
         "local": (2.4, 1.0, "local branch:\n5×5 convolutions", True),
         "global": (2.4, 2.0, "global branch:\n10 queries", True),
         "apply": (4.9, 0.0, "× multiply + add", False),
-        "colour": (7.2, 0.0, "colour matrix,\ncut off", False),
+        "colour": (7.2, 0.0, "colour matrix,\nclip", False),
         "gamma": (9.2, 0.0, "power", False),
         "out": (10.8, 0.0, "photo", False),
     }
