@@ -15,7 +15,7 @@ from tests.helpers import keep_memory
 
 SHORT = {
     "03_pretrain": {"epochs": 3, "compare_epochs": 1},
-    "04_distill": {"epochs": 8},
+    "04_distill": {"epochs": 4},
     "05_evaluate": {"data_dir": "small pairs"},
     "08_zero_dce": {"network_side": 16, "compare_seeds": 2},
     "09_iat": {"epochs": 4, "size": 48, "side": 32},
