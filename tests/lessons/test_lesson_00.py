@@ -168,7 +168,7 @@ def test_what_the_page_says_about_soft_targets_is_so():
     assert max(line["mean"] for line in soft) - min(line["mean"] for line in soft) < 1.5
     assert ON_DIGITS["soft targets, T = 1"]["difference"] < 1.5
     gained = average("soft targets, T = 8") - average("labels alone")
-    assert average("wrong classes shuffled") < average("labels alone")
+    assert average("wrong classes shuffled") - average("labels alone") < gained / 6
     assert verdict("wrong classes shuffled") == verdict("wrong classes even") == "lower"
     assert average("wrong classes even") - average("labels alone") < gained / 3
     for other in ("hints", "attention", "relations"):
