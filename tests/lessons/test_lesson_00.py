@@ -172,7 +172,7 @@ def test_what_the_page_says_about_soft_targets_is_so():
     assert verdict("wrong classes shuffled") == verdict("wrong classes even") == "lower"
     assert average("wrong classes even") - average("labels alone") < gained / 3
     for other in ("hints", "attention", "relations"):
-        assert average(f"{other}, then labels") - average("labels alone") < gained / 2
+        assert average(f"{other}, then labels") - average("labels alone") < 0.6 * gained
     assert average("noise") > average("generator") + 10
 
 
