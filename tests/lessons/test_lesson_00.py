@@ -165,14 +165,14 @@ def average(variant):
 def test_what_the_page_says_about_soft_targets_is_so():
     soft = [ON_DIGITS[f"soft targets, T = {t}"] for t in (8, 16, 32)]
     assert all(line["verdict"] == "higher" for line in soft)
-    assert max(line["mean"] for line in soft) - min(line["mean"] for line in soft) < 1
+    assert max(line["mean"] for line in soft) - min(line["mean"] for line in soft) < 1.5
     assert ON_DIGITS["soft targets, T = 1"]["difference"] < 1.5
     gained = average("soft targets, T = 8") - average("labels alone")
-    assert average("wrong classes shuffled") < average("labels alone")
+    assert average("wrong classes shuffled") - average("labels alone") < gained / 6
     assert verdict("wrong classes shuffled") == verdict("wrong classes even") == "lower"
     assert average("wrong classes even") - average("labels alone") < gained / 3
     for other in ("hints", "attention", "relations"):
-        assert average(f"{other}, then labels") - average("labels alone") < gained / 2
+        assert average(f"{other}, then labels") - average("labels alone") < 0.6 * gained
     assert average("noise") > average("generator") + 10
 
 
@@ -183,9 +183,15 @@ def test_what_the_page_says_about_the_withheld_class_is_so():
 def test_what_the_page_says_about_failures_is_so():
     assert verdict("all images, width 2, soft targets") == verdict("all images, width 32, soft targets") == "not shown"
     assert verdict("5 per class, width 32, soft targets") == "higher"
+    assert verdict("two numbers, T = 8") == "lower"
     smoothed = statistics.fmean(column("teacher with smoothed labels", "teacher"))
     assert smoothed > average("teacher")
     assert verdict("teacher with smoothed labels") == "lower"
+
+
+def test_reverse_kl_on_own_samples_is_more_valid_and_less_varied():
+    assert ON_WORDS["valid"]["words: reverse KL"]["verdict"] == "higher"
+    assert ON_WORDS["distinct"]["words: reverse KL"]["verdict"] == "lower"
 
 
 def test_hard_targets_are_the_labels():
