@@ -95,7 +95,7 @@ WRONG = {
         (lambda alone, taught: paired_interval(alone, taught)[0], "returns two numbers"),
         (lambda alone, taught: (paired_interval(alone, taught)[0], 0.1), "half the width of the interval"),
     ],
-    "13.5": [("a", "healthy"), ("b", "steps were too large"), ("c", "too few photos"), ("e", "the diagnosis is 'e'")],
+    "13.5": [("a", "healthy"), ("b", "steps were too large"), ("c", "too few photos"), ("e", "there is no curve 'e'")],
     "13.6": [
         (in_place, "changes the teacher itself"),
         (first_layer_only, "2 of the 4 tensors are as they were"),
