@@ -59,8 +59,9 @@ def test_every_student_was_measured_with_the_same_seeds():
 
 
 def test_what_the_page_says_about_its_table_is_so():
-    assert "*Few pairs, taught* has the same two photos" in PAGE
-    assert LINES["few pairs, taught"]["verdict"] == "higher"
+    assert "Teaching pays where only the teacher can give targets." in PAGE
+    assert LINES[TAUGHT]["verdict"] == "higher"
+    assert "The last pair is the case of plenty" in PAGE
     assert LINES["all pairs, taught"]["verdict"] != "higher"
 
 
