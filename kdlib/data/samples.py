@@ -1,6 +1,6 @@
 """The embedded photos: colour photos shipped with scikit-image, so that every notebook runs without a download."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import skimage.data
@@ -57,6 +57,21 @@ def sample_crops(count: int, size: int, seed: int = 0, *, darkened: bool = True)
     """
     generator = torch.Generator().manual_seed(seed)
     photos = [to_tensor(photo) for name, photo in sample_photos().items() if name not in HELD_OUT]
+    crops = random_crops(photos, count, size, generator)
+    if darkened:
+        crops = darken(crops, CROP_DARKENING, generator=generator)
+    return crops.clamp(0, 1).mul(255).round().byte()
+
+
+def random_crops(photos: Sequence[Tensor], count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Draw crops of photos at random: photo, side, position, flip and channel order, as in :func:`sample_crops`.
+
+    Args:
+        photos: 3×H×W each, in [0, 1].
+
+    Returns:
+        count×3×size×size, in [0, 1] but for rounding.
+    """
     crops = torch.empty(count, 3, size, size)
     for i in range(count):
         pick, zoom, top, left, flip = torch.rand(5, generator=generator).tolist()
@@ -67,6 +82,4 @@ def sample_crops(count: int, size: int, seed: int = 0, *, darkened: bool = True)
         if flip < 0.5:
             crop = crop.flip(-1)
         crops[i] = F.interpolate(crop[None], size=(size, size), mode="bilinear", antialias=True)[0]
-    if darkened:
-        crops = darken(crops, CROP_DARKENING, generator=generator)
-    return crops.clamp(0, 1).mul(255).round().byte()
+    return crops

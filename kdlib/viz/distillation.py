@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from kdlib.experiments.ablation import T_95, Compared, summarise
+from kdlib.experiments.ablation import T_95, Compared, interval, summarise
 from kdlib.losses.classification import soften
 from kdlib.viz.common import COLOURS, open_frame, without_frame
 
@@ -93,6 +93,24 @@ def plot_accuracies(
 def half_width(line: Mapping[str, Any]) -> float:
     """Half of the 95% interval of a mean over 2 to 10 seeds, from a line of ``summarise``."""
     return float(T_95[line["seeds"] - 2] * line["deviation"] / line["seeds"] ** 0.5)
+
+
+def plot_gains(gains: Mapping[str, Sequence[float]], unit: str, width: float = 7.5) -> Figure:
+    """Plot paired differences: a dot for each seed, and their mean with its 95% interval.
+
+    Args:
+        gains: label → difference for each of two or more seeds.
+    """
+    fig, ax = plt.subplots(figsize=(width, 0.5 * len(gains) + 0.9), layout="constrained")
+    for row, steps in enumerate(gains.values()):
+        ax.plot(steps, [row - 0.15] * len(steps), ".", color=COLOURS["input"], markersize=7)
+        mean, margin = interval(steps)
+        ax.errorbar(mean, row + 0.12, xerr=margin, fmt="D", color=COLOURS["student"], capsize=4, markersize=5)
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set(yticks=range(len(gains)), yticklabels=list(gains), ylim=(len(gains) - 0.5, -0.5), xlabel=f"gain, {unit}")
+    ax.grid(axis="x", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return fig
 
 
 def show_confusions(counts: Mapping[str, Tensor], marked: int, width: float = 9.5) -> Figure:
