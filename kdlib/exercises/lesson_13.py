@@ -127,8 +127,8 @@ def spoil(teacher: nn.Module, seed: int) -> nn.Module:
     spoilt = copy.deepcopy(teacher)
     torch.manual_seed(seed)
     for module in spoilt.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
     return spoilt
 
 
