@@ -21,6 +21,7 @@ SHORT = {
     "09_iat": {"epochs": 4, "size": 48, "side": 32},
     "10_super_resolution": {"repeats": 24, "patch": 32, "batch_size": 4, "eval_dirs": "small photos"},
     "12_every_photo": {"views": 6, "size": 32, "batch_size": 12},
+    "13_distil_your_own": {"seeds": 2, "teacher_epochs": 2, "epochs": 2},
 }
 _folders = TemporaryDirectory()
 
