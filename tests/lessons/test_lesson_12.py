@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from kdlib import Enhancer
 from kdlib.evaluation.appearance import tone
 from kdlib.evaluation.brackets import is_backlit
 from kdlib.evaluation.metrics import enhance_tensor, psnr
@@ -15,7 +16,7 @@ from kdlib.models import count_parameters, create_model
 from tests.helpers import NOTEBOOKS, prose
 from tests.lessons.cells import run_cells
 
-TEXT = prose("12_every_photo")
+TEXT, ROOT = prose("12_every_photo"), NOTEBOOKS.parent
 ROWS = json.loads((NOTEBOOKS.parent / "results" / "every_photo.json").read_text(encoding="utf-8"))["rows"]
 ROWS = {row["method"]: row for row in ROWS}
 RIVALS = ("input", "gamma to mean 0.466", "six numbers", "CLAHE", "fused copies", "glance-650")
@@ -142,3 +143,28 @@ def test_the_student_is_ahead_of_six_numbers_where_it_is_said():
     assert abs(grid["contrast"] - 1) < min(abs(ROWS[name]["contrast"] - 1) for name in RIVALS)
     assert 0 < grid["hue_shift"] < min(ROWS[name]["hue_shift"] for name in RIVALS if name != "input")
     assert grid["reversals"] > max(ROWS[name]["reversals"] for name in RIVALS)
+
+
+SEEDS = json.loads((NOTEBOOKS.parent / "results" / "every_photo_seeds.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", [TEXT, " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())])
+def test_what_a_teacher_adds_is_what_three_seeds_show(text):
+    taught, alone = SEEDS["rows"]
+    assert taught["seeds"] == alone["seeds"] == len(SEEDS["by_seed"]) == 3
+    for row in (taught, alone):
+        assert f"{row['psnr']:.2f} ± {row['psnr_sd']:.2f} dB" in text
+    difference, low, high = SEEDS["difference"]
+    assert f"{difference:.2f} dB" in text
+    assert f"from {low:.2f} to {high:.2f} dB" in text
+    assert low > 0
+
+
+def test_the_default_takes_white_pages_for_over_exposed_photos():
+    """Documented as a limit, in the card and in the guide; a network that knows better changes both."""
+    page = np.full((240, 180, 3), 250, np.uint8)
+    page[20:220:12, 20:160] = 20
+    white = np.percentile(Enhancer("grid-960", device="cpu")(page), 95)
+    assert white < 230
+    assert "turn light grey" in (ROOT / "weights" / "grid-960.md").read_text(encoding="utf-8")
+    assert "turn light grey" in (ROOT / "docs" / "photos-and-videos.md").read_text(encoding="utf-8")
