@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import typer
@@ -913,6 +914,26 @@ def test_smoothing_takes_flicker_out_of_a_video(tmp_path):
     assert smooth.output < 0.4 * plain.output
     assert smooth.gain < 0.4 * smooth.gain_unsmoothed
     assert smooth.source < 0.1 * plain.output
+
+
+def test_a_lamp_that_enters_a_dim_street_does_not_make_it_pump():
+    noise = np.random.default_rng(0).random((12, 20)).astype(np.float32)
+    street = cv2.resize(cv2.GaussianBlur(noise, (0, 0), 1), (320, 180), interpolation=cv2.INTER_CUBIC)
+    street = 0.02 + 0.13 * (street - street.min()) / (street.max() - street.min())
+    street = street[..., None] * np.array([1, 0.9, 0.8])
+    down, across = np.mgrid[:180, :320]
+    enhancer, smooth, gains = Enhancer(device="cpu"), MapSmoother(), []
+    for i in range(60):
+        lamp = np.hypot(down - 50, across - min(4 * i - 90, 120))
+        light = 2 * np.exp(-((lamp / 6) ** 2)) + 0.25 * np.exp(-((lamp / 30) ** 2))
+        lit = street + light[..., None] * np.array([1, 0.85, 0.6]) if i >= 15 else street
+        frame = (lit.clip(0, 1) * 255).round().astype(np.uint8)
+        enhanced = enhancer.apply(frame, smooth(enhancer.estimate(frame), frame, i / 25))
+        gains.append(enhanced[:, 240:].mean() / frame[:, 240:].mean())  # where the lamp does not reach
+    steps = np.abs(np.diff(np.log(gains)))
+    assert gains[0] > 2
+    assert steps.max() < 0.02, "no visible step"
+    assert gains[-1] == pytest.approx(gains[0], rel=0.25)
 
 
 def test_a_cut_begins_a_scene_in_the_report(tmp_path):
