@@ -427,7 +427,8 @@ def measured_sentences():
             f"{grid['psnr_backlit'] - six['psnr_backlit']:.1f} dB ahead of the six numbers. Over all scenes its lead "
             f"is {ahead:.2f} dB, with a 95% interval from {low:.2f} to {high:.2f} dB",
             f"reaches {with_one['psnr']:.2f} ± {with_one['psnr_sd']:.2f} dB and an SSIM of "
-            f"{with_one['ssim']:.3f} with a teacher, and {without['psnr']:.2f} ± {without['psnr_sd']:.2f} dB and {without['ssim']:.3f} without one",
+            f"{with_one['ssim']:.3f} with a teacher, and {without['psnr']:.2f} ± {without['psnr_sd']:.2f} dB "
+            f"and {without['ssim']:.3f} without one",
             f"is {gain:.2f} dB, with a 95% interval over scenes from {least:.2f} to {most:.2f} dB",
             f"{grid['hue_shift']:.1f}° on average instead of {six['hue_shift']:.1f}°",
             "The gain of white is therefore at least 0.86",
