@@ -79,14 +79,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: -seconds[item.path])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def gradients():
-    """Gradients for every module: some lessons, whose cells run in this process, switch them off for themselves."""
-    torch.set_grad_enabled(True)
-    yield
-    torch.set_grad_enabled(True)
-
-
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with reference data and published weights, which lies beside the project, not in it."""

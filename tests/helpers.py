@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import nbformat
 import numpy as np
-import pytest
 import torch
 from typer.testing import CliRunner
 
@@ -80,17 +79,3 @@ def as_tensor(photo):
 
 def weights_of(model):
     return torch.cat([tensor.detach().flatten().float() for tensor in model.state_dict().values()])
-
-
-def run_lesson(name):
-    """What the code cells of a notebook define, run in its folder with no figure drawn: ``run_lesson("02_losses")``."""
-    import matplotlib.pyplot as plt
-
-    namespace = {"__name__": "__main__"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(NOTEBOOKS)
-        patch.setattr(plt, "show", lambda: plt.close("all"))
-        for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells:
-            if cell.cell_type == "code":
-                exec(compile(cell.source, f"{name}.ipynb", "exec"), namespace)
-    return namespace

@@ -2,12 +2,15 @@
 
 import nbformat
 import pytest
+import torch
 
 from tests.helpers import NOTEBOOKS
 
 
-def run_cells(name, folder, until, also=()):
-    """Return the variables of a lesson after its code cells before the heading ``until``.
+def run_cells(name, folder, until="", also=()):
+    """Return the variables of a lesson after its code cells before the heading ``until``, or after all of them.
+
+    Some lessons switch gradients off; afterwards they are as they were, for the tests that follow.
 
     Args:
         name: of the notebook, without ".ipynb".
@@ -18,13 +21,14 @@ def run_cells(name, folder, until, also=()):
     import matplotlib.pyplot as plt
 
     cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
-    [end] = [at for at, cell in enumerate(cells) if cell.cell_type == "markdown" and cell.source.startswith(until)]
+    ends = [at for at, cell in enumerate(cells) if cell.cell_type == "markdown" and cell.source.startswith(until)]
+    [end] = ends if until else [len(cells)]
     sources = [cell.source for cell in cells[:end] if cell.cell_type == "code"]
     for fragment in also:
         [found] = [cell.source for cell in cells[end:] if cell.cell_type == "code" and fragment in cell.source]
         sources.append(found)
     namespace = {"__name__": "__main__"}
-    with pytest.MonkeyPatch.context() as patch:
+    with torch.enable_grad(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDLIB_RUNS", str(folder))
         patch.setenv("MPLBACKEND", "agg")
         patch.chdir(NOTEBOOKS)

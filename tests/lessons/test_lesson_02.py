@@ -8,16 +8,15 @@ from torchvision.models import get_model_weights
 from kdlib.evaluation.metrics import psnr
 from kdlib.losses import ColourConstancyLoss, ExposureControlLoss, MultiRegionExposureLoss, zero_reference
 from kdlib.training.recipes import RECIPES
-from tests.helpers import prose, run_lesson
+from tests.helpers import prose
+from tests.lessons.cells import run_cells
 
 PROSE = prose("02_losses")
 
 
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KDLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
-        return run_lesson("02_losses")
+    return run_cells("02_losses", tmp_path_factory.mktemp("runs"))
 
 
 def says(*sentences):
