@@ -93,12 +93,8 @@ def write_metrics(
             value = namespace[name]
             parameters[name] = Path(value).name if isinstance(value, str) else value
     parameters |= more or {}
-    ran: dict[str, Any] = {
-        "best_epoch": run.best_epoch,
-        "skipped_batches": run.skipped_batches,
-        "seconds": round(run.seconds, 1),
-    }
-    ran |= {"device": run.device, "precision": run.precision}
+    ran = {name: getattr(run, name) for name in ("best_epoch", "skipped_batches", "seconds", "device", "precision")}
+    ran["seconds"] = round(run.seconds, 1)
     return write_json(path, {"parameters": parameters, **scores, **ran})
 
 

@@ -290,11 +290,19 @@ def run_ablation(
     return content
 
 
+def half_width(deviation: float, count: int) -> float:
+    """Half of the 95% interval of a mean: t · standard error.
+
+    Args:
+        deviation: sample standard deviation of the values.
+        count: how many there are, at least 2.
+    """
+    return T_95[min(count - 1, len(T_95)) - 1] * deviation / math.sqrt(count)
+
+
 def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """The mean of two or more paired differences, and the half-width of its 95% interval: t · standard error."""
-    count = len(differences)
-    t = T_95[min(count - 1, len(T_95)) - 1]
-    return statistics.fmean(differences), t * statistics.stdev(differences) / math.sqrt(count)
+    """The mean of two or more paired differences, and the half-width of its 95% interval."""
+    return statistics.fmean(differences), half_width(statistics.stdev(differences), len(differences))
 
 
 def summarise(

@@ -35,11 +35,10 @@ def compare(taught: Sequence[str | Path], alone: Sequence[str | Path], folder: s
     """
     if len(taught) != len(alone) or not taught:
         raise ValueError(f"as many students alone as taught are needed, at least one: {len(taught)} and {len(alone)}")
-    models = {("taught", n): load_model(file) for n, file in enumerate(taught)}
-    models |= {("alone", n): load_model(file) for n, file in enumerate(alone)}
-    methods = {f"{kind} {n}": as_method(model) for (kind, n), model in models.items()}
+    files = {"taught": taught, "alone": alone}
+    methods = {f"{kind} {n}": as_method(load_model(file)) for kind, own in files.items() for n, file in enumerate(own)}
     scored = {row["method"]: row for row in score_brackets(methods, read_brackets(folder))}
-    rows = {kind: [scored[f"{kind} {n}"] for n in range(len(taught))] for kind in ("taught", "alone")}
+    rows = {kind: [scored[f"{kind} {n}"] for n in range(len(own))] for kind, own in files.items()}
     return {
         "rows": [over_seeds(kind, of_kind) for kind, of_kind in rows.items()],
         "by_seed": [paired_difference(*pair) for pair in zip(rows["taught"], rows["alone"], strict=True)],

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from kdlib.experiments.ablation import T_95, Compared, interval, summarise
+from kdlib.experiments.ablation import Compared, half_width, interval, summarise
 from kdlib.losses.classification import soften
 from kdlib.viz.common import COLOURS, open_frame, without_frame
 
@@ -76,8 +76,9 @@ def plot_accuracies(
     summary = {line["variant"]: line for line in summarise(rows, "accuracy", variants)}
     colours = [COLOURS["student"], COLOURS["truth"], COLOURS["input"], COLOURS["teacher"]]
     for colour, (label, line) in zip(colours, lines.items(), strict=False):
-        means = [summary[name]["mean"] for name in line.values()]
-        ax.errorbar(list(line), means, [half_width(summary[name]) for name in line.values()],
+        shown = [summary[name] for name in line.values()]
+        margins = [half_width(row["deviation"], row["seeds"]) for row in shown]
+        ax.errorbar(list(line), [row["mean"] for row in shown], margins,
                     color=colour, marker="o", markersize=4, capsize=3, label=label)  # fmt: skip
     styles = zip((COLOURS["teacher"], COLOURS["input"], "black"), (levels or {}).items(), strict=False)
     for colour, (label, name) in styles:
@@ -88,11 +89,6 @@ def plot_accuracies(
     ax.set(xlabel=xlabel, ylabel="test accuracy, %", title=title)
     open_frame(ax)
     return ax
-
-
-def half_width(line: Mapping[str, Any]) -> float:
-    """Half of the 95% interval of a mean over 2 to 10 seeds, from a line of ``summarise``."""
-    return float(T_95[line["seeds"] - 2] * line["deviation"] / line["seeds"] ** 0.5)
 
 
 def plot_gains(gains: Mapping[str, Sequence[float]], unit: str, width: float = 7.5) -> Figure:
