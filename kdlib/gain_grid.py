@@ -1,4 +1,11 @@
-"""Knots and limits of the bilateral grid of gains, and taps of the smoothing, for the network and all backends."""
+"""Knots and limits of the bilateral grid of gains, and taps of the smoothing, for the network and all backends.
+
+Like :mod:`kdlib.noise`, the module uses only NumPy.
+"""
+
+import numpy as np
+
+from kdlib.noise import TOP
 
 # Luminances, from 0 to 1, at which a cell of the grid holds a gain. They are denser in the shadows, roughly as
 # logarithms are.
@@ -17,3 +24,30 @@ LEAST_SIGNAL = 1e-6
 # averaged, which is implemented for taps that are not diagonal. The nearest neighbours are needed: without them, pixels
 # of the two colours of a chessboard would never be averaged.
 TAPS = ((1, False, False), (1, True, False), (2, False, False), (4, False, True))
+
+# A photo is over-exposed if its brightest channel is clipped somewhere and falls off gradually around: the share of
+# clipped pixels at which this is certain, and those of the nearly clipped ones, as multiples of it, between which it
+# becomes certain. White paper, snow and fog do not reach white in a photo that is well exposed; a drawn page is white,
+# and then dark at once.
+CLIPPED, NEARLY_CLIPPED = 249.5 / 255, 229.5 / 255
+CERTAIN_CLIPPED, FALLING_OFF = 0.01, (0.03, 0.08)
+# Rows and columns, at most, at whose crossings a photo is looked at.
+SAMPLES = 256
+
+
+def measure_over_exposure(photo: np.ndarray) -> float:
+    """Measure whether a photo is over-exposed: from 0, where nothing may be darkened, to 1.
+
+    Args:
+        photo: H×W×C, uint8, uint16, or float32 in [0, 1]; alpha is ignored.
+    """
+    rows, columns = (np.arange(min(side, SAMPLES)) * side // min(side, SAMPLES) for side in photo.shape[:2])
+    samples, top = photo[rows][:, columns], TOP[photo.dtype.name]
+    brightest = samples[..., 0]
+    if photo.shape[2] >= 3:
+        brightest = np.maximum(np.maximum(brightest, samples[..., 1]), samples[..., 2])
+    clipped = float((brightest > CLIPPED * top).mean())
+    nearly = float((brightest > NEARLY_CLIPPED * top).mean()) - clipped
+    first, last = FALLING_OFF
+    falling = (nearly - first * clipped) / ((last - first) * clipped) if clipped else 0.0
+    return min(clipped / CERTAIN_CLIPPED, 1.0) * min(max(falling, 0.0), 1.0)

@@ -2,9 +2,19 @@ import numpy as np
 import pytest
 import torch
 
-from kdlib.gain_grid import KNOTS, TAPS
+from kdlib import Enhancer
+from kdlib.gain_grid import KNOTS, TAPS, measure_over_exposure
 from kdlib.models import count_parameters, create_model, infer_architecture
-from kdlib.models.grid import GridNet, QuincunxSmoothing, knot_weights, split_colour, upsample_gains, within_white
+from kdlib.models.grid import (
+    GridNet,
+    QuincunxSmoothing,
+    knot_weights,
+    limit_darkening,
+    over_exposure_of,
+    split_colour,
+    upsample_gains,
+    within_white,
+)
 from kdlib.weights import load_model, save_model
 from tests.helpers import random_photo
 
@@ -220,12 +230,107 @@ def test_white_is_reached_without_a_change_of_hue():
     assert float(within_white(torch.tensor([-0.1, 0.2, 2.0]).view(1, 3, 1, 1)).min()) == 0
 
 
-def test_white_never_turns_grey():
-    model = GridNet()
+def darkening():
+    """A network that darkens whatever it may."""
+    model = GridNet().eval()
     with torch.no_grad():
         model.knots.bias.fill_(-20.0)
-        grid = model.grid_of(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-        white = model.apply_grid(torch.ones(1, 3, 32, 32), grid)
+    return model
+
+
+@torch.no_grad()
+def test_white_never_turns_grey():
+    model = darkening()
+    grid = model.estimate_grid(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    white = model.apply_grid(torch.ones(1, 3, 32, 32), grid)
     assert float(grid[:, -2].min()) > -0.15 - 1e-6
     assert float(grid[:, -3].max()) < -2.9
     assert float(white.min()) > 0.86
+
+
+def scene(kind):
+    """A picture of 300×400 pixels, uint8, that is white on purpose or by over-exposure."""
+    picture = np.full((300, 400, 3), 255, np.uint8)
+    columns = np.linspace(0.3, 1.3, 400)[None, :, None]
+    if kind == "page":
+        picture[40:260:12, 30:370] = 20
+    elif kind == "paper":
+        picture[:] = (236, 233, 228)
+        picture[40:260:12, 30:370] = 40
+    elif kind == "snow":
+        picture[:] = (np.linspace(150, 240, 300)[:, None, None] * np.ones((300, 400, 3))).astype(np.uint8)
+    elif kind == "over-exposed sky":
+        picture[:] = (255 * columns.clip(0, 1)).astype(np.uint8)
+    elif kind == "one colour clipped":
+        picture[:] = (columns.clip(0, 1) * (255, 170, 60)).astype(np.uint8)
+    else:
+        assert kind == "a few clipped pixels"
+        picture[:] = 150
+        picture[:20, :24] = np.linspace(200, 300, 24).clip(0, 255)[:, None]
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("kind", "over_exposure"),
+    [
+        ("page", 0.0),
+        ("paper", 0.0),
+        ("snow", 0.0),
+        ("over-exposed sky", 1.0),
+        ("one colour clipped", 1.0),
+        ("a few clipped pixels", pytest.approx(0.2, abs=0.02)),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_over_exposure_is_clipping_in_a_gradual_transition(dtype, kind, over_exposure):
+    picture = scene(kind)
+    converted = {"uint8": picture, "uint16": picture.astype(np.uint16) * 257, "float32": np.float32(picture / 255)}[
+        dtype
+    ]
+    assert measure_over_exposure(converted) == over_exposure
+    assert measure_over_exposure(np.ascontiguousarray(np.rot90(converted))) == pytest.approx(over_exposure, abs=0.02)
+
+
+def test_over_exposure_ignores_alpha_and_takes_grey():
+    sky = scene("over-exposed sky")
+    assert measure_over_exposure(np.dstack([scene("paper"), np.full((300, 400), 255, np.uint8)])) == 0
+    assert (
+        measure_over_exposure(sky[..., :1]) == measure_over_exposure(np.dstack([sky[..., :1], sky[..., :1] // 2])) == 1
+    )
+
+
+@pytest.mark.parametrize("size", [*SIZES, (255, 256), (257, 900)])
+def test_over_exposure_is_the_same_in_torch(size):
+    photos = np.random.default_rng(0).random((3, *size, 3), np.float32)
+    photos = np.stack([photos[0] ** 0.02, photos[1] ** 0.2, np.sort(photos[2] * 1.05, axis=1).clip(0, 1)])
+    batch = torch.from_numpy(photos).permute(0, 3, 1, 2)
+    expected = [measure_over_exposure(photo) for photo in photos]
+    assert over_exposure_of(batch).flatten().tolist() == pytest.approx(expected, abs=1e-5)
+    if size == (257, 900):
+        assert 0 < min(expected) < 0.999 < max(expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["page", "paper", "snow"])
+def test_what_is_white_on_purpose_stays_white(kind):
+    picture = scene(kind)
+    photo = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    torch.testing.assert_close(darkening()(photo)[0], photo, atol=2e-3, rtol=0)  # smoothed
+    assert np.array_equal(Enhancer(darkening(), device="cpu", denoise=0)(picture), picture)
+
+
+@torch.no_grad()
+def test_an_over_exposed_photo_is_darkened():
+    sky = scene("over-exposed sky")
+    result = Enhancer(darkening(), device="cpu", denoise=0)(sky)
+    assert result[:, 100].max() < 0.1 * sky[:, 100].min()
+    bounded = limit_darkening(
+        torch.tensor([1.0, -2.0, *[0.0] * 6, -0.3]).view(1, 9, 1, 1), torch.full((1, 1, 1, 1), 0.5)
+    )
+    assert bounded.flatten().tolist() == pytest.approx([1, -1, *[0] * 6, -0.3])
+
+
+def test_training_can_start_from_gains_of_one():
+    gains = torch.zeros(1, 9, 1, 1, requires_grad=True)
+    limit_darkening(gains, torch.zeros(1, 1, 1, 1)).sum().backward()
+    assert bool((gains.grad == 1).all())

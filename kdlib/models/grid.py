@@ -12,8 +12,12 @@ linearly over position and luminance. The three channels share the gain, which k
 A common gain does neither; lifted shadows would look garish and recovered highlights washed out. Chroma is therefore
 scaled by a function of the gain, with two learned factors, and by one factor for the whole photo.
 
-*White.* Where the largest channel would exceed white, all three are divided by it. Clipping that channel alone would
+*Hue.* Where the largest channel would exceed white, all three are divided by it. Clipping that channel alone would
 change the hue: an orange lamp would turn yellow, then white.
+
+*White.* Paper, snow and fog are bright because they are white, not because the photo is over-exposed, and they must not
+turn grey. A small network cannot tell them apart by brightness. Over-exposure leaves a trace, however: clipped pixels
+in a gradual transition (:func:`over_exposure_of`). Without it, gains below 1 are raised to 1.
 
 *Noise.* The photo is smoothed within its measured noise before the gain (:class:`QuincunxSmoothing`). Where luminance
 is not far above the noise, there is nothing to be seen, and the gain approaches 1, so that a black sky stays black.
@@ -28,7 +32,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.checks import check_choice, check_number
-from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, LEAST_SIGNAL, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
+from kdlib.gain_grid import (
+    CERTAIN_CLIPPED,
+    CLIPPED,
+    FALLING_OFF,
+    FLOOR,
+    KNOTS,
+    LEAST_DIVISOR,
+    LEAST_SIGNAL,
+    MOST_CHROMA,
+    MOST_GAIN,
+    MOST_LOSS_OF_WHITE,
+    NEARLY_CLIPPED,
+    SAMPLES,
+    TAPS,
+)
 from kdlib.models.families.grid import BODIES
 from kdlib.models.glance import NoiseAwareSmoothing, noise_of
 from kdlib.models.network import Network, check_photos
@@ -223,8 +241,9 @@ class GridNet(Network):
         return torch.cat([gains, chroma.expand_as(gains[:, :1])], dim=1)
 
     def grid_of(self, image: Tensor) -> Tensor:
-        """Return :meth:`estimate_grid` of an image's thumbnail (B×3×H×W)."""
-        return self.estimate_grid(F.adaptive_avg_pool2d(image, self.thumbnail_size(*image.shape[-2:])))
+        """Return :meth:`estimate_grid` of an image's thumbnail (B×3×H×W), which darkens only what is over-exposed."""
+        grid = self.estimate_grid(F.adaptive_avg_pool2d(image, self.thumbnail_size(*image.shape[-2:])))
+        return limit_darkening(grid, over_exposure_of(image))
 
     def apply_grid(self, image: Tensor, grid: Tensor, noise: Tensor | None = None) -> Tensor:
         """Smooth a photo and apply the gains of a grid.
@@ -266,6 +285,36 @@ class GridNet(Network):
         check_photos(image)
         grid = self.grid_of(image).to(image.dtype)
         return within_white(self.apply_grid(image, grid, noise_of(image))), grid
+
+
+def crossings(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the rows and columns, ``SAMPLES`` at most of each, at whose crossings a photo is looked at."""
+    rows, columns = (
+        torch.arange(min(side, SAMPLES), device=device) * side // min(side, SAMPLES) for side in (height, width)
+    )
+    return rows, columns
+
+
+def over_exposure_of(image: Tensor) -> Tensor:
+    """Measure whether each photo of a batch (B×3×H×W in [0, 1]) is over-exposed, from 0 to 1, B×1×1×1.
+
+    This is :func:`kdlib.gain_grid.measure_over_exposure` in PyTorch.
+    """
+    rows, columns = crossings(image.shape[2], image.shape[3], image.device)
+    brightest = image.index_select(2, rows).index_select(3, columns).amax(dim=1, keepdim=True)
+    clipped, bright = (
+        (brightest > level).to(image.dtype).mean(dim=(2, 3), keepdim=True) for level in (CLIPPED, NEARLY_CLIPPED)
+    )
+    first, last = FALLING_OFF
+    # Without a clipped pixel, the first factor is 0.
+    falling = ((bright - clipped) / clipped.clamp_min(1e-9) - first) / (last - first)
+    return (clipped / CERTAIN_CLIPPED).clamp_max(1) * falling.clamp(0, 1)
+
+
+def limit_darkening(grid: Tensor, over_exposure: Tensor) -> Tensor:
+    """Multiply the negative logarithms of a grid's gains (B×9×h×w) by ``over_exposure`` (B×1×1×1 in [0, 1])."""
+    gains, chroma = grid[:, :-1], grid[:, -1:]
+    return torch.cat([torch.where(gains < 0, over_exposure * gains, gains), chroma], dim=1)
 
 
 def upsample_gains(grid: Tensor, size: tuple[int, ...]) -> Tensor:
