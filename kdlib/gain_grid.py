@@ -10,12 +10,15 @@ from kdlib.noise import TOP
 # Luminances, from 0 to 1, at which a cell of the grid holds a gain. They are denser in the shadows, roughly as
 # logarithms are.
 KNOTS = (0.0, 0.02, 0.05, 0.11, 0.22, 0.4, 0.66, 1.0)
-# Limit of the logarithm of a gain, and of the photo's chroma: factors from 1/20 to 20, and from 0.6 to 1.6.
-MOST_GAIN, MOST_CHROMA = 3.0, 0.5
+# Limit of the logarithm of a gain, and of the photo's chroma: factors from 1/20 to 20, and from 0.74 to 1.35.
+MOST_GAIN, MOST_CHROMA = 3.0, 0.3
 # Likewise for gains below 1 at the last knot: nothing is left where a photo is white, and it must not turn grey.
 MOST_LOSS_OF_WHITE = 0.15
 # Added to luminance before the logarithm. It keeps the shadows' noise from dominating the thumbnail.
 FLOOR = 1 / 64
+# Luminance below which chroma decreases with gains above 1. sRGB's curve is nearly straight there and exaggerates what
+# channels differ by, casts of the camera's black level included.
+DEEP = 0.22
 # Least divisor of chroma where a gain lifts; only weights that were not trained get there.
 LEAST_DIVISOR = 1e-3
 # Least sum of luminance and noise by which luminance is divided, in 255ths: black without noise has neither.

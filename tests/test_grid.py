@@ -1,9 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from kdlib import Enhancer
-from kdlib.gain_grid import KNOTS, TAPS, measure_over_exposure
+from kdlib.data import sample_photos
+from kdlib.gain_grid import DEEP, KNOTS, TAPS, measure_over_exposure
 from kdlib.models import count_parameters, create_model, infer_architecture
 from kdlib.models.grid import (
     GridNet,
@@ -88,17 +90,18 @@ def test_a_pixel_takes_the_gain_of_its_own_luminance():
     torch.testing.assert_close(enhanced, photo * gains[:, :8].view(1, 1, 1, -1), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("luminance", "deep"), [(0.02, 1 - 0.02 / DEEP), (DEEP, 0.0), (0.6, 0.0)])
 @torch.no_grad()
-def test_chroma_decreases_where_the_gain_lifts_and_increases_where_it_darkens():
-    model = create_model("grid-960")
-    photo = torch.tensor([0.3, 0.2, 0.1]).view(1, 3, 1, 1)
+def test_chroma_decreases_in_lifted_deep_shadows_and_increases_where_the_gain_darkens(luminance, deep):
+    model, expected = create_model("grid-960"), luminance
+    photo = torch.tensor([1.5, 1.0, 0.5]).view(1, 3, 1, 1) * luminance
     saturation = {}
     for gain in (0.5, 1.0, 2.0):
         gains = torch.tensor([gain] * 8 + [1.0]).view(1, 9, 1, 1)
         luminance, colour = split_colour(model.apply_gains(photo, gains))
         saturation[gain] = float(colour.abs().sum() / luminance)
-        assert luminance.item() == pytest.approx(gain * 0.2, rel=1e-5), "chroma does not change luminance"
-    assert saturation[2.0] == pytest.approx(saturation[1.0] / 1.2, rel=1e-5)
+        assert luminance.item() == pytest.approx(gain * expected, rel=1e-5), "chroma does not change luminance"
+    assert saturation[2.0] == pytest.approx(saturation[1.0] / (1 + 0.2 * deep), rel=1e-5)
     assert saturation[0.5] == pytest.approx(saturation[1.0] * 1.25, rel=1e-5)
 
 
@@ -334,3 +337,38 @@ def test_training_can_start_from_gains_of_one():
     gains = torch.zeros(1, 9, 1, 1, requires_grad=True)
     limit_darkening(gains, torch.zeros(1, 1, 1, 1)).sum().backward()
     assert bool((gains.grad == 1).all())
+
+
+def page(paper, ink, picture=None):
+    """A page of text as a screenshot shows it, with a picture if given; H×W×3 uint8."""
+    drawn = np.full((480, 360, 3), paper, np.uint8)
+    for line in range(24, 460, 18):
+        cv2.putText(drawn, "The lamp is lit and the street is dark", (16, line), 0, 0.5, (ink,) * 3, 1, cv2.LINE_AA)
+    if picture is not None:
+        drawn[80:260, 60:300] = cv2.resize(picture, (240, 180), interpolation=cv2.INTER_AREA)
+    return drawn
+
+
+def snow():
+    scene = np.full((240, 360, 3), 235, np.uint8)
+    scene[180:] = 225
+    cv2.circle(scene, (180, 150), 24, (60, 90, 40), -1)
+    return scene
+
+
+@pytest.mark.parametrize("name", ["grid-960", "grid-teacher"])
+@pytest.mark.parametrize(
+    "photo",
+    [
+        page(255, 0),
+        page(245, 30),
+        page(250, 20, sample_photos()["astronaut"]),
+        snow(),
+    ],
+    ids=["page", "paper", "page with a photo", "snow"],
+)
+def test_pages_and_snow_keep_their_brightness(name, photo):
+    enhanced = Enhancer(name, device="cpu")(photo).astype(float)
+    assert enhanced.mean() == pytest.approx(photo.mean(), rel=0.06, abs=6)
+    brightest = np.percentile(photo, 95)
+    assert np.percentile(enhanced, 95) == pytest.approx(brightest, rel=0.06)

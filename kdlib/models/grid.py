@@ -10,7 +10,8 @@ linearly over position and luminance. The three channels share the gain, which k
 
 *Chroma.* A curve that is applied to each channel reduces saturation where it lifts and increases it where it darkens.
 A common gain does neither; lifted shadows would look garish and recovered highlights washed out. Chroma is therefore
-scaled by a function of the gain, with two learned factors, and by one factor for the whole photo.
+reduced in lifted deep shadows and increased where the gain is below 1, with two learned factors, and scaled by one
+factor for the whole photo. Lamps at night keep their colour, because they are neither dark nor lifted by much.
 
 *Hue.* Where the largest channel would exceed white, all three are divided by it. Clipping that channel alone would
 change the hue: an orange lamp would turn yellow, then white.
@@ -35,6 +36,7 @@ from kdlib.checks import check_choice, check_number
 from kdlib.gain_grid import (
     CERTAIN_CLIPPED,
     CLIPPED,
+    DEEP,
     FALLING_OFF,
     FLOOR,
     KNOTS,
@@ -183,7 +185,8 @@ class GridNet(Network):
         side: maximum side of the thumbnail in pixels.
 
     Attributes:
-        chroma: two factors, by which chroma decreases with gains above 1 and increases with gains below 1.
+        chroma: two factors, by which chroma decreases with gains above 1 in deep shadows, and increases with gains
+            below 1.
         floor: luminance at which half of the gain above 1 remains, as a multiple of the noise.
         smoothing: the filter in front of the gains.
     """
@@ -222,7 +225,7 @@ class GridNet(Network):
 
         Returns:
             B×9×h'×w', with h' and w' a quarter of h and w: logarithms of the gains at the eight luminances ``KNOTS``,
-            from −3 to 3 (from −0.15 for white), and the logarithm of the photo's chroma, from −0.5 to 0.5, which is the
+            from −3 to 3 (from −0.15 for white), and the logarithm of the photo's chroma, from −0.3 to 0.3, which is the
             same in all cells. Zeros leave a photo unchanged, but for chroma that follows the gain.
         """
         luminance, colour = split_colour(thumbnail)
@@ -270,7 +273,9 @@ class GridNet(Network):
         luminance, colour = split_colour(image)
         gain = (gains[:, :-1] * knot_weights(luminance)).sum(dim=1, keepdim=True)
         lift, drop = F.relu(gain - 1), F.relu(1 - gain)
-        chroma = gains[:, -1:] * (1 + self.chroma[1] * drop) / (1 + self.chroma[0] * lift).clamp_min(LEAST_DIVISOR)
+        deep = F.relu(1 - luminance / DEEP)
+        lost = (1 + self.chroma[0] * lift * deep).clamp_min(LEAST_DIVISOR)
+        chroma = gains[:, -1:] * (1 + self.chroma[1] * drop) / lost
         if noise is not None:
             signal = 255 * luminance / (255 * luminance + self.floor.clamp_min(0) * noise).clamp_min(LEAST_SIGNAL)
             gain = gain - lift * (1 - signal)
