@@ -33,7 +33,7 @@ TAPS = ((1, False, False), (1, True, False), (2, False, False), (4, False, True)
 # becomes certain. White paper, snow and fog do not reach white in a photo that is well exposed; a drawn page is white,
 # and then dark at once.
 CLIPPED, NEARLY_CLIPPED = 249.5 / 255, 229.5 / 255
-CERTAIN_CLIPPED, FALLING_OFF = 0.01, (0.03, 0.08)
+CERTAIN_CLIPPED, FALLING_OFF = 0.01, (0.05, 0.1)
 # Rows and columns, at most, at whose crossings a photo is looked at.
 SAMPLES = 256
 
