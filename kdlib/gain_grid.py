@@ -28,18 +28,18 @@ LEAST_SIGNAL = 1e-6
 # of the two colours of a chessboard would never be averaged.
 TAPS = ((1, False, False), (1, True, False), (2, False, False), (4, False, True))
 
-# A photo is over-exposed if its brightest channel is clipped somewhere and falls off gradually around: the share of
-# clipped pixels at which this is certain, and those of the nearly clipped ones, as multiples of it, between which it
-# becomes certain. White paper, snow and fog do not reach white in a photo that is well exposed; a drawn page is white,
-# and then dark at once.
+# A photo is over-exposed if its brightest channel is clipped somewhere: the share of clipped pixels at which this is
+# certain. White paper, snow and fog do not reach white in a photo that is well exposed. White itself is darkened only
+# if it falls off gradually, because a drawn page is white, and then dark at once: shares of nearly clipped pixels, as
+# multiples of the clipped ones, between which this becomes certain.
 CLIPPED, NEARLY_CLIPPED = 249.5 / 255, 229.5 / 255
 CERTAIN_CLIPPED, FALLING_OFF = 0.01, (0.05, 0.1)
 # Rows and columns, at most, at whose crossings a photo is looked at.
 SAMPLES = 256
 
 
-def measure_over_exposure(photo: np.ndarray) -> float:
-    """Measure whether a photo is over-exposed: from 0, where nothing may be darkened, to 1.
+def measure_over_exposure(photo: np.ndarray) -> np.ndarray:
+    """Measure how far a photo is over-exposed, for each of the knots: from 0, where nothing may be darkened, to 1.
 
     Args:
         photo: H×W×C, uint8, uint16, or float32 in [0, 1]; alpha is ignored.
@@ -53,4 +53,6 @@ def measure_over_exposure(photo: np.ndarray) -> float:
     nearly = float((brightest > NEARLY_CLIPPED * top).mean()) - clipped
     first, last = FALLING_OFF
     falling = (nearly - first * clipped) / ((last - first) * clipped) if clipped else 0.0
-    return min(clipped / CERTAIN_CLIPPED, 1.0) * min(max(falling, 0.0), 1.0)
+    limits = np.full(len(KNOTS), min(clipped / CERTAIN_CLIPPED, 1.0), np.float32)
+    limits[-1] *= min(max(falling, 0.0), 1.0)
+    return limits

@@ -274,32 +274,32 @@ def scene(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "over_exposure"),
+    ("kind", "darker", "white"),
     [
-        ("page", 0.0),
-        ("paper", 0.0),
-        ("snow", 0.0),
-        ("over-exposed sky", 1.0),
-        ("one colour clipped", 1.0),
-        ("a few clipped pixels", pytest.approx(0.2, abs=0.02)),
+        ("page", 1.0, 0.0),
+        ("paper", 0.0, 0.0),
+        ("snow", 0.0, 0.0),
+        ("over-exposed sky", 1.0, 1.0),
+        ("one colour clipped", 1.0, 1.0),
+        ("a few clipped pixels", 0.2, 0.2),
     ],
 )
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_over_exposure_is_clipping_in_a_gradual_transition(dtype, kind, over_exposure):
+def test_over_exposure_is_clipping_and_that_of_white_a_gradual_transition(dtype, kind, darker, white):
     picture = scene(kind)
     converted = {"uint8": picture, "uint16": picture.astype(np.uint16) * 257, "float32": np.float32(picture / 255)}[
         dtype
     ]
-    assert measure_over_exposure(converted) == over_exposure
-    assert measure_over_exposure(np.ascontiguousarray(np.rot90(converted))) == pytest.approx(over_exposure, abs=0.02)
+    expected = pytest.approx([darker] * 7 + [white], abs=0.02)
+    assert measure_over_exposure(converted).tolist() == expected
+    assert measure_over_exposure(np.ascontiguousarray(np.rot90(converted))).tolist() == expected
 
 
 def test_over_exposure_ignores_alpha_and_takes_grey():
     sky = scene("over-exposed sky")
-    assert measure_over_exposure(np.dstack([scene("paper"), np.full((300, 400), 255, np.uint8)])) == 0
-    assert (
-        measure_over_exposure(sky[..., :1]) == measure_over_exposure(np.dstack([sky[..., :1], sky[..., :1] // 2])) == 1
-    )
+    assert not measure_over_exposure(np.dstack([scene("paper"), np.full((300, 400), 255, np.uint8)])).any()
+    assert measure_over_exposure(sky[..., :1]).tolist() == [1.0] * 8
+    assert measure_over_exposure(np.dstack([sky[..., :1], sky[..., :1] // 2])).tolist() == [1.0] * 8
 
 
 @pytest.mark.parametrize("size", [*SIZES, (255, 256), (257, 900)])
@@ -309,10 +309,10 @@ def test_over_exposure_is_the_same_in_torch(size):
     photos = np.stack([falling_off, photos[1] ** 0.2, photos[2] * 0.9]).astype(np.float32)
     batch = torch.from_numpy(photos).permute(0, 3, 1, 2)
     expected = [measure_over_exposure(photo) for photo in photos]
-    assert over_exposure_of(batch).flatten().tolist() == pytest.approx(expected, abs=1e-5)
+    np.testing.assert_allclose(over_exposure_of(batch)[..., 0, 0].numpy(), expected, atol=1e-5)
     if size == (257, 900):
-        assert [0 < value < 1 for value in expected] == [True, False, False]
-        assert expected[1:] == [1, 0]
+        assert 0 < expected[0][-1] < 1
+        assert [limits.tolist() for limits in expected[1:]] == [[1] * 8, [0] * 8]
 
 
 @torch.no_grad()
@@ -320,8 +320,10 @@ def test_over_exposure_is_the_same_in_torch(size):
 def test_what_is_white_on_purpose_stays_white(kind):
     picture = scene(kind)
     photo = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
-    torch.testing.assert_close(darkening()(photo)[0], photo, atol=2e-3, rtol=0)  # smoothed
-    assert np.array_equal(Enhancer(darkening(), device="cpu", denoise=0)(picture), picture)
+    white = picture.min(axis=2) > (200 if kind == "page" else 0)  # ink on a white page may become darker
+    apart = (darkening()(photo)[0] - photo)[0].abs().amax(dim=0).numpy()
+    assert apart[white].max() < 2e-3  # smoothed
+    assert np.array_equal(Enhancer(darkening(), device="cpu", denoise=0)(picture)[white], picture[white])
 
 
 @torch.no_grad()
@@ -329,15 +331,13 @@ def test_an_over_exposed_photo_is_darkened():
     sky = scene("over-exposed sky")
     result = Enhancer(darkening(), device="cpu", denoise=0)(sky)
     assert result[:, 100].max() < 0.1 * sky[:, 100].min()
-    bounded = limit_darkening(
-        torch.tensor([1.0, -2.0, *[0.0] * 6, -0.3]).view(1, 9, 1, 1), torch.full((1, 1, 1, 1), 0.5)
-    )
+    bounded = limit_darkening(torch.tensor([1, -2, *[0] * 6, -0.3]).view(1, 9, 1, 1), torch.full((1, 8, 1, 1), 0.5))
     assert bounded.flatten().tolist() == pytest.approx([1, -1, *[0] * 6, -0.3])
 
 
 def test_training_can_start_from_gains_of_one():
     gains = torch.zeros(1, 9, 1, 1, requires_grad=True)
-    limit_darkening(gains, torch.zeros(1, 1, 1, 1)).sum().backward()
+    limit_darkening(gains, torch.zeros(1, 8, 1, 1)).sum().backward()
     assert bool((gains.grad == 1).all())
 
 
@@ -371,6 +371,5 @@ def snow():
 )
 def test_pages_and_snow_keep_their_brightness(name, photo):
     enhanced = Enhancer(name, device="cpu")(photo).astype(float)
-    assert enhanced.mean() == pytest.approx(photo.mean(), rel=0.06, abs=6)
-    brightest = np.percentile(photo, 95)
-    assert np.percentile(enhanced, 95) == pytest.approx(brightest, rel=0.06)
+    assert enhanced.mean() == pytest.approx(photo.mean(), rel=0.15)
+    assert np.percentile(enhanced, 95) == pytest.approx(np.percentile(photo, 95), rel=0.06)

@@ -71,15 +71,15 @@ def check_colour(answer: Any) -> None:
         raise Wrong(f"the hue turns by {turned:.0f}°, more than 70° is expected")
 
 
-def over_exposed(photo: np.ndarray) -> bool:
+def white_is_lost(photo: np.ndarray) -> bool:
     """The solution of 12.5."""
     brightest = photo.max(axis=2)
     clipped, bright = int((brightest > 0.978).sum()), int((brightest > 0.9).sum())
     return clipped > 0.005 * brightest.size and bright - clipped > clipped / 20
 
 
-@exercise("12.5", "White on purpose", solution=over_exposed)
-def check_over_exposed(answer: Callable[..., Any]) -> None:
+@exercise("12.5", "White on purpose", solution=white_is_lost)
+def check_white_is_lost(answer: Callable[..., Any]) -> None:
     ramp = np.linspace(0.2, 1.3, 80).clip(0, 1)[None, :, None] * np.ones((60, 80, 3))
     screen = np.ones((60, 80, 3))
     screen[8:52:6, 8:72] = 0.1
@@ -95,7 +95,7 @@ def check_over_exposed(answer: Callable[..., Any]) -> None:
     }
     for what, (photo, expected) in photos.items():
         if bool(answer(photo.astype(np.float32))) != expected:
-            raise Wrong(f"over_exposed gives {not expected} for {what}, expected {expected}")
+            raise Wrong(f"white_is_lost gives {not expected} for {what}, expected {expected}")
 
 
 def taught_loss(picture: Tensor, target: Tensor, answers: Sequence[Tensor], alpha: float) -> Tensor:

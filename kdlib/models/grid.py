@@ -18,7 +18,8 @@ change the hue: an orange lamp would turn yellow, then white.
 
 *White.* Paper, snow and fog are bright because they are white, not because the photo is over-exposed, and they must not
 turn grey. A small network cannot tell them apart by brightness. Over-exposure leaves a trace, however: clipped pixels
-in a gradual transition (:func:`over_exposure_of`). Without it, gains below 1 are raised to 1.
+(:func:`over_exposure_of`). Without them, gains below 1 are raised to 1. White itself is kept where the clipped pixels
+fall off to dark at once, as on a drawn page.
 
 *Noise.* The photo is smoothed within its measured noise before the gain (:class:`QuincunxSmoothing`). Where luminance
 is not far above the noise, there is nothing to be seen, and the gain approaches 1, so that a black sky stays black.
@@ -301,7 +302,7 @@ def crossings(height: int, width: int, device: torch.device) -> tuple[Tensor, Te
 
 
 def over_exposure_of(image: Tensor) -> Tensor:
-    """Measure whether each photo of a batch (B×3×H×W in [0, 1]) is over-exposed, from 0 to 1, B×1×1×1.
+    """Measure how far each photo of a batch (B×3×H×W in [0, 1]) is over-exposed, for each knot, B×8×1×1 in [0, 1].
 
     This is :func:`kdlib.gain_grid.measure_over_exposure` in PyTorch.
     """
@@ -313,11 +314,12 @@ def over_exposure_of(image: Tensor) -> Tensor:
     first, last = FALLING_OFF
     # Without a clipped pixel, the first factor is 0.
     falling = ((bright - clipped) / clipped.clamp_min(1e-9) - first) / (last - first)
-    return (clipped / CERTAIN_CLIPPED).clamp_max(1) * falling.clamp(0, 1)
+    darker = (clipped / CERTAIN_CLIPPED).clamp_max(1)
+    return torch.cat([darker.expand(-1, len(KNOTS) - 1, -1, -1), darker * falling.clamp(0, 1)], dim=1)
 
 
 def limit_darkening(grid: Tensor, over_exposure: Tensor) -> Tensor:
-    """Multiply the negative logarithms of a grid's gains (B×9×h×w) by ``over_exposure`` (B×1×1×1 in [0, 1])."""
+    """Multiply the negative logarithms of a grid's gains (B×9×h×w) by ``over_exposure`` (B×8×1×1 in [0, 1])."""
     gains, chroma = grid[:, :-1], grid[:, -1:]
     return torch.cat([torch.where(gains < 0, over_exposure * gains, gains), chroma], dim=1)
 

@@ -38,7 +38,7 @@ class CpuGrid(CpuBackend, GridMaps):
         size = self.copy_size(photo.shape[0], photo.shape[1], limit)
         grid = self._network(small_copy(photo, size, threads=threads))
         gains = grid[:-1]
-        gains[gains < 0] *= measure_over_exposure(photo)
+        np.multiply(gains, measure_over_exposure(photo)[:, None, None], out=gains, where=gains < 0)
         return grid
 
     def apply(
