@@ -167,7 +167,7 @@ def test_a_page_stays_white_and_a_dark_one_is_brightened():
     page = np.full((240, 180, 3), 250, np.uint8)
     page[20:220:12, 20:160] = 20
     enhance = Enhancer("grid-960", device="cpu")
-    assert np.abs(enhance(page).astype(float) - page).mean() < 2
+    assert np.percentile(enhance(page), 95) >= 240
     dark = 255 - page
     assert enhance(dark).mean() > 1.2 * dark.mean()
     assert "Dark pages" in (ROOT / "weights" / "grid-960.md").read_text(encoding="utf-8")
