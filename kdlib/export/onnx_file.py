@@ -56,7 +56,7 @@ def export_onnx(
     check_choice("precision", precision, PRECISIONS)
     if path.suffix != ".onnx":
         raise ValueError(f"{path}: an exported file ends in .onnx")
-    with needed_by("export"):
+    with needed_by("exporting"):
         import onnx  # noqa: F401 - said before the model is loaded
 
         from kdlib.weights.models import digest_of, resolve_model

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 LAYERS = ("Conv", "Gemm", "MatMul")
-_CALIBRATION = (32, 96)  # crops of the embedded photos, and their side in pixels
+_CALIBRATION = (16, 96)  # crops of the embedded photos, and their side in pixels
 
 
 def weighted_layers(model: ModelProto) -> list[Any]:
@@ -119,8 +119,10 @@ def _inputs(form: Form, flavour: str) -> Iterator[np.ndarray]:
 
     from kdlib.data.samples import sample_crops
 
-    crops = sample_crops(*_CALIBRATION).float().div(255)
+    count, side = _CALIBRATION
+    # The network of a family that enlarges photos sees as many pixels as that of any other.
+    crops = sample_crops(count, side // (form.config.get("upscale", 1) if flavour == "photo" else 1)).float().div(255)
     if form.side and flavour == "network":
-        crops = F.adaptive_avg_pool2d(crops, min(form.side, crops.shape[-1]))
+        crops = F.adaptive_avg_pool2d(crops, min(form.side, side))
     for crop in crops.split(1):
         yield crop.numpy()
