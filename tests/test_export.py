@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from functools import cache
 
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import kdlib
-from kdlib.export import export_onnx
+from kdlib.export import export_litert, export_onnx
 from kdlib.export.graph import Graph
 from kdlib.export.operations import enlarged, measured_noise
 from kdlib.models import FAMILIES, create_model
@@ -25,6 +26,7 @@ from kdlib.weights import exported, load_model
 from kdlib.weights.catalogue import catalogue, sha256_of
 from kdlib.weights.exported import read_exported, signed
 from tests.helpers import kdlib as command
+from tests.helpers import said
 
 SHAPES = [(1, 3, 1, 1), (2, 3, 37, 41), (1, 3, 13, 130), (3, 3, 8, 5)]
 SHIPPED = ["student-565", "nano-161", "zero-dce", "glance-650", "grid-960", "grid-teacher", "iat-student"]
@@ -498,3 +500,40 @@ def test_the_command_takes_flavour_and_precision(tmp_path):
     done = command("export", "nano-161", "-o", tmp_path / "nano.pb")
     assert done.exit_code == 1
     assert "ends in .onnx" in done.output
+
+
+# LiteRT, whose converter is not among the packages of the extras
+
+
+def test_a_lite_file_needs_its_converter_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "litert_torch", None)
+    with pytest.raises(ModuleNotFoundError, match="writing LiteRT files needs litert-torch"):
+        export_litert("nano-161", tmp_path / "nano.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lite_file_holds_the_network_alone(tmp_path):
+    with pytest.raises(ValueError, match="the family iat-student sees no thumbnail"):
+        export_litert("iat-student", tmp_path / "iat.tflite")
+    with pytest.raises(ValueError, match=r"nano\.lite: a LiteRT file ends in \.tflite"):
+        export_litert("nano-161", tmp_path / "nano.lite")
+    done = command("export", "nano-161", "-o", tmp_path / "nano.tflite")
+    assert done.exit_code == 1
+    assert "holds the network alone in float32; give --network" in said(done)
+
+
+@pytest.mark.slow
+def test_a_lite_file_computes_what_pytorch_computes(tmp_path):
+    pytest.importorskip("litert_torch")
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    about = export_litert("grid-960", tmp_path / "grid.tflite")
+    assert f'"licence": "{about.licence}"'.encode() in (tmp_path / "grid.tflite").read_bytes()
+    runtime = interpreter.Interpreter(str(tmp_path / "grid.tflite"))
+    runtime.allocate_tensors()
+    image = photos((1, 3, 32, 32))
+    runtime.set_tensor(runtime.get_input_details()[0]["index"], image.numpy())
+    runtime.invoke()
+    with torch.inference_mode():
+        expected = network("grid-960").estimate_grid(image).numpy()
+    found = runtime.get_tensor(runtime.get_output_details()[0]["index"])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)

@@ -25,7 +25,7 @@ from kdlib.evaluation.brackets import COLUMNS as BRACKETS
 from kdlib.evaluation.brackets import LOOKS
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.experiments.cluster_cost import engines_table
-from kdlib.experiments.exported_files import export_table
+from kdlib.experiments.exported_files import export_table, litert_table
 from kdlib.gain_grid import MOST_LOSS_OF_WHITE
 from kdlib.models import ARCHITECTURES, count_parameters, create_model
 from kdlib.sweep import read_sweep
@@ -213,6 +213,7 @@ def test_the_tables_of_results_are_the_results():
     assert markdown_table(super_resolution_rows(ROOT / "results"), {"test": ("test", "s"), **SUPER_RESOLUTION}) in text
     assert engines_table(stored("scale")) in page("docs/clusters.md")
     assert export_table(stored("export")) in page("docs/export.md")
+    assert litert_table(stored("export")) in page("docs/export.md")
     columns = {
         "method": ("trained on", "s"),
         "fidelity": ("fidelity, dB", ".1f"),

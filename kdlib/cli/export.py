@@ -11,7 +11,9 @@ from kdlib.cli._output import errors_reported, escape, say
 
 def export(
     model: Annotated[str, typer.Argument(help="Name of a shipped model, or path of a weights file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write; its name ends in .onnx.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The file to write; its name ends in .onnx or, for LiteRT, .tflite.")
+    ],
     network: Annotated[
         bool, typer.Option("--network", help="Export the network alone, which takes a thumbnail and returns a map.")
     ] = False,
@@ -21,16 +23,23 @@ def export(
 ) -> None:
     """Write a model as an ONNX file for other runtimes: photo in, photo out, at any size, with standard operators.
 
-    `kdlib.Enhancer` and `--model` run the file again.
+    `kdlib.Enhancer` and `--model` run the file again. A LiteRT file holds the network alone, in float32.
     """
-    from kdlib.export import export_onnx
+    from kdlib.export import export_litert, export_onnx
 
     with errors_reported():
         check_weights([model])
-        about = export_onnx(
-            model, out, flavour="network" if network else "photo", precision=precision, licence=licence,
-            training_data=training_data,
-        )  # fmt: skip
+        if out.suffix == ".tflite":
+            if not network or precision != "float32":
+                raise ValueError(
+                    f"{out}: a LiteRT file holds the network alone in float32; give --network and no precision"
+                )
+            about = export_litert(model, out, licence=licence, training_data=training_data)
+        else:
+            about = export_onnx(
+                model, out, flavour="network" if network else "photo", precision=precision, licence=licence,
+                training_data=training_data,
+            )  # fmt: skip
     size = out.stat().st_size
     say(f"{escape(str(out))}: {escape(about.name)}, {about.flavour}, {about.precision}, {size:,} bytes")
     say(f"  smoothed inside: {about.smoothing}")

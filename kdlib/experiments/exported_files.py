@@ -1,6 +1,7 @@
 """Measure exported files: size, time, and what fewer bits lose.
 
-Run as ``python -m kdlib.experiments.exported_files``; the result goes to ``results/export.json``.
+Run as ``python -m kdlib.experiments.exported_files``; the result goes to ``results/export.json``. With ``--litert``,
+where its converter is installed, LiteRT files are measured instead, and added to the result that is there.
 
 The photos are those of the embedded ones on which int8 is not calibrated, each darkened by two, three and a half, and
 five stops; for super-resolution they are downsampled instead. Time is the processor's, in one thread, so that other
@@ -8,22 +9,27 @@ programs on the machine hardly change it.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from kdlib.data.samples import HELD_OUT, sample_pairs, sample_photos
 from kdlib.enhance.photos.rgb import to_tensor
 from kdlib.evaluation.metrics import psnr
 from kdlib.evaluation.tables import markdown_table
-from kdlib.export import export_onnx
+from kdlib.export import export_litert, export_onnx
 from kdlib.files import write_json
+from kdlib.models.family import follow
 from kdlib.models.registry import find_family
 from kdlib.resampling import crop_to_multiple, shrink
 from kdlib.weights import load_model
@@ -33,6 +39,7 @@ MODELS = (
     *("grid-960", "grid-teacher", "glance-650", "student-565", "nano-161", "zero-dce++", "zero-dce"),
     *("iat-student", "light-msafn"),
 )
+LITERT_MODELS = ("grid-960", "student-565")
 STOPS = (2.0, 3.5, 5.0)
 _SIZE = (240, 320)  # height and width of the photo that is timed, or of the result of super-resolution
 _FEWEST_RUNS, _LONGEST = 5, 4.0  # runs of each file, unless they take more seconds
@@ -49,6 +56,19 @@ COLUMNS = {
     "loss": ("loss, dB", ".2f"),
     "fidelity": ("to float32, dB", ".1f"),
 }
+
+
+LITERT_COLUMNS = {
+    "model": ("model", "s"),
+    "bytes": ("bytes", ",d"),
+    "ms": ("ms", ",.2f"),
+    "difference": ("largest difference from PyTorch", ".0e"),
+}
+
+
+def litert_table(result: Mapping[str, Any]) -> str:
+    """Return the result of :func:`measure_litert` as a Markdown table."""
+    return markdown_table(result["litert"]["rows"], LITERT_COLUMNS)
 
 
 def export_table(result: Mapping[str, Any]) -> str:
@@ -98,6 +118,47 @@ def measure_files(models: Sequence[str], progress: Callable[[str], object] = lam
                     }
                 )
     return rows
+
+
+def measure_litert(models: Sequence[str]) -> list[dict[str, Any]]:
+    """Export the networks of models as LiteRT files, and compare what they compute with PyTorch.
+
+    Returns:
+        A row for each model: bytes, median milliseconds of the processor for a thumbnail, and the largest difference
+        from PyTorch over the thumbnails of the photos of :func:`measure_files`.
+
+    Raises:
+        ModuleNotFoundError: the converter is not installed.
+    """
+    rows = []
+    with TemporaryDirectory(prefix="kdlib-") as folder:
+        for name in models:
+            path = Path(folder) / "model.tflite"
+            export_litert(name, path)
+            model: Any = load_model(name)
+            form = follow(find_family(model.config).exported)(model)
+            run = _interpreter(path)
+            seen = [F.adaptive_avg_pool2d(dark[None], form.side) for dark, _ in _pairs(name)]
+            with torch.inference_mode():
+                expected = [getattr(model, form.method)(small).numpy() for small in seen]
+            apart = [abs(run(small.numpy()) - maps).max() for small, maps in zip(seen, expected, strict=True)]
+            row = {"model": name, "bytes": path.stat().st_size, "ms": _milliseconds(run, seen[0].numpy())}
+            rows.append({**row, "difference": float(max(apart))})
+    return rows
+
+
+def _interpreter(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    interpreter = import_module("ai_edge_litert.interpreter").Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(seen: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(source["index"], seen)
+        interpreter.invoke()
+        found: np.ndarray = interpreter.get_tensor(target["index"])
+        return found
+
+    return run
 
 
 def _pairs(name: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -158,14 +219,23 @@ def _milliseconds(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray) ->
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("models", nargs="*", help="by default the shipped ones, with --litert two of them")
+    parser.add_argument("--litert", action="store_true", help="measure LiteRT files")
     parser.add_argument("--out", type=Path, default=Path("results/export.json"))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure_files(chosen.models, lambda what: print(what, flush=True))
-    result = {"command": "python -m kdlib.experiments.exported_files", "photo": "320×240", "threads": 1, "rows": rows}
+    command = "python -m kdlib.experiments.exported_files"
+    if chosen.litert:
+        result = json.loads(chosen.out.read_text(encoding="utf-8"))
+        rows = measure_litert(chosen.models or LITERT_MODELS)
+        result["litert"] = {"command": f"{command} --litert", "converter": version("litert-torch"), "rows": rows}
+        table = litert_table(result)
+    else:
+        rows = measure_files(chosen.models or MODELS, lambda what: print(what, flush=True))
+        result = {"command": command, "photo": "320×240", "threads": 1, "rows": rows}
+        table = export_table(result)
     write_json(chosen.out, result)
-    print(f"{export_table(result)}\n\nwritten to {chosen.out}")
+    print(f"{table}\n\nwritten to {chosen.out}")
 
 
 if __name__ == "__main__":

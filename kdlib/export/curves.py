@@ -12,6 +12,7 @@ from kdlib.export.operations import averages, sides
 class CurvesForm(Form):
     """Zero-DCE, Zero-DCE++ and their students, with the small copy of the networks' own forward pass."""
 
+    method = "estimate_curve"
     outputs = {"map": ("batch", "3 for each map", "height", "width")}  # noqa: RUF012
 
     @property

@@ -22,12 +22,14 @@ class Form:
         smoothing: what is smoothed inside the graph that takes and returns photos.
         seen: what the network alone takes, the name of that input.
         outputs: names and shapes of what the network alone returns.
+        method: the network's method that computes a map from a thumbnail; empty if it sees none.
         applied: the tensors that only the full-size pass uses, which the network alone does not hold.
     """
 
     smoothing: ClassVar[str] = "nothing"
     seen: ClassVar[str] = "thumbnail"
     outputs: ClassVar[dict[str, tuple[Any, ...]]]
+    method: ClassVar[str] = ""
     applied: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: Network) -> None:

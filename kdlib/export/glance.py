@@ -19,6 +19,7 @@ class GlanceForm(ThumbnailForm):
     """GlanceNet."""
 
     smoothing = "luminance and colour, within the noise measured in the photo, before the curve"
+    method = "estimate_curve"
     outputs = {"map": ("batch", 7, "height", "width")}  # noqa: RUF012
     applied = ("smoothing.log_tolerance",)
 

@@ -27,6 +27,7 @@ class GridForm(ThumbnailForm):
     """GridNet, student or teacher."""
 
     smoothing = "luminance and colour, within the noise measured in the photo, before the gains"
+    method = "estimate_grid"
     outputs = {"map": ("batch", len(KNOTS) + 1, "rows", "columns")}  # noqa: RUF012
     applied = ("chroma", "floor", "smoothing.log_tolerance")
 

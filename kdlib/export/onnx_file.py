@@ -59,7 +59,7 @@ def export_onnx(
     with needed_by("exporting"):
         import onnx  # noqa: F401 - said before the model is loaded
 
-        from kdlib.weights.models import digest_of, resolve_model
+        from kdlib.weights.models import resolve_model
 
         network = resolve_model(model)
     family = find_family(network.config)
@@ -71,8 +71,25 @@ def export_onnx(
         from kdlib.export.precision import reduced
 
         graph = reduced(graph, precision, form, flavour)
+    about = described(model, network, form, flavour, precision, licence, training_data)
+    write_exported(graph, about, path)
+    return about
+
+
+def described(
+    model: str | Path | Network,
+    network: Any,
+    form: Form,
+    flavour: str,
+    precision: str,
+    licence: str,
+    training_data: str,
+) -> Exported:
+    """Return the metadata of a file; ``model`` is what was asked for, and ``network`` what it names."""
+    from kdlib.weights.models import digest_of
+
     name, known = _known(model, network)
-    about = Exported(
+    return Exported(
         name=name,
         version=_version(),
         licence=licence or known["licence"],
@@ -80,7 +97,7 @@ def export_onnx(
         thumbnail_size=str(form.side or "full size"),
         thumbnail=form.thumbnail,
         smoothing=form.smoothing if flavour == "photo" else "nothing",
-        family=family.name,
+        family=find_family(network.config).name,
         architecture=json.dumps(network.config),
         flavour=flavour,
         precision=precision,
@@ -88,8 +105,6 @@ def export_onnx(
         parameters=json.dumps(form.parameters()),
         weights=digest_of(network),
     )
-    write_exported(graph, about, path)
-    return about
 
 
 def _photo_graph(form: Form, network: Any) -> Any:
