@@ -1,6 +1,7 @@
 """Exported files compute what PyTorch computes, say what they are, and run in an Enhancer; damaged ones are refused."""
 
 import json
+import pickle
 import re
 import sys
 from collections import Counter
@@ -265,6 +266,7 @@ def test_an_enhancer_gives_what_it_gives_with_the_weights(files, name, flavour):
     assert np.array_equal(enhance(torch.from_numpy(photo)).numpy(), enhance(photo))
     both = enhance(np.stack([photo, photo[::-1]]))
     assert np.array_equal(both[0], enhance(photo))
+    assert np.array_equal(pickle.loads(pickle.dumps(enhance))(photo), enhance(photo))
     assert not np.array_equal(enhance(photo), photo)
 
 

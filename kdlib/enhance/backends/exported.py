@@ -42,6 +42,9 @@ class Session:
         self._lock = Lock()
         self._session(1)  # what the runtime finds wrong is said at once
 
+    def __reduce__(self) -> Any:
+        return Session, (self._path, self._content)
+
     def __call__(self, image: np.ndarray, threads: int) -> np.ndarray:
         """Return the first output for an input, float32.
 
@@ -77,6 +80,17 @@ class Session:
             raise ValueError(f"{self._path} cannot be run: {_first_line(error)}") from None
 
 
+class Maps:
+    """Estimates the maps, K×h×w, of a thumbnail, 3×h×w, with a file that holds the network alone."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __call__(self, thumbnail: np.ndarray, threads: int = 1) -> np.ndarray:
+        maps: np.ndarray = self._session(thumbnail[None], threads)[0]
+        return maps
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
@@ -101,9 +115,7 @@ def open_exported(path: Path) -> tuple[Family, Backend]:
     try:
         architecture = check_config(json.loads(about.architecture))
         parameters = {name: np.array(value, np.float32) for name, value in json.loads(about.parameters).items()}
-        backend: Backend = follow(family.compiled).around(
-            lambda thumbnail, threads=1: session(thumbnail[None], threads)[0], parameters, architecture
-        )
+        backend: Backend = follow(family.compiled).around(Maps(session), parameters, architecture)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: what its metadata say of the network cannot be read ({error})") from None
     return family, backend
