@@ -53,7 +53,7 @@ COLUMNS = {
     "ms": ("ms", ",.1f"),
     "network_ms": ("network alone, ms", ",.2f"),
     "psnr": ("PSNR, dB", ".2f"),
-    "loss": ("loss, dB", ".2f"),
+    "loss": ("loss, dB", "z.2f"),
     "fidelity": ("to float32, dB", ".1f"),
 }
 

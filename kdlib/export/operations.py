@@ -11,6 +11,7 @@ from kdlib.noise import BLOCK, BLOCKS, BORDER, DARKEST, FLATTEST, LEAST, LEAST_T
 
 _SIDE = BLOCK + 2 * BORDER
 _FAR = 1e9  # sorts blocks that do not count behind all others
+_BEYOND = 2**24  # a pixel beyond every window
 
 
 def sides(image: Value) -> tuple[Value, Value]:
@@ -39,7 +40,7 @@ def _shares(windows: tuple[Value, Value], size: Value, *, repeat: bool) -> Value
     pixel = graph.count(size)
     end = pixel + 1
     if repeat:
-        end = pixel.op("Equal", size - 1).where(np.iinfo(np.int32).max, end)
+        end = pixel.op("Equal", size - 1).where(_BEYOND, end)
     overlap = (last.at_most(end) - first.at_least(pixel)).at_least(0)
     return overlap.as_float() / (last - first).as_float()
 

@@ -31,7 +31,8 @@ OPERATORS = frozenset(
     )
 )
 """The operators of exported files, all of them of the ONNX standard."""
-_MOST_NODES, _MOST_RANK, _MOST_WHOLE = 20_000, 8, 2**31
+# Whole numbers become sizes, so that a large one in a small file could fill the memory.
+_MOST_NODES, _MOST_RANK, _MOST_WHOLE = 20_000, 8, 2**24
 _DIGEST = "digest"
 SEAL = 76
 """Bytes of the digest's entry, at the end of a file."""
