@@ -88,7 +88,9 @@ def of_operators(write, image):
 # What PyTorch computes
 
 
-@pytest.mark.parametrize("name", [*SHIPPED, *OTHERS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "msafn" else name for name in [*SHIPPED, *OTHERS]]
+)
 def test_a_file_computes_what_pytorch_computes_at_any_size(name, tmp_path):
     model, path = network(name), tmp_path / "model.onnx"
     export_onnx(model, path)
@@ -172,7 +174,7 @@ def test_the_light_enhancement_curve_has_no_powers(name, tmp_path):
     assert kinds.count("Mul") >= 2 * network(name).iterations
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "float16", pytest.param("int8", marks=pytest.mark.slow)])
 def test_files_are_sound_onnx_of_the_standard_operators(precision, tmp_path):
     for name in ("nano-161", "grid-960"):
         export_onnx(name, tmp_path / "model.onnx", precision=precision)
@@ -212,6 +214,7 @@ def test_weights_of_ones_own_get_the_licence_that_is_given(tmp_path):
     assert export_onnx(model, tmp_path / "own.onnx").licence.startswith("not stated")
 
 
+@pytest.mark.slow  # quantising runs the graph on many photos
 @pytest.mark.parametrize(("precision", "least"), [("float16", 50), ("int8", 35)])
 @pytest.mark.parametrize("name", ["student-565", "glance-650", "grid-960", "iat-student"])
 def test_fewer_bits_change_little_and_only_the_layers_of_the_network(name, precision, least, tmp_path):
@@ -250,7 +253,7 @@ def as_photo(dtype="uint8", channels=3, shape=(57, 83)):
     return np.ascontiguousarray((planes * top).astype(dtype))
 
 
-@pytest.mark.parametrize("name", ["grid-960", "glance-650"])
+@pytest.mark.parametrize("name", ["grid-960", pytest.param("glance-650", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("flavour", ["photo", "network"])
 def test_an_enhancer_gives_what_it_gives_with_the_weights(files, name, flavour):
     photo = as_photo()
