@@ -75,7 +75,10 @@ class Session:
         options.log_severity_level = 4  # errors are raised
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            return onnxruntime.InferenceSession(self._content, options, providers=["CPUExecutionProvider"])
+            # What it would fall back to, and announce, is the CPU again.
+            return onnxruntime.InferenceSession(
+                self._content, options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
         except Exception as error:
             raise ValueError(f"{self._path} cannot be run: {_first_line(error)}") from None
 
