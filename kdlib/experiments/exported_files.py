@@ -163,7 +163,7 @@ def _interpreter(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 def _pairs(name: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield photos with their ground truth, 3×H×W each."""
-    model = load_model(name)
+    model: Any = load_model(name)
     if find_family(model.config).upscales:
         for held in HELD_OUT:
             photo = to_tensor(sample_photos()[held])

@@ -53,7 +53,8 @@ class CurvesForm(Form):
     def layers(self, seen: Value) -> tuple[Value]:
         depth, skips = self.config["depth"], self.config["skips"]
         straight = depth // 2 + 1 if skips else depth
-        x, passed = seen, []
+        x = seen
+        passed: list[Value] = []
         for layer in range(depth):
             if layer >= straight:
                 x = self.graph.join(passed[depth - 1 - layer], x)

@@ -67,8 +67,8 @@ def halved(model: ModelProto) -> ModelProto:
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     for field, values in ((model.graph.node, nodes), (model.graph.initializer, kept)):
         copies = [type(value).FromString(value.SerializeToString()) for value in values]
-        del field[:]  # type: ignore[attr-defined]
-        field.extend(copies)  # type: ignore[attr-defined]
+        del field[:]
+        field.extend(copies)
     return model
 
 
@@ -83,7 +83,7 @@ def quantised(model: ModelProto, form: Form, flavour: str) -> ModelProto:
     with needed_by("quantising to 8 bits"):
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Crops(CalibrationDataReader):  # type: ignore[misc]
+    class Crops(CalibrationDataReader):
         def __init__(self) -> None:
             self._crops = iter(list(_inputs(form, flavour)))
 

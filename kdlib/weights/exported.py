@@ -128,12 +128,11 @@ def read_exported(path: Path) -> tuple[Exported, bytes]:
     if size > MAX_BYTES:
         raise ValueError(f"{path} has {size:,} bytes, more than the {MAX_BYTES:,} that an exported file may have")
     with needed_by(str(path)):
-        from google.protobuf.message import DecodeError
         from onnx import ModelProto
     content = path.read_bytes()
     try:
         model = ModelProto.FromString(content)
-    except (DecodeError, RecursionError):
+    except Exception:  # protobuf's own, whose package is no dependency of this one
         raise ValueError(f"{path} is not a readable ONNX file; copy or export it again") from None
     try:
         about = _about(model)

@@ -188,4 +188,5 @@ def _enlarged(planes: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return planes
     size = (planes.shape[2] * factor, planes.shape[1] * factor)
-    return np.stack([Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC) for plane in planes]).clip(0, 1)
+    large = [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC)) for plane in planes]
+    return np.stack(large).clip(0, 1)
