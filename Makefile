@@ -4,7 +4,7 @@
 # make lint      ruff, mypy, and which module may import which
 # make docs      the documentation as a site, in site/
 # make lab       open the course in JupyterLab
-# make fuzz      look for inputs that break the readers of photos and weights, FUZZ_SECONDS (600) each
+# make fuzz      look for inputs that break the readers of photos, weights and exports, FUZZ_SECONDS (600) each
 # make soak      kill trainings and workers and damage files for nine minutes; results/reliability.json
 # make notebooks execute the notebooks in place, to store their outputs
 
@@ -62,6 +62,7 @@ fuzz: $(READY)
 	$(BIN)/python -m tests.reliability.mutations --seconds $(FUZZ_SECONDS)
 	$(BIN)/python -m tests.fuzz.photos --seconds $(FUZZ_SECONDS)
 	$(BIN)/python -m tests.fuzz.weights --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.exported --seconds $(FUZZ_SECONDS)
 
 soak: $(READY)
 	$(BIN)/python -m tests.reliability --out results/reliability.json

@@ -11,7 +11,8 @@ _MODULES = {
         "IPython", "ipywidgets", "jupyterlab", "lightning_fabric", "matplotlib", "nbclient", "nbformat", "papermill",
         "skimage", "sklearn", "torch", "torchinfo", "torchmetrics", "torchvision", "tqdm", "yaml",
     ),
-    "benchmark": ("onnx", "onnxruntime", "onnxscript"),
+    "benchmark": ("onnxscript",),
+    "onnx": ("onnx", "onnxruntime"),
     "ray": ("fsspec", "pyarrow", "ray"),
     "sweep": ("filelock", "optuna"),
 }  # fmt: skip

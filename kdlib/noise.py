@@ -10,8 +10,10 @@ import numpy as np
 
 # Limits of σ, in 255ths. The lower one is the noise of rounding to 8 bits. The upper one limits the damage in photos
 # without flat blocks, such as one filled with grass.
-_LEAST, _MOST = 0.18, 1.5
-_BLOCK, _BORDER, _BLOCKS = 8, 2, 48  # at most _BLOCKS × _BLOCKS blocks are measured
+LEAST, MOST = 0.18, 1.5
+BLOCK, BORDER, BLOCKS = 8, 2, 48  # at most BLOCKS × BLOCKS blocks are measured
+DARKEST, LIGHTEST = 0.025, 0.94  # mean luminances of a block beyond which clipping hides the noise
+FLATTEST = 0.05  # the quantile of the blocks' deviations that is the noise
 # Least noise that filters tolerate, in 255ths; smaller ones count as much, because they are divided by.
 LEAST_TOLERATED = 1e-3
 TOP = {"uint8": 255, "uint16": 65535, "float32": 1}
@@ -55,11 +57,10 @@ def measure_noise(image: np.ndarray, *, curve_map: np.ndarray | None = None, ite
     photo = image.reshape(height, width, -1)
     colours = 3 if photo.shape[2] >= 3 else 1
     gains = black_gain(curve_map, iterations, colours)
-    side = _BLOCK + 2 * _BORDER
+    side = BLOCK + 2 * BORDER
     if min(height, width) < side:
-        return _LEAST
-    tops = np.linspace(0, height - side, min(_BLOCKS, height // _BLOCK)).astype(int)
-    lefts = np.linspace(0, width - side, min(_BLOCKS, width // _BLOCK)).astype(int)
+        return LEAST
+    tops, lefts = _starts(height), _starts(width)
     windows = np.lib.stride_tricks.sliding_window_view(photo[..., :colours], (side, side), axis=(0, 1))
     # C×12×12×rows×columns: with the blocks last, NumPy's inner loops are long.
     blocks = np.moveaxis(windows[tops[:, None], lefts], (0, 1), (3, 4)).astype(np.float32, order="C")
@@ -68,10 +69,10 @@ def measure_noise(image: np.ndarray, *, curve_map: np.ndarray | None = None, ite
         luminance += 2 * blocks[1] + blocks[2]
         scale /= 4
     luminance *= np.float32(scale)
-    window = range(2 * _BORDER + 1)
-    down = sum(luminance[k : k + _BLOCK] for k in window)
-    mean = sum(down[:, k : k + _BLOCK] for k in window) / len(window) ** 2
-    inner = luminance[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    window = range(2 * BORDER + 1)
+    down = sum(luminance[k : k + BLOCK] for k in window)
+    mean = sum(down[:, k : k + BLOCK] for k in window) / len(window) ** 2
+    inner = luminance[BORDER:-BORDER, BORDER:-BORDER]
     level = inner.mean((0, 1)) / 255
     rows, columns = (
         (starts + side / 2) * (cells - 1) / size + 0.5
@@ -80,6 +81,11 @@ def measure_noise(image: np.ndarray, *, curve_map: np.ndarray | None = None, ite
     gain = gains[rows.astype(int)[:, None], columns.astype(int)]
     slope = (level + (1 - level) * gain) ** 2 / gain
     deviation = np.sqrt(((inner - mean) ** 2).mean((0, 1))) / slope
-    # Near black and white, clipping hides the noise.
-    deviation = deviation[(level > 0.025) & (level < 0.94)]
-    return min(max(float(np.quantile(deviation, 0.05)), _LEAST), _MOST) if deviation.size else _LEAST
+    deviation = deviation[(level > DARKEST) & (level < LIGHTEST)]
+    return min(max(float(np.quantile(deviation, FLATTEST)), LEAST), MOST) if deviation.size else LEAST
+
+
+def _starts(size: int) -> np.ndarray:
+    """Return the first pixels of the blocks along a side, evenly spread and rounded down."""
+    count = min(BLOCKS, size // BLOCK)
+    return np.arange(count) * (size - BLOCK - 2 * BORDER) // max(count - 1, 1)

@@ -241,6 +241,7 @@ def test_help_needs_no_extra(monkeypatch):
         "cost",
         "sweep",
         "progress",
+        "export",
     ):
         assert runner.invoke(app, [command, "--help"]).exit_code == 0
     for command in ("list", "fetch", "verify"):

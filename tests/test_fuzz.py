@@ -1,4 +1,4 @@
-"""Both fuzzers for some seconds; `make fuzz` runs them for longer."""
+"""The fuzzers for some seconds; `make fuzz` runs them for longer."""
 
 import importlib.util
 import os
@@ -33,7 +33,7 @@ def run(*command):
 
 @pytest.mark.slow
 @needs_atheris
-@pytest.mark.parametrize("name", ["photos", "weights"])
+@pytest.mark.parametrize("name", ["photos", "weights", "exported"])
 def test_nothing_is_found(name, tmp_path):
     done = run("-m", f"tests.fuzz.{name}", "--found", tmp_path, "--seconds", 8)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -25,6 +25,7 @@ from kdlib.evaluation.brackets import COLUMNS as BRACKETS
 from kdlib.evaluation.brackets import LOOKS
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.experiments.cluster_cost import engines_table
+from kdlib.experiments.exported_files import export_table, litert_table
 from kdlib.gain_grid import MOST_LOSS_OF_WHITE
 from kdlib.models import ARCHITECTURES, count_parameters, create_model
 from kdlib.sweep import read_sweep
@@ -211,6 +212,8 @@ def test_the_tables_of_results_are_the_results():
     assert markdown_table([row for row in stored("denoise")["rows"] if row["parameters"]]) in text
     assert markdown_table(super_resolution_rows(ROOT / "results"), {"test": ("test", "s"), **SUPER_RESOLUTION}) in text
     assert engines_table(stored("scale")) in page("docs/clusters.md")
+    assert export_table(stored("export")) in page("docs/export.md")
+    assert litert_table(stored("export")) in page("docs/export.md")
     columns = {
         "method": ("trained on", "s"),
         "fidelity": ("fidelity, dB", ".1f"),
@@ -420,6 +423,7 @@ def measured_sentences():
             f"{kills['runs']} trainings were killed {kills['kills']} times, {kills['kills_during_a_write']} of these",
             f"With {workers['workers_killed']} workers killed, Ray wrote all {workers['photos']:,} photos",
         ],
+        "docs/export.md": [f"more than {MAX_BYTES // 2**20} MiB"],
         "docs/clusters.md": [engines_table(stored("scale")).split("\n\n")[1]],
         "docs/results.md": [
             f"It reaches {grid['psnr']:.2f} dB and an SSIM of {grid['ssim']:.3f}, `glance-650` "

@@ -233,6 +233,7 @@ SENTENCES = {
     "video video.mp4 out.mp4 --model light-msafn": NEEDS_PYTORCH,
     "camera --model iat-student": NEEDS_PYTORCH,
     "evaluate student-565": NEEDS_PYTORCH,
+    "export student-565 -o out.onnx": r"exporting needs onnx, which is not installed: pip install 'kdlib\[onnx]'",
     "sweep sweep.yaml": r"kdlib sweep needs optuna, .+: pip install 'kdlib\[sweep]'",
 }
 

@@ -14,6 +14,7 @@ from kdlib.cli.benchmark import benchmark
 from kdlib.cli.cost import cost
 from kdlib.cli.enhance import enhance
 from kdlib.cli.evaluate import evaluate
+from kdlib.cli.export import export
 from kdlib.cli.progress import progress
 from kdlib.cli.report import report
 from kdlib.cli.sweep import sweep
@@ -59,6 +60,7 @@ app.command()(video)
 app.command()(camera)
 app.command(cls=AsPapermill)(train)
 app.command()(evaluate)
+app.command()(export)
 app.command()(report)
 app.command()(benchmark)
 app.command()(cost)

@@ -39,8 +39,8 @@ class Enhancer:
     The page on models says for each family how the arguments below apply to it. An Enhancer is thread-safe.
 
     Args:
-        model: name of a shipped model, path of a weights file, or a model; by default
-            :data:`kdlib.weights.catalogue.DEFAULT_MODEL`.
+        model: name of a shipped model, path of a weights file or of an exported ``.onnx`` file, or a model; by default
+            :data:`kdlib.weights.catalogue.DEFAULT_MODEL`. Exported files run on the CPU, and their smoothing is fixed.
         strength: from 0 to 2. 0 does not brighten (with ``denoise=0`` it returns the photo bit for bit), 1 applies what
             the network proposes, and values up to 2 go further. The strength multiplies the curve map, which stays in
             its range; without a curve map, it multiplies the difference from the photo or, for super-resolution, from
@@ -59,7 +59,8 @@ class Enhancer:
 
     Attributes:
         backend: what runs the fused pass: ``"numba"`` on the CPU, ``"triton"`` on CUDA, and ``"torch"`` on other
-            devices, where numba or Triton is missing, and for families that have no kernels.
+            devices, where numba or Triton is missing, and for families that have no kernels; ``"onnxruntime"`` for an
+            exported file that takes and returns photos.
         upscale: factor by which the result is wider and higher than the photo; 1 for networks that brighten.
 
     Raises:
@@ -96,7 +97,10 @@ class Enhancer:
         if upscale is not None and upscale != self.upscale:
             can = "does not enlarge photos" if self.upscale == 1 else f"enlarges photos by {self.upscale}"
             raise ValueError(f"this network {can}, and upscale asks for {upscale}; leave it out, or take another model")
-        if family.denoise is None and denoise:
+        fixed = getattr(self._backend, "fixed_denoise", None)  # of a graph that smooths by itself
+        if fixed is not None and denoise not in {None, fixed}:
+            raise ValueError(f"the denoising of an exported file is fixed, here at {fixed:g}; leave denoise out")
+        if fixed is None and family.denoise is None and denoise:
             raise ValueError(f"this network has no denoising, which {denoise:g} asks for; leave it out, or give 0")
         self.denoise = float((family.denoise or 0) if denoise is None else denoise)
 

@@ -99,8 +99,9 @@ def rivals(
 
 def _onnx_runtime(module: nn.Module, tensor: Tensor, threads: int) -> Run | str:
     try:
-        import onnxruntime
-        import onnxscript  # noqa: F401 - required by PyTorch's exporter
+        import onnxscript  # noqa: F401 - required by PyTorch's exporter; first, because its extra brings both
+
+        import onnxruntime  # isort: skip
     except ImportError as missing:
         return str(with_extra(missing, "timing it"))
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

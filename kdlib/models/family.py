@@ -61,6 +61,8 @@ class Family:
         compiled: import path of the backend that runs the network on the CPU without PyTorch; empty if there is none.
         published_form: import path of a module, built from a network, that enhances photos as the published code does,
             for the benchmark; empty if that is the network's forward pass.
+        exported: import path of the form in which the network is written as a graph, called with a model
+            (:class:`kdlib.export.form.Form`); empty if it cannot be exported.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Family:
     backend: str = "kdlib.enhance.backends.torch_image:TorchImage"
     compiled: str = ""
     published_form: str = ""
+    exported: str = ""
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError unless every argument is known and within its limits."""

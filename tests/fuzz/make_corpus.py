@@ -16,6 +16,7 @@ import tifffile
 import torch
 from PIL import Image, ImageCms, features
 
+from kdlib.export import export_onnx
 from kdlib.models import create_model
 from kdlib.weights import save_model
 
@@ -106,6 +107,14 @@ def video(kind: str, sound: bool) -> bytes:
     return buffer.getvalue()
 
 
+def write_exported() -> None:
+    """Write a small network as exported files."""
+    torch.manual_seed(0)
+    model = create_model("nano-161")
+    export_onnx(model, CORPUS / "photo.onnx")
+    export_onnx(model, CORPUS / "network.onnx", flavour="network", precision="float16")
+
+
 def write() -> None:
     """Write all of them, in place of those that are there."""
     CORPUS.mkdir(exist_ok=True)
@@ -121,6 +130,7 @@ def write() -> None:
     state = create_model("nano-161").state_dict()
     torch.save(state, CORPUS / "zip.pth")
     torch.save(state, CORPUS / "legacy.pth", _use_new_zipfile_serialization=False)
+    write_exported()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ _STARTS = {
     b"II": ".tif",
     b"MM": ".tif",
     b"PK": ".pth",
+    b"\x08\x08": ".onnx",
 }
 
 

@@ -31,7 +31,7 @@ MEMORY = MAX_PIXELS * BYTES_PER_PIXEL + BYTES_BESIDE
 TIMEOUT = 5.0
 _START = 120.0  # seconds until a worker has imported and compiled what it needs
 _SHARES = {"photo": 0.78, "weights": 0.2, "video": 0.02}
-_SUFFIXES = {".pth": "weights", ".safetensors": "weights", ".mp4": "video", ".mkv": "video"}
+_SUFFIXES = {".pth": "weights", ".safetensors": "weights", ".onnx": "weights", ".mp4": "video", ".mkv": "video"}
 
 
 def soak(seconds: float, folder: Path, seed: int = 0, *, most: int | None = None, workers: int = 2) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _warmed_up(folder: Path) -> Any:
     # Networks of a new kind are compiled once, for which the compiler has to be there.
     numba.njit(lambda x: sum([k * x for k in range(3)]))(1.0)
     bright = Enhancer(threads=1)
-    for suffix in (".jpg", ".mp4", ".safetensors", ".pth", ".avif", ".png", ".tif"):
+    for suffix in (".jpg", ".mp4", ".safetensors", ".pth", ".onnx", ".avif", ".png", ".tif"):
         path = next(path for path in CORPUS.iterdir() if path.suffix == suffix)
         (folder / f"input{suffix}").write_bytes(path.read_bytes())
         _try(_SUFFIXES.get(suffix, "photo"), suffix, folder, bright)
@@ -272,7 +272,8 @@ def _weights(source: Path, target: Path, bright: Any) -> tuple[str, str]:
 
     photo = np.full((16, 24, 3), 40, np.uint8)
     try:
-        load_model(source)
+        if source.suffix != ".onnx":
+            load_model(source)
     except (OSError, ValueError) as error:
         loaded = _brief(str(error).replace(str(source), ""))
     else:

@@ -12,6 +12,7 @@ from kdlib.enhance.backends.backend import Backend, NoCompiledFormError
 from kdlib.extras import needed_by
 from kdlib.models.family import Family, follow
 from kdlib.models.registry import family_of, find_family
+from kdlib.weights.catalogue import find_weights
 from kdlib.weights.file import WeightsFile
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ def choose_backend(model: str | Path | Network, device: str) -> tuple[Family, Ba
     if not isinstance(model, str | Path) and family_of(model) is None:
         raise TypeError(f"model is a name, a path or a network of a known family, not {type(model).__name__}")
     kind = _kind(str(device))
+    if isinstance(model, str | Path) and Path(model).suffix == ".onnx":
+        if kind != "cpu" and device != "auto":
+            raise ValueError(f"device {device!r}: exported files run on the CPU here; use device='cpu'")
+        from kdlib.enhance.backends.exported import open_exported
+
+        return open_exported(find_weights(model))
     compiles = kind == "cpu" and importlib.util.find_spec("numba") is not None
     if isinstance(model, str | Path):
         file = WeightsFile(model)

@@ -8,6 +8,8 @@ import numpy as np
 
 from kdlib.checks import require_shapes
 
+Estimate = Callable[..., np.ndarray]
+
 
 class CompiledNetwork(Protocol):
     """A network in plain arrays."""
@@ -53,6 +55,19 @@ class CpuBackend:
         return cls(cls.network(state, arguments), arguments)
 
     @classmethod
+    def around(cls, estimate: Estimate, parameters: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> Self:
+        """Return the backend for a network that runs elsewhere.
+
+        Args:
+            estimate: returns the maps, K×h×w, of a small copy, 3×h×w in [0, 1].
+            parameters: the tensors of the full-size pass, by name.
+
+        Raises:
+            KeyError: a parameter is missing.
+        """
+        raise NotImplementedError
+
+    @classmethod
     def from_model(cls, model: Any) -> Self:
         """Return the backend for a model of the family."""
         return cls.from_arrays(state_of(model), model.config)
@@ -69,7 +84,7 @@ def state_of(model: Any) -> dict[str, np.ndarray]:
     return {name: tensor.numpy(force=True) for name, tensor in model.state_dict().items()}
 
 
-def in_torch(model: Any, method: str) -> Callable[..., np.ndarray]:
+def in_torch(model: Any, method: str) -> Estimate:
     """Return a function that estimates the maps of a small copy with a network that has no compiled form.
 
     Args:

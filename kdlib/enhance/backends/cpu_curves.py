@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdlib.enhance.backends.backend import NoCompiledFormError
-from kdlib.enhance.backends.cpu_base import CpuBackend, in_torch
+from kdlib.enhance.backends.cpu_base import CpuBackend, Estimate, in_torch
 from kdlib.enhance.backends.curves import CurveMaps
 from kdlib.enhance.kernels.curve import apply_curve_map
 from kdlib.enhance.kernels.separable import SeparableNetwork, small_copy
@@ -29,6 +29,10 @@ class CpuCurves(CpuBackend, CurveMaps):
         if not arguments["separable"]:
             raise NoCompiledFormError
         return super().complete(arguments, shapes)
+
+    @classmethod
+    def around(cls, estimate: Estimate, parameters: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> Self:
+        return cls(estimate, {**DEFAULTS, **architecture})
 
     @classmethod
     def from_model(cls, model: Any) -> Self:

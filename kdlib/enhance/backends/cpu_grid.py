@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdlib.enhance.backends.backend import NoCompiledFormError
-from kdlib.enhance.backends.cpu_base import CpuBackend, in_torch, state_of
+from kdlib.enhance.backends.cpu_base import CpuBackend, Estimate, in_torch, state_of
 from kdlib.enhance.backends.grid_maps import GridMaps
 from kdlib.enhance.kernels.grid import GridFactors, GridNetwork, apply_gains
 from kdlib.enhance.kernels.separable import small_copy
@@ -31,8 +31,14 @@ class CpuGrid(CpuBackend, GridMaps):
         return super().complete(architecture, shapes)
 
     @classmethod
+    def around(cls, estimate: Estimate, parameters: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> Self:
+        return cls(_Elsewhere(parameters, estimate), {**DEFAULTS, **architecture})
+
+    @classmethod
     def from_model(cls, model: Any) -> Self:
-        return super().from_model(model) if model.body == "separable" else cls(_InTorch(model), model.config)
+        if model.body == "separable":
+            return super().from_model(model)
+        return cls.around(in_torch(model, "estimate_grid"), state_of(model), model.config)
 
     def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
         size = self.copy_size(photo.shape[0], photo.shape[1], limit)
@@ -48,12 +54,12 @@ class CpuGrid(CpuBackend, GridMaps):
         apply_gains(photo, gains, self._network, denoise, out=out, threads=threads)
 
 
-class _InTorch(GridFactors):
-    """A network that runs in PyTorch."""
+class _Elsewhere(GridFactors):
+    """A network that runs elsewhere; see :meth:`CpuBackend.around`."""
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(state_of(model))
-        self._estimate = in_torch(model, "estimate_grid")
+    def __init__(self, parameters: Mapping[str, np.ndarray], estimate: Estimate) -> None:
+        super().__init__(parameters)
+        self._estimate = estimate
 
     def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
         return self._estimate(thumbnail)

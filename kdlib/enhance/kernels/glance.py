@@ -15,7 +15,21 @@ from kdlib.noise import measure_noise
 from kdlib.power_curve import GAMMA_LIMITS
 
 
-class GlanceNetwork:
+class GlanceFactors:
+    """What applying gain and gamma takes besides them.
+
+    Args:
+        state: the model's tensors.
+
+    Attributes:
+        limits: 3×3, for the rounds of smoothing, as :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` takes them.
+    """
+
+    def __init__(self, state: Mapping[str, np.ndarray]) -> None:
+        self.limits: np.ndarray = np.exp(-2 * np.array(state["smoothing.log_tolerance"], np.float32))
+
+
+class GlanceNetwork(GlanceFactors):
     """The network in plain arrays.
 
     Args:
@@ -24,7 +38,6 @@ class GlanceNetwork:
 
     Attributes:
         side: the thumbnail has at most this many pixels a side.
-        limits: 3×3, for the rounds of smoothing, as :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` takes them.
 
     Raises:
         ValueError: tensors and architecture do not fit each other.
@@ -32,9 +45,9 @@ class GlanceNetwork:
 
     def __init__(self, state: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> None:
         require_shapes({name: tensor.shape for name, tensor in state.items()}, self.shapes(architecture))
+        super().__init__(state)
         self.side: int = architecture["side"]
         self._tensors = {key: np.array(tensor, dtype=np.float32, order="C") for key, tensor in state.items()}
-        self.limits: np.ndarray = np.exp(-2 * self._tensors["smoothing.log_tolerance"])
 
     @staticmethod
     def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

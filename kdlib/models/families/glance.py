@@ -29,4 +29,5 @@ FAMILY = Family(
     recognise=recognise,
     backend="kdlib.enhance.backends.torch_glance:TorchGlance",
     compiled="kdlib.enhance.backends.cpu_glance:CpuGlance",
+    exported="kdlib.export.glance:GlanceForm",
 )

@@ -34,4 +34,5 @@ FAMILY = Family(
     recognise=recognise,
     backend="kdlib.enhance.backends.torch_grid:TorchGrid",
     compiled="kdlib.enhance.backends.cpu_grid:CpuGrid",
+    exported="kdlib.export.grid:GridForm",
 )

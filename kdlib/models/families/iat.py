@@ -43,6 +43,7 @@ FAMILY = Family(
     parameters={"iat": 91_154},
     limits=_LIMITS,
     recognise=recognise_iat,
+    exported="kdlib.export.stages:IATForm",
     **_SHARED,
 )
 STUDENT = Family(
@@ -53,5 +54,6 @@ STUDENT = Family(
     parameters={"iat-student": 43_504},
     limits={**_LIMITS, "blocks": Whole(1, 64), "most_gamma": Number(0, 100), "folded": bool},
     recognise=recognise_student,
+    exported="kdlib.export.stages:IATStudentForm",
     **_SHARED,
 )

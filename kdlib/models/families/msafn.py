@@ -18,6 +18,7 @@ _SHARED: dict[str, Any] = {
         "upscale": Whole(2, 16),
     },
     "backend": "kdlib.enhance.backends.torch_super_resolution:TorchSuperResolution",
+    "exported": "kdlib.export.super_resolution:SuperResolutionForm",
 }
 _DENSE = "res_blocks.0.conv3.weight"  # the teacher's dense blocks have a third convolution
 

@@ -82,4 +82,5 @@ FAMILY = Family(
     backend="kdlib.enhance.backends.torch_curves:TorchCurves",
     compiled="kdlib.enhance.backends.cpu_curves:CpuCurves",
     published_form="kdlib.evaluation.benchmark:PublishedForm",
+    exported="kdlib.export.curves:CurvesForm",
 )
