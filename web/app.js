@@ -198,6 +198,7 @@ function layout() {
 function render() {
   stale = true;
   rendering ??= (async () => {
+    await null; // else it could end before it is remembered
     try {
       while (stale && view.current && !view.live) {
         await new Promise((resolve) => requestAnimationFrame(resolve));
@@ -485,6 +486,18 @@ async function start() {
   setModel(engine.models[0].name);
   showSplit();
   document.documentElement.dataset.ready = "true";
+  await showSample();
+}
+
+/** Show the sample on the first screen, the left half as it is and the right half enhanced. */
+async function showSample() {
+  const photo = await inBrowser.open(sample());
+  const { data, width, height } = await inBrowser.enhanced(photo, { model: inBrowser.models[0].name, strength: 1, denoise: 1 });
+  const context = $("demo").getContext("2d");
+  context.putImageData(new ImageData(photo.pixels.data, width, height), 0, 0);
+  context.putImageData(new ImageData(data, width, height), 0, 0, width / 2, 0, width / 2, height);
+  context.fillStyle = "#fff";
+  context.fillRect(width / 2 - 1, 0, 2, height);
 }
 
 start().catch((error) => alertUser(error.message));
