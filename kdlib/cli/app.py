@@ -23,9 +23,9 @@ def app(
     with errors_reported(), serving(port) as server:
         say(server.address)
         say("Press Ctrl-C to end.")
-        if browser:
-            webbrowser.open(server.address)
         try:
+            if browser:
+                webbrowser.open(server.address)
             threading.Event().wait()
         except KeyboardInterrupt:
             say("Ended; uploaded files are deleted.")
