@@ -37,7 +37,7 @@ class Client:
 
     def request(self, method, path, body=None, **headers):
         """Return status, headers and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=300)
         given = {"Authorization": f"Bearer {self.server.token}", **headers}
         connection.request(method, path, body, {name: value for name, value in given.items() if value is not None})
         answer = connection.getresponse()
@@ -171,7 +171,7 @@ def test_bad_uploads_are_refused_with_the_name_and_the_reason(client):
 
 def test_uploads_are_limited_before_they_are_read(client):
     for length, status in ((str(app.MAX_PHOTO + 1), 413), ("-1", 411), ("many", 411)):
-        connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=300)
         connection.putrequest("POST", "/api/photos?name=a.png")
         connection.putheader("Authorization", f"Bearer {client.server.token}")
         connection.putheader("Content-Length", length)

@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import re
+import time
 from itertools import count
 from pathlib import Path
 
@@ -27,6 +28,7 @@ PHOTOS = [
     (47, 63, 2), (90, 120, 3), (160, 90, 3), (100, 101, 4), (200, 133, 3), (250, 180, 4), (300, 200, 3), (1, 500, 3),
     (400, 2, 3), (150, 150, 1), (100, 9000, 4),
 ]  # fmt: skip
+PATIENCE = 300_000  # milliseconds until a test gives up; a page on a busy machine may be slow
 _numbers = count()
 
 
@@ -112,7 +114,7 @@ class Page:
     def __init__(self, chromium, address, script="", **options):
         self.context = chromium.new_context(viewport={"width": 1280, "height": 800}, **options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(120_000)
+        self.page.set_default_timeout(PATIENCE)
         self.errors, self.requests = [], []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
@@ -126,17 +128,14 @@ class Page:
         """Choose a file; return its name when it is shown."""
         name = name or f"{next(_numbers)}.png"
         self.page.set_input_files("#files", {"name": name, "mimeType": kind, "buffer": content})
-        self.page.evaluate(
-            """async (name) => {
-                const { photos, view, engine } = await import("./app.js");
-                const seen = () => {
-                    const entry = photos.find(({ file }) => file.name === name);
-                    return entry && (view.current !== entry || engine.shown.photo === entry.photo);
-                };
-                while (!seen() && !document.getElementById("alerts").textContent.includes(name)) {
-                    await new Promise((resolve) => setTimeout(resolve, 10));
-                }
-            }""",
+        self.page.evaluate("async () => { window.page = await import('./app.js'); }")
+        self.until(
+            """(() => {
+                const { photos, view, engine } = window.page;
+                const entry = photos.find(({ file }) => file.name === given);
+                return entry && (view.current !== entry || engine.shown.photo === entry.photo)
+                    || document.getElementById("alerts").textContent.includes(given);
+            })()""",
             name,
         )
         return name
@@ -173,10 +172,10 @@ class Page:
 
     def until(self, condition, argument=None):
         """Wait until a condition in JavaScript holds; Playwright's way evaluates text, which the policy forbids."""
-        self.page.evaluate(
-            f"async (given) => {{ while (!({condition})) await new Promise((resolve) => setTimeout(resolve, 10)); }}",
-            argument,
-        )
+        end = time.monotonic() + PATIENCE / 1000
+        while not self.page.evaluate(f"(given) => Boolean({condition})", argument):
+            assert time.monotonic() < end, f"{condition} does not hold"
+            self.page.wait_for_timeout(20)
 
     def settle(self):
         """Wait until the current photo is shown with the current settings."""

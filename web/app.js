@@ -299,7 +299,6 @@ function showSettings() {
     $(`${name}-value`).textContent = settings[name] ? settings[name].toFixed(2) : "off";
   }
   $("denoise").disabled = model.denoise === null;
-  $("strength").disabled = model.upscale > 1;
 }
 
 function setModel(name) {

@@ -190,7 +190,10 @@ export class GlPass {
     const attributes = { alpha: true, premultipliedAlpha: false, antialias: false, depth: false, preserveDrawingBuffer: true };
     const gl = canvas.getContext("webgl2", attributes);
     if (!gl) throw new Error("no WebGL2");
-    if (!gl.getExtension("EXT_color_buffer_float")) throw new Error("no textures of floating-point numbers");
+    // Half precision changes smoothed pixels by at most one level.
+    if (gl.getExtension("EXT_color_buffer_float")) this.deep = gl.RGBA32F;
+    else if (gl.getExtension("EXT_color_buffer_half_float")) this.deep = gl.RGBA16F;
+    else throw new Error("no textures of floating-point numbers");
     this.gl = gl;
     this.canvas = canvas;
     // Larger tiles would take more memory and gain nothing.
@@ -311,7 +314,7 @@ export class GlPass {
       const defines = n ? [] : ["FIRST"];
       if (round.diagonal === true) defines.push("DIAGONAL");
       if (round.colourOnly) defines.push("COLOUR_ONLY");
-      this._toTexture(target, gl.RGBA32F, plan.family === "grid" ? GRID_ROUND : LIFTED_ROUND, defines, plan, source, round);
+      this._toTexture(target, this.deep, plan.family === "grid" ? GRID_ROUND : LIFTED_ROUND, defines, plan, source, round);
       source = target;
     });
     if (plan.smoothing) this.smoothedWith = { key: plan.smoothing, texture: source };

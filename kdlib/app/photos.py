@@ -56,9 +56,6 @@ class Settings:
 
     def enhancer(self, threads: int | None = None) -> Enhancer:
         """Return the Enhancer; it raises what :class:`kdlib.Enhancer` does."""
-        enhance = Enhancer(self.model, threads=threads)
-        if enhance.upscale > 1:  # has neither
-            return enhance
         return Enhancer(self.model, strength=self.strength, denoise=self.denoise, threads=threads)
 
 
