@@ -103,6 +103,18 @@ def measure(repeats: int, sizes: dict[str, tuple[int, int]]) -> dict[str, Any]:
     return {"browser": f"Chromium {version}", "engines": how, "repeats": repeats, "rows": rows}
 
 
+def times_table(result: dict[str, Any]) -> str:
+    """Return the times as Markdown."""
+    columns = {
+        "open_ms": "open", "slider_ms": "slider", "slider_without_denoise_ms": "slider, denoise 0",
+        "full_size_ms": "full size", "full_size_without_denoise_ms": "full size, denoise 0", "save_ms": "save",
+    }  # fmt: skip
+    lines = [["engine", "photo", *columns.values()], ["---", "---", *["---:"] * len(columns)]]
+    for row in result["rows"]:
+        lines.append([row["engine"], row["size"], *(f"{row[key]:,.0f}" for key in columns)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -118,6 +130,7 @@ def main() -> None:
         "bytes_compressed": {**files, "all": sum(files.values())},
         **measure(arguments.repeats, SIZES),
     }
+    print(times_table(result))
     if arguments.out:
         write_json(arguments.out, result)
 
