@@ -172,9 +172,13 @@ class Page:
 
     def until(self, condition, argument=None):
         """Wait until a condition in JavaScript holds; Playwright's way evaluates text, which the policy forbids."""
+        self.wait(lambda: self.page.evaluate(f"(given) => Boolean({condition})", argument), condition)
+
+    def wait(self, done, what):
+        """Wait until a function returns what is true."""
         end = time.monotonic() + PATIENCE / 1000
-        while not self.page.evaluate(f"(given) => Boolean({condition})", argument):
-            assert time.monotonic() < end, f"{condition} does not hold"
+        while not done():
+            assert time.monotonic() < end, f"waited in vain: {what}"
             self.page.wait_for_timeout(20)
 
     def settle(self):
@@ -300,8 +304,7 @@ def test_photos_are_dropped_and_pasted_and_several_at_once(opened):
     page.page.on("download", lambda download: downloads.append(download.suggested_filename))
     page.page.click("#save-all")
     page.until("document.getElementById('said').textContent === '3 photos saved.'")
-    while len(downloads) < 3:  # a missing one ends the test by Playwright's time limit
-        page.page.wait_for_event("download")
+    page.wait(lambda: len(downloads) == 3, "three downloads")
     assert sorted(downloads) == ["1-dropped_enhanced.png", "1-pasted_enhanced.png", "2-pasted_enhanced.png"]
 
 
@@ -336,8 +339,7 @@ def test_a_photo_from_choosing_to_saving_by_keyboard_alone(opened, tmp_path):
 
     tab_to("choose")
     keys.press("Enter")
-    while not choosers:
-        page.page.wait_for_timeout(20)
+    page.wait(lambda: choosers, "a file chooser")
     choosers[0].set_files({"name": "dark.png", "mimeType": "image/png", "buffer": png(scene(30, 40))})
     page.until("document.activeElement.id === 'split'")
     tab_to("strength")
