@@ -92,9 +92,9 @@ class AppServer(ThreadingHTTPServer):
     allow_reuse_address = sys.platform != "win32"  # where it would let two programs share a port
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
         self.folder, self.token = folder, secrets.token_urlsafe(24)
         self.photos, self.jobs = OpenPhotos(folder), Jobs()
+        super().__init__(("127.0.0.1", port), _Handler)
 
     @property
     def address(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import gzip
 import io
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,53 +19,31 @@ from kdlib.files import write_json
 from tests.web.browser import WEB, browser, scene, served
 
 SIZES = {"1 MP": (816, 1224), "12 MP": (3000, 4000), "50 MP": (5774, 8660)}
-# In the page: milliseconds from the file to its first picture, of a new picture for a moved slider, with smoothing and
-# without, at the size of the screen; of one for which every pixel of the photo is computed; and until it is a file.
-MEASURE = """async ([content, repeats]) => {
-    const { engine, photos, render, settings, view } = await import("./app.js");
-    const timed = async (act) => {
-        const start = performance.now();
-        await act();
-        // Drawing has only been ordered until pixels are read.
-        const gl = engine.gl?.gl;
-        if (gl) gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
-        return performance.now() - start;
+MOST_IN_JAVASCRIPT = 20e6  # pixels; larger photos would take minutes
+# What is timed, each on the page with the photo that the first one opens. Drawing has only been ordered until pixels are
+# read, which `done` does.
+PREPARE = """async () => {
+    window.page = await import("./app.js");
+    const gl = page.engine.gl?.gl;
+    window.done = () => gl?.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
+    window.slide = async (denoise) => {
+        Object.assign(page.settings, { denoise, strength: 1.5 - Math.abs(page.settings.strength - 1) / 2 });
+        await page.render();
+        done();
     };
-    const several = async (act) => {
-        const times = [];
-        for (let n = 0; n < repeats; n++) times.push(await timed(() => act(n)));
-        return times;
-    };
-    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-    const file = new File([bytes], "photo.jpg", { type: "image/jpeg" });
-    const input = document.getElementById("files");
-    const list = new DataTransfer();
-    list.items.add(file);
-    const open = await timed(async () => {
-        input.files = list.files;
-        input.dispatchEvent(new Event("change"));
-        while (engine.shown.photo === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
-    });
-    const slide = async (denoise) => {
-        settings.denoise = denoise;
-        await render();
-        return several(async (n) => {
-            settings.strength = 1 + (n + 1) / 100;
-            await render();
-        });
-    };
-    const [smooth, plain] = [await slide(1), await slide(0)];
-    const entry = photos[0];
-    const { model } = settings;
-    const whole = await several((n) => engine.enhanced(entry.photo, { model, strength: 1 + n / 100, denoise: 1 }));
-    const plainWhole = await several((n) => engine.enhanced(entry.photo, { model, strength: 1 + n / 100, denoise: 0 }));
-    const save = await timed(() => engine.save(entry.photo, { model, strength: 1, denoise: 1 }));
-    const canvas = document.getElementById("after");
-    return {
-        how: engine.how, open, save, slider: smooth, slider_without_denoise: plain, full_size: whole,
-        full_size_without_denoise: plainWhole, shown: [canvas.width, canvas.height],
-    };
+    window.whole = (denoise) => page.engine.enhanced(page.photos[0].photo, { ...page.settings, denoise });
 }"""
+OPEN = """async () => {
+    while (page.engine.shown.photo === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
+    done();
+}"""
+STEPS = {
+    "slider_without_denoise": "() => slide(0)",
+    "slider": "() => slide(1)",
+    "full_size_without_denoise": "async () => { await whole(0); }",
+    "full_size": "async () => { await whole(1); }",
+    "save": "async () => { await page.engine.save(page.photos[0].photo, { ...page.settings, denoise: 1 }); }",
+}
 WITHOUT_WEBGL = """
     const original = HTMLCanvasElement.prototype.getContext;
     HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
@@ -73,45 +52,59 @@ WITHOUT_WEBGL = """
 """
 
 
-def measure(repeats: int, sizes: dict[str, tuple[int, int]]) -> dict[str, Any]:
-    """Return the page's times in milliseconds, by engine and size."""
-    rows, how, version = [], {}, ""
+def measure(repeats: int) -> dict[str, Any]:
+    """Return the page's times in milliseconds, by engine and size: by the clock, and of the CPU in all processes."""
+    rows, how = [], {}
     with served() as address, browser() as chromium:
-        version = chromium.version
+        processes = chromium.new_browser_cdp_session()
+
+        def cpu() -> float:
+            return sum(process["cpuTime"] for process in processes.send("SystemInfo.getProcessInfo")["processInfo"])
+
+        def timed(act: Callable[[], object]) -> tuple[float, float]:
+            clock, before = perf_counter(), cpu()
+            act()
+            return 1000 * (perf_counter() - clock), 1000 * (cpu() - before)
+
         for engine, script in (("WebGL2", ""), ("JavaScript", WITHOUT_WEBGL)):
-            for name, (height, width) in sizes.items():
-                if engine == "JavaScript" and height * width > 20e6:
+            for name, (height, width) in SIZES.items():
+                if engine == "JavaScript" and height * width > MOST_IN_JAVASCRIPT:
                     continue
                 file = io.BytesIO()
-                Image.fromarray(np.tile(scene(height // 2, width // 2), (2, 2, 1))).save(file, "JPEG", quality=90)
-                context = chromium.new_context(viewport={"width": 1280, "height": 800})
-                page = context.new_page()
-                page.set_default_timeout(600_000)
-                if script:
-                    page.add_init_script(script)
+                photo = np.tile(scene(height // 2, width // 2), (2, 2, 1))
+                Image.fromarray(photo).save(file, "JPEG", quality=90)
+                page = chromium.new_page(viewport={"width": 1280, "height": 800})
+                page.set_default_timeout(900_000)
+                page.add_init_script(script or "0")
                 page.goto(address)
                 page.wait_for_selector("html[data-ready]")
-                content = base64.b64encode(file.getvalue()).decode()
-                times = page.evaluate(MEASURE, [content, repeats])
-                how[engine] = times.pop("how")
-                row = {"engine": engine, "size": name, "width": width, "height": height, "shown": times.pop("shown")}
-                for key, value in times.items():
-                    row[f"{key}_ms"] = round(median(value) if isinstance(value, list) else value, 1)
+                page.evaluate(PREPARE)
+                upload = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()}
+                page.set_input_files("#files", upload)  # carries the file into the browser, which takes time as well
+                page.evaluate(OPEN)
+                how[engine] = page.evaluate("page.engine.how")
+                row: dict[str, Any] = {"engine": engine, "size": name, "width": width, "height": height}
+                for step, code in STEPS.items():
+                    page.evaluate(code)  # compiles shaders and code
+                    times = [timed(lambda code=code: page.evaluate(code)) for _ in range(repeats)]
+                    row[f"{step}_ms"], row[f"{step}_cpu_ms"] = (
+                        round(median(part)) for part in zip(*times, strict=True)
+                    )
                 rows.append(row)
                 print(row, flush=True)
-                context.close()
-    return {"browser": f"Chromium {version}", "engines": how, "repeats": repeats, "rows": rows}
+                page.close()
+        return {"browser": f"Chromium {chromium.version}", "engines": how, "repeats": repeats, "rows": rows}
 
 
 def times_table(result: dict[str, Any]) -> str:
-    """Return the times as Markdown."""
+    """Return the seconds of CPU time as Markdown."""
     columns = {
-        "open_ms": "open", "slider_ms": "slider", "slider_without_denoise_ms": "slider, denoise 0",
-        "full_size_ms": "full size", "full_size_without_denoise_ms": "full size, denoise 0", "save_ms": "save",
+        "slider_without_denoise": "slider, denoise 0", "slider": "slider",
+        "full_size_without_denoise": "full size, denoise 0", "full_size": "full size", "save": "save",
     }  # fmt: skip
     lines = [["engine", "photo", *columns.values()], ["---", "---", *["---:"] * len(columns)]]
     for row in result["rows"]:
-        lines.append([row["engine"], row["size"], *(f"{row[key]:,.0f}" for key in columns)])
+        lines.append([row["engine"], row["size"], *(f"{row[f'{key}_cpu_ms'] / 1000:.2f}" for key in columns)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -128,7 +121,7 @@ def main() -> None:
         # Without a graphics processor, the shaders are computed on the CPU.
         "rendering": "software (SwiftShader), two cores",
         "bytes_compressed": {**files, "all": sum(files.values())},
-        **measure(arguments.repeats, SIZES),
+        **measure(arguments.repeats),
     }
     print(times_table(result))
     if arguments.out:
