@@ -83,10 +83,8 @@ def measure(repeats: int) -> dict[str, Any]:
                 row: dict[str, Any] = {"engine": engine, "size": name, "width": width, "height": height}
                 for step, code in STEPS.items():
                     page.evaluate(code)  # compiles shaders and code
-                    times = [timed(lambda code=code: page.evaluate(code)) for _ in range(repeats)]
-                    row[f"{step}_ms"], row[f"{step}_cpu_ms"] = (
-                        round(median(part)) for part in zip(*times, strict=True)
-                    )
+                    times = np.median([timed(page, code) for _ in range(repeats)], axis=0)
+                    row[f"{step}_ms"], row[f"{step}_cpu_ms"] = map(round, times.tolist())
                 rows.append(row)
                 print(row, flush=True)
                 page.close()
