@@ -16,7 +16,7 @@ from kdlib import Enhancer
 from kdlib.enhance.kernels import compiled as compiling
 from kdlib.enhance.kernels.grid import GridNetwork
 from kdlib.enhance.video.smoothing import MapSmoother
-from kdlib.gain_grid import KNOTS
+from kdlib.gain_grid import DEEP, KNOTS, MOST_CHROMA
 from kdlib.models import create_model
 from kdlib.models.glance import noise_of
 from kdlib.models.grid import within_white
@@ -74,7 +74,8 @@ def by_formula(photo, grid, chroma, strength=1.0):
     x = photo[..., :colours].astype(np.float64) / TOP[photo.dtype.name]
     y = (x[..., 0] + 2 * x[..., 1] + x[..., 2]) / 4 if colours == 3 else x[..., 0]
     gain = sum(factors[..., k] * np.interp(y, KNOTS, np.eye(len(KNOTS))[k]) for k in range(len(KNOTS)))
-    kept = (1 + chroma[1] * np.maximum(1 - gain, 0)) / (1 + chroma[0] * np.maximum(gain - 1, 0))
+    lost = 1 + chroma[0] * np.maximum(gain - 1, 0) * np.maximum(1 - y / DEEP, 0)
+    kept = (1 + chroma[1] * np.maximum(1 - gain, 0)) / lost
     y, gain, kept = y[..., None], gain[..., None], (factors[..., -1] * kept)[..., None]
     enhanced = (gain * (y + kept * (x - y))).clip(0)
     enhanced = enhanced / enhanced.max(axis=-1, keepdims=True).clip(1) * TOP[photo.dtype.name]
@@ -337,7 +338,7 @@ def test_extreme_grids_stay_in_range_and_black_stays_black(dtype, value):
     photo = np.zeros((20, 30, 3), dtype)
     photo[:, 20:] = TOP[dtype]
     grid = np.full((3, 4, 9), 3 * value, np.float32)
-    grid[..., -1] = value / 2
+    grid[..., -1] = value * MOST_CHROMA
     for denoise in (0, 2):
         result = Enhancer(varied(), strength=2, denoise=denoise, device="cpu").apply(photo, grid).astype(float)
         assert (result[:, :20] == 0).all()
@@ -377,7 +378,7 @@ def test_absurd_tolerances_count_all_or_no_neighbours(sign):
         (lambda m: m + np.array([*[0] * 8, np.nan], np.float32), "chroma that are NaN or infinite"),
         (lambda m: m + np.array([0, 3.01, *[0] * 7], np.float32), r"gains from 0 to 3\.01; values from -3 to 3"),
         (lambda m: m - np.array([*[0] * 7, 3.5, 0], np.float32), r"gains from -3\.5 to 0"),
-        (lambda m: m + np.array([*[0] * 8, 0.6], np.float32), r"chroma from 0\.6 to 0\.6; values from -0\.5 to 0\.5"),
+        (lambda m: m + np.array([*[0] * 8, 0.6], np.float32), r"chroma from 0\.6 to 0\.6; values from -0\.3 to 0\.3"),
         (lambda m: m.tolist(), "a curve map is an array"),
     ],
 )
@@ -390,7 +391,7 @@ def test_wrong_map_is_refused(change, says):
 def test_gains_of_the_limits_are_accepted():
     enhancer = Enhancer(varied(), device="cpu")
     for sign in (-1, 1):
-        grid = sign * np.array([3] * 8 + [0.5], np.float32).reshape(1, 1, 9)
+        grid = sign * np.array([3] * 8 + [MOST_CHROMA], np.float32).reshape(1, 1, 9)
         assert enhancer.apply(backlit((9, 9)), grid).shape == (9, 9, 3)
 
 

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from kdlib.data.brackets import fuse_exposures, toned
-from kdlib.data.exposures import Exposures, VirtualCamera, bracketed, join, licensed_photos, views_of_light
+from kdlib.data.exposures import (
+    Exposures,
+    VirtualCamera,
+    bracketed,
+    join,
+    licensed_photos,
+    night_likeness,
+    views_of_light,
+)
 from kdlib.data.licences import read_licences, summarise
 from kdlib.data.light import (
     Light,
@@ -203,10 +211,11 @@ def test_sources_are_reproducible_and_split_by_place(exposures):
 
 def test_photos_at_exposure_zero_are_the_photos(folder):
     photos, _ = licensed_photos(folder, size=16)
-    plain = VirtualCamera(shot=(-9, -9), read=(-9, -9), bend=0, balance=0)
+    plain = VirtualCamera(shot=(-9, -9), read=(-9, -9), bend=0, balance=0, black=(-9, -9))
     generator = torch.Generator().manual_seed(0)
     settings = plain.draw(0 * photos.stops, 0 * photos.kept, photos.bend, generator)
-    taken, wanted = settings.photo(photos.radiance), settings.wanted(photos.target)
+    taken = settings.photo(photos.radiance)
+    wanted = settings.wanted(photos.target, taken)
     assert (taken - wanted).abs().max() < 2e-3  # 16 bits of linear light
     assert sorted(photos.kept.unique().tolist()) == pytest.approx([0.6, 1])
 
@@ -222,6 +231,34 @@ def test_the_camera_draws_noise_and_rounds_only_when_asked(exposures):
     assert 0 < flipped.sum() < len(flipped)
     again = CAMERA.draw(exposures.stops, exposures.kept, exposures.bend, torch.Generator().manual_seed(0))
     assert torch.equal(settings.exposure, again.exposure)
+
+
+def test_the_target_of_a_night_photo_lies_on_the_way_to_the_photo():
+    night = torch.full((1, 3, 20, 20), 0.03)
+    night[..., :2, :2] = 0.9  # a lamp, one pixel of a hundred
+    backlit, dim = night.clone(), torch.full_like(night, 0.03)
+    backlit[..., :10, :8] = 0.9
+    likeness = [night_likeness(photo).item() for photo in (night, backlit, dim)]
+    assert likeness == [1, 0, 0]
+    photos = torch.cat([night, backlit, dim])
+    still = VirtualCamera(balance=0).draw(
+        torch.zeros(3, 2), torch.ones(3), torch.zeros(3), torch.Generator().manual_seed(0)
+    )
+    wanted = still.wanted(torch.full(photos.shape, 128, dtype=torch.uint8), photos)
+    grey = 128 / 255
+    assert wanted[1:].sub(grey).abs().max() < 1e-3
+    assert wanted[0].min().item() == pytest.approx(0.7 * grey + 0.3 * 0.03, abs=1e-3)  # the sky stays dark
+    assert wanted[0].max().item() == pytest.approx(0.7 * grey + 0.3 * 0.9, abs=1e-3)  # and the lamp keeps its light
+
+
+def test_black_levels_cast_colour_on_the_shadows_and_are_not_wanted():
+    count = 64
+    draws = torch.Generator().manual_seed(0)
+    settings = CAMERA.draw(torch.zeros(count, 2), torch.ones(count), torch.zeros(count), draws)
+    photo = settings.photo(torch.zeros(count, 3, 4, 4))
+    cast = photo.amax(dim=(1, 2, 3)) > 0
+    assert 0.3 < cast.float().mean() < 0.6  # half of the photos have an error, mostly above black in one channel
+    assert settings.wanted(torch.zeros(count, 3, 4, 4, dtype=torch.uint8), photo).max() == 0
 
 
 def test_more_exposure_is_brighter(exposures):
@@ -267,7 +304,8 @@ def test_training_improves_on_the_unchanged_photo(trained, exposures):
     untrained = create_model("grid-960")
     generator = torch.Generator().manual_seed(5)
     settings = CAMERA.draw(exposures.stops, exposures.kept, exposures.bend, generator)
-    photo, wanted = settings.photo(exposures.radiance, generator), settings.wanted(exposures.target)
+    photo = settings.photo(exposures.radiance, generator)
+    wanted = settings.wanted(exposures.target, settings.photo(exposures.radiance))
     errors = []
     for model in (untrained, trained.model):
         with torch.no_grad():

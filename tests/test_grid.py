@@ -1,10 +1,22 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from kdlib.gain_grid import KNOTS, TAPS
+from kdlib import Enhancer
+from kdlib.data import sample_photos
+from kdlib.gain_grid import DEEP, KNOTS, TAPS, measure_over_exposure
 from kdlib.models import count_parameters, create_model, infer_architecture
-from kdlib.models.grid import GridNet, QuincunxSmoothing, knot_weights, split_colour, upsample_gains, within_white
+from kdlib.models.grid import (
+    GridNet,
+    QuincunxSmoothing,
+    knot_weights,
+    limit_darkening,
+    over_exposure_of,
+    split_colour,
+    upsample_gains,
+    within_white,
+)
 from kdlib.weights import load_model, save_model
 from tests.helpers import random_photo
 
@@ -78,17 +90,18 @@ def test_a_pixel_takes_the_gain_of_its_own_luminance():
     torch.testing.assert_close(enhanced, photo * gains[:, :8].view(1, 1, 1, -1), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("luminance", "deep"), [(0.02, 1 - 0.02 / DEEP), (DEEP, 0.0), (0.6, 0.0)])
 @torch.no_grad()
-def test_chroma_decreases_where_the_gain_lifts_and_increases_where_it_darkens():
-    model = create_model("grid-960")
-    photo = torch.tensor([0.3, 0.2, 0.1]).view(1, 3, 1, 1)
+def test_chroma_decreases_in_lifted_deep_shadows_and_increases_where_the_gain_darkens(luminance, deep):
+    model, expected = create_model("grid-960"), luminance
+    photo = torch.tensor([1.5, 1.0, 0.5]).view(1, 3, 1, 1) * luminance
     saturation = {}
     for gain in (0.5, 1.0, 2.0):
         gains = torch.tensor([gain] * 8 + [1.0]).view(1, 9, 1, 1)
         luminance, colour = split_colour(model.apply_gains(photo, gains))
         saturation[gain] = float(colour.abs().sum() / luminance)
-        assert luminance.item() == pytest.approx(gain * 0.2, rel=1e-5), "chroma does not change luminance"
-    assert saturation[2.0] == pytest.approx(saturation[1.0] / 1.2, rel=1e-5)
+        assert luminance.item() == pytest.approx(gain * expected, rel=1e-5), "chroma does not change luminance"
+    assert saturation[2.0] == pytest.approx(saturation[1.0] / (1 + 0.2 * deep), rel=1e-5)
     assert saturation[0.5] == pytest.approx(saturation[1.0] * 1.25, rel=1e-5)
 
 
@@ -220,12 +233,143 @@ def test_white_is_reached_without_a_change_of_hue():
     assert float(within_white(torch.tensor([-0.1, 0.2, 2.0]).view(1, 3, 1, 1)).min()) == 0
 
 
-def test_white_never_turns_grey():
-    model = GridNet()
+def darkening():
+    """A network that darkens whatever it may."""
+    model = GridNet().eval()
     with torch.no_grad():
         model.knots.bias.fill_(-20.0)
-        grid = model.grid_of(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-        white = model.apply_grid(torch.ones(1, 3, 32, 32), grid)
+    return model
+
+
+@torch.no_grad()
+def test_white_never_turns_grey():
+    model = darkening()
+    grid = model.estimate_grid(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    white = model.apply_grid(torch.ones(1, 3, 32, 32), grid)
     assert float(grid[:, -2].min()) > -0.15 - 1e-6
     assert float(grid[:, -3].max()) < -2.9
     assert float(white.min()) > 0.86
+
+
+def scene(kind):
+    """A picture of 300×400 pixels, uint8, that is white on purpose or by over-exposure."""
+    picture = np.full((300, 400, 3), 255, np.uint8)
+    columns = np.linspace(0.3, 1.3, 400)[None, :, None]
+    if kind == "page":
+        picture[40:260:12, 30:370] = 20
+    elif kind == "paper":
+        picture[:] = (236, 233, 228)
+        picture[40:260:12, 30:370] = 40
+    elif kind == "snow":
+        picture[:] = (np.linspace(150, 240, 300)[:, None, None] * np.ones((300, 400, 3))).astype(np.uint8)
+    elif kind == "over-exposed sky":
+        picture[:] = (255 * columns.clip(0, 1)).astype(np.uint8)
+    elif kind == "one colour clipped":
+        picture[:] = (columns.clip(0, 1) * (255, 170, 60)).astype(np.uint8)
+    else:
+        assert kind == "a few clipped pixels"
+        picture[:] = 150
+        picture[:20, :24] = np.linspace(200, 300, 24).clip(0, 255)[:, None]
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("kind", "darker", "white"),
+    [
+        ("page", 1.0, 0.0),
+        ("paper", 0.0, 0.0),
+        ("snow", 0.0, 0.0),
+        ("over-exposed sky", 1.0, 1.0),
+        ("one colour clipped", 1.0, 1.0),
+        ("a few clipped pixels", 0.2, 0.2),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_over_exposure_is_clipping_and_that_of_white_a_gradual_transition(dtype, kind, darker, white):
+    picture = scene(kind)
+    converted = {"uint8": picture, "uint16": picture.astype(np.uint16) * 257, "float32": np.float32(picture / 255)}[
+        dtype
+    ]
+    expected = pytest.approx([darker] * 7 + [white], abs=0.02)
+    assert measure_over_exposure(converted).tolist() == expected
+    assert measure_over_exposure(np.ascontiguousarray(np.rot90(converted))).tolist() == expected
+
+
+def test_over_exposure_ignores_alpha_and_takes_grey():
+    sky = scene("over-exposed sky")
+    assert not measure_over_exposure(np.dstack([scene("paper"), np.full((300, 400), 255, np.uint8)])).any()
+    assert measure_over_exposure(sky[..., :1]).tolist() == [1.0] * 8
+    assert measure_over_exposure(np.dstack([sky[..., :1], sky[..., :1] // 2])).tolist() == [1.0] * 8
+
+
+@pytest.mark.parametrize("size", [*SIZES, (255, 256), (257, 900)])
+def test_over_exposure_is_the_same_in_torch(size):
+    photos = np.random.default_rng(0).random((3, *size, 3), np.float32)
+    falling_off = np.select([photos[0, ..., :1] < 0.5, photos[0, ..., :1] < 0.5375], [1.0, 0.95], 0.3) * np.ones(3)
+    photos = np.stack([falling_off, photos[1] ** 0.2, photos[2] * 0.9]).astype(np.float32)
+    batch = torch.from_numpy(photos).permute(0, 3, 1, 2)
+    expected = [measure_over_exposure(photo) for photo in photos]
+    np.testing.assert_allclose(over_exposure_of(batch)[..., 0, 0].numpy(), expected, atol=1e-5)
+    if size == (257, 900):
+        assert 0 < expected[0][-1] < 1
+        assert [limits.tolist() for limits in expected[1:]] == [[1] * 8, [0] * 8]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["page", "paper", "snow"])
+def test_what_is_white_on_purpose_stays_white(kind):
+    picture = scene(kind)
+    photo = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    white = picture.min(axis=2) > (200 if kind == "page" else 0)  # ink on a white page may become darker
+    apart = (darkening()(photo)[0] - photo)[0].abs().amax(dim=0).numpy()
+    assert apart[white].max() < 2e-3  # smoothed
+    assert np.array_equal(Enhancer(darkening(), device="cpu", denoise=0)(picture)[white], picture[white])
+
+
+@torch.no_grad()
+def test_an_over_exposed_photo_is_darkened():
+    sky = scene("over-exposed sky")
+    result = Enhancer(darkening(), device="cpu", denoise=0)(sky)
+    assert result[:, 100].max() < 0.1 * sky[:, 100].min()
+    bounded = limit_darkening(torch.tensor([1, -2, *[0] * 6, -0.3]).view(1, 9, 1, 1), torch.full((1, 8, 1, 1), 0.5))
+    assert bounded.flatten().tolist() == pytest.approx([1, -1, *[0] * 6, -0.3])
+
+
+def test_training_can_start_from_gains_of_one():
+    gains = torch.zeros(1, 9, 1, 1, requires_grad=True)
+    limit_darkening(gains, torch.zeros(1, 8, 1, 1)).sum().backward()
+    assert bool((gains.grad == 1).all())
+
+
+def page(paper, ink, picture=None):
+    """A page of text as a screenshot shows it, with a picture if given; H×W×3 uint8."""
+    drawn = np.full((480, 360, 3), paper, np.uint8)
+    for line in range(24, 460, 18):
+        cv2.putText(drawn, "The lamp is lit and the street is dark", (16, line), 0, 0.5, (ink,) * 3, 1, cv2.LINE_AA)
+    if picture is not None:
+        drawn[80:260, 60:300] = cv2.resize(picture, (240, 180), interpolation=cv2.INTER_AREA)
+    return drawn
+
+
+def snow():
+    scene = np.full((240, 360, 3), 235, np.uint8)
+    scene[180:] = 225
+    cv2.circle(scene, (180, 150), 24, (60, 90, 40), -1)
+    return scene
+
+
+@pytest.mark.parametrize("name", ["grid-960", "grid-teacher"])
+@pytest.mark.parametrize(
+    "photo",
+    [
+        page(255, 0),
+        page(245, 30),
+        page(250, 20, sample_photos()["astronaut"]),
+        snow(),
+    ],
+    ids=["page", "paper", "page with a photo", "snow"],
+)
+def test_pages_and_snow_keep_their_brightness(name, photo):
+    enhanced = Enhancer(name, device="cpu")(photo).astype(float)
+    assert enhanced.mean() == pytest.approx(photo.mean(), rel=0.15)
+    assert np.percentile(enhanced, 95) == pytest.approx(np.percentile(photo, 95), rel=0.06)

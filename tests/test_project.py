@@ -264,7 +264,7 @@ def test_the_claims_about_every_photo_hold():
         assert grid[key] > max(row[key] for name, row in rows.items() if not name.startswith("grid"))
     assert six["psnr_bright"] > grid["psnr_bright"]
     assert abs(grid["contrast"] - 1) < abs(six["contrast"] - 1)
-    assert grid["chroma"] == pytest.approx(six["chroma"], abs=0.01)
+    assert abs(grid["chroma"] - 1) < abs(six["chroma"] - 1)
     assert grid["lpips"] < min(row["lpips"] for name, row in rows.items() if not name.startswith("grid"))
     assert grid["reversals"] > max(rows[name]["reversals"] for name in ("CLAHE", "fused copies"))
     assert grid["psnr"] < 20.4

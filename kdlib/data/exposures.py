@@ -27,6 +27,11 @@ _VIEW_STOPS = (-6.0, 4.0)
 _PHOTO_STOPS, _PHOTOS_KEPT = (-5.0, 2.0), 0.6
 _BRACKET_STOPS, _BRACKETS_KEPT = (-0.8, 0.5), 0.6
 _KEPT_DEVIATION = 0.25
+# A photo is of the night if nearly everything is dark but a few lights; shares of pixels, from none to wholly. The
+# target then lies up to this part of the way back to the photo: a black sky stays black, and lamps keep their colour.
+_NIGHT = 0.3
+_DARK, _LIT = 0.12, 0.7
+_DARK_SHARES, _LIT_SHARES, _BACKLIT_SHARES = (0.75, 0.9), (0.0005, 0.003), (0.02, 0.04)
 # Brightest radiance that is stored, within the range of 16 bits.
 _BRIGHTEST = 60000.0
 _BATCH = 256
@@ -203,12 +208,15 @@ class VirtualCamera:
         bend: largest deviation of the tone curve from the one with which the target was made.
         balance: standard deviation, in stops, of the white balance's error of red and blue, which every other photo
             and its target have.
+        black: logarithms (base 10) of the least and the greatest standard deviation of the error of the channels'
+            black levels, in linear light, which every other photo has and no target.
     """
 
     shot: tuple[float, float] = (-5.2, -3.6)
     read: tuple[float, float] = (-4.3, -2.8)
     bend: float = 0.15
     balance: float = 0.25
+    black: tuple[float, float] = (-4.5, -3.3)
 
     def draw(self, stops: Tensor, kept: Tensor, bend: Tensor, generator: torch.Generator) -> "Settings":
         """Draw how each photo of a batch is taken.
@@ -238,18 +246,20 @@ class VirtualCamera:
             read=10 ** (2 * between(self.read)),
             bend=bend.view(-1, 1, 1, 1) + between((-self.bend, self.bend)),
             mirrored=uniform(count, 1, 1, 1) < 0.5,
+            black=10 ** between(self.black) * normal(count, 3, 1, 1) * (uniform(count, 1, 1, 1) < 0.5),
         )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the photos of a batch are taken; B×1×1×1 each, and B×3×1×1 for the balance.
+    """How the photos of a batch are taken; B×1×1×1 each, and B×3×1×1 for the balance and the black level.
 
     Attributes:
         exposure, balance: factors of linear light; the balance is that of the white, with an error of its own.
         shot, read: variance of white's shot noise, and of the read noise, in linear light.
         bend: strength of the tone curve, see :func:`kdlib.data.light.develop`.
         mirrored: whether the photo is flipped.
+        black: what is added to linear light.
     """
 
     exposure: Tensor
@@ -258,6 +268,7 @@ class Settings:
     read: Tensor
     bend: Tensor
     mirrored: Tensor
+    black: Tensor
 
     def photo(self, radiance: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the photos of scenes, B×3×S×S in [0, 1].
@@ -266,7 +277,7 @@ class Settings:
             radiance: B×3×S×S, linear light.
             generator: source of the noise; None for photos without noise that are not rounded to 8 bits.
         """
-        light = radiance.float() * self.balance * self.exposure
+        light = (radiance.float() * self.balance * self.exposure + self.black).clamp_min(0)
         if generator is not None:
             deviation = (light.clamp(0, 1) * self.shot + self.read).sqrt()
             light = light + deviation * torch.randn(light.shape, generator=generator, device=light.device)
@@ -275,7 +286,27 @@ class Settings:
             photo = (photo * 255).round() / 255
         return torch.where(self.mirrored, photo.flip(-1), photo)
 
-    def wanted(self, target: Tensor) -> Tensor:
-        """Return what the photos should become: the targets (B×3×S×S uint8) with the same balance, in [0, 1]."""
+    def wanted(self, target: Tensor, photo: Tensor) -> Tensor:
+        """Return what photos should become, B×3×S×S in [0, 1].
+
+        Args:
+            target: B×3×S×S uint8, which gets the same balance.
+            photo: B×3×S×S, the photos without noise; the target of a night photo lies between the two.
+        """
         balanced = linear_to_srgb(srgb_to_linear(target.float() / 255) * self.balance)
-        return torch.where(self.mirrored, balanced.flip(-1), balanced)
+        balanced = torch.where(self.mirrored, balanced.flip(-1), balanced)
+        return balanced.lerp(photo, _NIGHT * night_likeness(photo))
+
+
+def night_likeness(photo: Tensor) -> Tensor:
+    """Return whether photos (B×3×H×W in [0, 1]) are dark but for a few lights, from 0 to 1, B×1×1×1.
+
+    A dark room with a bright window is no night: it has more bright pixels. Nor is a dim photo without any.
+    """
+    luminance = (photo[:, :1] + 2 * photo[:, 1:2] + photo[:, 2:]) / 4
+
+    def rising(share: Tensor, limits: tuple[float, float]) -> Tensor:
+        return ((share - limits[0]) / (limits[1] - limits[0])).clamp(0, 1)
+
+    dark, lit = ((part).float().mean(dim=(1, 2, 3), keepdim=True) for part in (luminance < _DARK, luminance > _LIT))
+    return rising(dark, _DARK_SHARES) * rising(lit, _LIT_SHARES) * (1 - rising(lit, _BACKLIT_SHARES))

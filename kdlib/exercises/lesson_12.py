@@ -71,15 +71,42 @@ def check_colour(answer: Any) -> None:
         raise Wrong(f"the hue turns by {turned:.0f}°, more than 70° is expected")
 
 
-def taught_loss(picture: Tensor, target: Tensor, answers: Sequence[Tensor], alpha: float) -> Tensor:
+def white_is_lost(photo: np.ndarray) -> bool:
     """The solution of 12.5."""
+    brightest = photo.max(axis=2)
+    clipped, bright = int((brightest > 0.978).sum()), int((brightest > 0.9).sum())
+    return clipped > 0.005 * brightest.size and bright - clipped > clipped / 20
+
+
+@exercise("12.5", "White on purpose", solution=white_is_lost)
+def check_white_is_lost(answer: Callable[..., Any]) -> None:
+    ramp = np.linspace(0.2, 1.3, 80).clip(0, 1)[None, :, None] * np.ones((60, 80, 3))
+    screen = np.ones((60, 80, 3))
+    screen[8:52:6, 8:72] = 0.1
+    few = np.full((60, 80, 3), 0.5)
+    few[0, :12], few[1, :12] = 1.0, 0.95
+    photos = {
+        "a sky that is clipped in a gradual transition": (ramp, True),
+        "a lamp of which only red is clipped": (ramp * (1, 0.6, 0.2), True),
+        "snow below white": (0.95 * ramp, False),
+        "a screenshot, white and then dark at once": (screen, False),
+        "a photo of which 0.25% are clipped": (few, False),
+        "a dark photo": (0.3 * ramp, False),
+    }
+    for what, (photo, expected) in photos.items():
+        if bool(answer(photo.astype(np.float32))) != expected:
+            raise Wrong(f"white_is_lost gives {not expected} for {what}, expected {expected}")
+
+
+def taught_loss(picture: Tensor, target: Tensor, answers: Sequence[Tensor], alpha: float) -> Tensor:
+    """The solution of 12.6."""
     if not answers:
         return picture_error(picture, target)
     committee = torch.stack(list(answers)).mean(dim=0)
     return (1 - alpha) * picture_error(picture, target) + alpha * picture_error(picture, committee)
 
 
-@exercise("12.5", "A committee teaches", solution=taught_loss)
+@exercise("12.6", "A committee teaches", solution=taught_loss)
 def check_taught_loss(answer: Callable[..., Any]) -> None:
     picture, target, *answers = torch.rand(5, 2, 3, 6, 5)
     for count, alpha in ((1, 0.7), (1, 1.0), (3, 0.4), (0, 0.7)):

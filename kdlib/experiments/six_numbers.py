@@ -41,8 +41,8 @@ def fit_six_numbers(exposures: Exposures, *, steps: int = 400, seed: int = 0) ->
     for _ in range(steps):
         batch = exposures[torch.randint(len(exposures), (_BATCH,), generator=generator)]
         settings = CAMERA.draw(batch.stops, batch.kept, batch.bend, generator)
-        photo = settings.photo(batch.radiance, generator)
-        loss = picture_error(correct(photo, gain, gamma), settings.wanted(batch.target))
+        wanted = settings.wanted(batch.target, settings.photo(batch.radiance))
+        loss = picture_error(correct(settings.photo(batch.radiance, generator), gain, gamma), wanted)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -10,10 +10,16 @@ linearly over position and luminance. The three channels share the gain, which k
 
 *Chroma.* A curve that is applied to each channel reduces saturation where it lifts and increases it where it darkens.
 A common gain does neither; lifted shadows would look garish and recovered highlights washed out. Chroma is therefore
-scaled by a function of the gain, with two learned factors, and by one factor for the whole photo.
+reduced in lifted deep shadows and increased where the gain is below 1, with two learned factors, and scaled by one
+factor for the whole photo. Lamps at night keep their colour, because they are neither dark nor lifted by much.
 
-*White.* Where the largest channel would exceed white, all three are divided by it. Clipping that channel alone would
+*Hue.* Where the largest channel would exceed white, all three are divided by it. Clipping that channel alone would
 change the hue: an orange lamp would turn yellow, then white.
+
+*White.* Paper, snow and fog are bright because they are white, not because the photo is over-exposed, and they must not
+turn grey. A small network cannot tell them apart by brightness. Over-exposure leaves a trace, however: clipped pixels
+(:func:`over_exposure_of`). Without them, gains below 1 are raised to 1. White itself is kept where the clipped pixels
+fall off to dark at once, as on a drawn page.
 
 *Noise.* The photo is smoothed within its measured noise before the gain (:class:`QuincunxSmoothing`). Where luminance
 is not far above the noise, there is nothing to be seen, and the gain approaches 1, so that a black sky stays black.
@@ -28,7 +34,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.checks import check_choice, check_number
-from kdlib.gain_grid import FLOOR, KNOTS, LEAST_DIVISOR, LEAST_SIGNAL, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
+from kdlib.gain_grid import (
+    CERTAIN_CLIPPED,
+    CLIPPED,
+    DEEP,
+    FALLING_OFF,
+    FLOOR,
+    KNOTS,
+    LEAST_DIVISOR,
+    LEAST_SIGNAL,
+    MOST_CHROMA,
+    MOST_GAIN,
+    MOST_LOSS_OF_WHITE,
+    NEARLY_CLIPPED,
+    SAMPLES,
+    TAPS,
+)
 from kdlib.models.families.grid import BODIES
 from kdlib.models.glance import NoiseAwareSmoothing, noise_of
 from kdlib.models.network import Network, check_photos
@@ -165,7 +186,8 @@ class GridNet(Network):
         side: maximum side of the thumbnail in pixels.
 
     Attributes:
-        chroma: two factors, by which chroma decreases with gains above 1 and increases with gains below 1.
+        chroma: two factors, by which chroma decreases with gains above 1 in deep shadows, and increases with gains
+            below 1.
         floor: luminance at which half of the gain above 1 remains, as a multiple of the noise.
         smoothing: the filter in front of the gains.
     """
@@ -204,7 +226,7 @@ class GridNet(Network):
 
         Returns:
             B×9×h'×w', with h' and w' a quarter of h and w: logarithms of the gains at the eight luminances ``KNOTS``,
-            from −3 to 3 (from −0.15 for white), and the logarithm of the photo's chroma, from −0.5 to 0.5, which is the
+            from −3 to 3 (from −0.15 for white), and the logarithm of the photo's chroma, from −0.3 to 0.3, which is the
             same in all cells. Zeros leave a photo unchanged, but for chroma that follows the gain.
         """
         luminance, colour = split_colour(thumbnail)
@@ -223,8 +245,9 @@ class GridNet(Network):
         return torch.cat([gains, chroma.expand_as(gains[:, :1])], dim=1)
 
     def grid_of(self, image: Tensor) -> Tensor:
-        """Return :meth:`estimate_grid` of an image's thumbnail (B×3×H×W)."""
-        return self.estimate_grid(F.adaptive_avg_pool2d(image, self.thumbnail_size(*image.shape[-2:])))
+        """Return :meth:`estimate_grid` of an image's thumbnail (B×3×H×W), which darkens only what is over-exposed."""
+        grid = self.estimate_grid(F.adaptive_avg_pool2d(image, self.thumbnail_size(*image.shape[-2:])))
+        return limit_darkening(grid, over_exposure_of(image))
 
     def apply_grid(self, image: Tensor, grid: Tensor, noise: Tensor | None = None) -> Tensor:
         """Smooth a photo and apply the gains of a grid.
@@ -251,7 +274,9 @@ class GridNet(Network):
         luminance, colour = split_colour(image)
         gain = (gains[:, :-1] * knot_weights(luminance)).sum(dim=1, keepdim=True)
         lift, drop = F.relu(gain - 1), F.relu(1 - gain)
-        chroma = gains[:, -1:] * (1 + self.chroma[1] * drop) / (1 + self.chroma[0] * lift).clamp_min(LEAST_DIVISOR)
+        deep = F.relu(1 - luminance / DEEP)
+        lost = (1 + self.chroma[0] * lift * deep).clamp_min(LEAST_DIVISOR)
+        chroma = gains[:, -1:] * (1 + self.chroma[1] * drop) / lost
         if noise is not None:
             signal = 255 * luminance / (255 * luminance + self.floor.clamp_min(0) * noise).clamp_min(LEAST_SIGNAL)
             gain = gain - lift * (1 - signal)
@@ -266,6 +291,37 @@ class GridNet(Network):
         check_photos(image)
         grid = self.grid_of(image).to(image.dtype)
         return within_white(self.apply_grid(image, grid, noise_of(image))), grid
+
+
+def crossings(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the rows and columns, ``SAMPLES`` at most of each, at whose crossings a photo is looked at."""
+    rows, columns = (
+        torch.arange(min(side, SAMPLES), device=device) * side // min(side, SAMPLES) for side in (height, width)
+    )
+    return rows, columns
+
+
+def over_exposure_of(image: Tensor) -> Tensor:
+    """Measure how far each photo of a batch (B×3×H×W in [0, 1]) is over-exposed, for each knot, B×8×1×1 in [0, 1].
+
+    This is :func:`kdlib.gain_grid.measure_over_exposure` in PyTorch.
+    """
+    rows, columns = crossings(image.shape[2], image.shape[3], image.device)
+    brightest = image.index_select(2, rows).index_select(3, columns).amax(dim=1, keepdim=True)
+    clipped, bright = (
+        (brightest > level).to(image.dtype).mean(dim=(2, 3), keepdim=True) for level in (CLIPPED, NEARLY_CLIPPED)
+    )
+    first, last = FALLING_OFF
+    # Without a clipped pixel, the first factor is 0.
+    falling = ((bright - clipped) / clipped.clamp_min(1e-9) - first) / (last - first)
+    darker = (clipped / CERTAIN_CLIPPED).clamp_max(1)
+    return torch.cat([darker.expand(-1, len(KNOTS) - 1, -1, -1), darker * falling.clamp(0, 1)], dim=1)
+
+
+def limit_darkening(grid: Tensor, over_exposure: Tensor) -> Tensor:
+    """Multiply the negative logarithms of a grid's gains (B×9×h×w) by ``over_exposure`` (B×8×1×1 in [0, 1])."""
+    gains, chroma = grid[:, :-1], grid[:, -1:]
+    return torch.cat([torch.where(gains < 0, over_exposure * gains, gains), chroma], dim=1)
 
 
 def upsample_gains(grid: Tensor, size: tuple[int, ...]) -> Tensor:

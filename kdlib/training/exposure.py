@@ -83,7 +83,7 @@ class GainsObjective:
         enhanced = model.apply_grid(clean, model.grid_of(photo))
         terms = {}
         if self.alpha < 1:
-            terms["error"] = (1 - self.alpha) * picture_error(enhanced, settings.wanted(target))
+            terms["error"] = (1 - self.alpha) * picture_error(enhanced, settings.wanted(target, clean))
         if self.teacher is not None and self.alpha > 0:
             with torch.no_grad():
                 answer = self.teacher(photo, clean)
@@ -124,7 +124,12 @@ def fixed_gains(model: GridNet) -> Iterator[None]:
 
 
 def load_exposures(
-    data_dir: str | Path | None, brackets_dir: str | Path | None, licences: str, views: int, size: int, seed: int
+    data_dir: str | Path | None,
+    brackets_dir: str | Path | None,
+    licences: str,
+    views: int,
+    size: int,
+    seed: int,
 ) -> Exposures:
     """Load everything that the virtual camera photographs.
 
@@ -211,7 +216,9 @@ def train_exposure(
         train, held = data.split(validation_fraction, config.seed)
         generator = torch.Generator().manual_seed(config.seed)
         drawn = CAMERA.draw(held.stops, held.kept, held.bend, generator)
-        photos, wanted = drawn.photo(held.radiance, generator if noise else None), drawn.wanted(held.target)
+        clean = drawn.photo(held.radiance)
+        photos = drawn.photo(held.radiance, generator) if noise else clean
+        wanted = drawn.wanted(held.target, clean)
 
         def enhance(candidate: Any, photo: Tensor) -> Tensor:
             enhanced = candidate.apply_grid(photo, candidate.grid_of(photo), noise_of(photo) if noise else None)

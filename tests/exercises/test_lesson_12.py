@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from kdlib.exercises.lesson_12 import slice_at, taught_loss
+from kdlib.exercises.lesson_12 import slice_at, taught_loss, white_is_lost
 from kdlib.gain_grid import KNOTS
 from kdlib.models.grid import within_white
 from kdlib.training.exposure import picture_error
@@ -38,6 +38,12 @@ WRONG = {
         ((2.0, 0.5, 0.0), "three values in [0, 1]"),
     ],
     "12.5": [
+        (lambda photo: (photo.max(axis=2) > 0.978).mean() > 0.005, "for a screenshot"),
+        (lambda photo: photo.mean() > 0.6, "expected"),
+        (lambda photo: white_is_lost(photo.min(axis=2, keepdims=True)), "for a lamp of which only red is clipped"),
+        (lambda photo: white_is_lost(photo) or 0 < (photo.max(axis=2) > 0.978).mean() <= 0.005, "0.25% are clipped"),
+    ],
+    "12.6": [
         (
             lambda picture, target, answers, alpha: taught_loss(picture, target, answers, 1 - alpha),
             "1 teacher, α = 0.7",

@@ -10,6 +10,7 @@ from kdlib.enhance.backends.cpu_base import CpuBackend, in_torch, state_of
 from kdlib.enhance.backends.grid_maps import GridMaps
 from kdlib.enhance.kernels.grid import GridFactors, GridNetwork, apply_gains
 from kdlib.enhance.kernels.separable import small_copy
+from kdlib.gain_grid import measure_over_exposure
 from kdlib.models.families.grid import DEFAULTS
 
 
@@ -35,7 +36,10 @@ class CpuGrid(CpuBackend, GridMaps):
 
     def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
         size = self.copy_size(photo.shape[0], photo.shape[1], limit)
-        return self._network(small_copy(photo, size, threads=threads))
+        grid = self._network(small_copy(photo, size, threads=threads))
+        gains = grid[:-1]
+        np.multiply(gains, measure_over_exposure(photo)[:, None, None], out=gains, where=gains < 0)
+        return grid
 
     def apply(
         self, photo: np.ndarray, maps: np.ndarray, out: np.ndarray, *, strength: float, denoise: float, threads: int

@@ -12,7 +12,7 @@ class GridMaps(ThumbnailMaps):
     """GridNet smooths a photo and then applies the gains of a grid."""
 
     def check_map(self, curve_map: Any) -> None:
-        """Raise ValueError unless h×w×9: logarithms of gains in [-3, 3], and of the chroma in [-0.5, 0.5]."""
+        """Raise ValueError unless h×w×9: logarithms of gains in [-3, 3], and of the chroma in [-0.3, 0.3]."""
         check_shape(curve_map, len(KNOTS) + 1)
         curve_map = np.asarray(curve_map)
         for what, values, most in (

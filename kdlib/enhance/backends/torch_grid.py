@@ -13,7 +13,7 @@ from kdlib.enhance import array_kinds as kinds
 from kdlib.enhance.backends.grid_maps import GridMaps
 from kdlib.enhance.backends.torch_base import TorchBackend, at_most, pixel_kernels, smoothing_strips
 from kdlib.enhance.kernels.plain_torch import as_planes, as_samples, between, precise
-from kdlib.models.grid import GridNet, within_white
+from kdlib.models.grid import GridNet, crossings, limit_darkening, over_exposure_of, within_white
 from kdlib.noise import measure_noise
 
 
@@ -40,7 +40,9 @@ class TorchGrid(TorchBackend, GridMaps):
         image = self.on_device(photo)
         with torch.inference_mode(), at_most(threads):
             small = self._kernels.small_copy(image, self.copy_size(image.shape[0], image.shape[1], limit))
-            return self.model.estimate_grid(small[None])[0]
+            rows, columns = crossings(image.shape[0], image.shape[1], image.device)
+            over_exposure = over_exposure_of(as_planes(image[rows][:, columns]).expand(3, -1, -1)[None])
+            return limit_darkening(self.model.estimate_grid(small[None]), over_exposure)[0]
 
     def apply(self, photo: Any, maps: Tensor, out: Any, *, strength: float, denoise: float, threads: int) -> None:
         image = self.on_device(photo)

@@ -25,7 +25,7 @@ class GridFactors:
         state: the model's tensors.
 
     Attributes:
-        chroma: factors by which chroma decreases with gains above 1 and increases with gains below 1.
+        chroma: factors by which chroma decreases with gains above 1 in deep shadows, and increases with gains below 1.
         floor: luminance at which half of the gain above 1 remains, as a multiple of the noise; at least 0.
         tolerances: 4×2, for the rounds of smoothing, of luminance and of colour, as multiples of the noise.
     """

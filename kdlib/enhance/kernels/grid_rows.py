@@ -13,7 +13,7 @@ import numpy as np
 from numpy import uintp as at  # see kdlib.enhance.kernels.denoise_rows
 
 from kdlib.enhance.kernels.compiled import compiled, wide_vectors
-from kdlib.gain_grid import KNOTS, LEAST_DIVISOR, LEAST_SIGNAL
+from kdlib.gain_grid import DEEP, KNOTS, LEAST_DIVISOR, LEAST_SIGNAL
 
 COEFFICIENTS = len(KNOTS) + 1  # the gain at the first knot, its changes from knot to knot, and the photo's chroma
 TILE = 512  # pixels computed at a time: three planes in one small array, as in kdlib.enhance.kernels.denoise_rows
@@ -22,6 +22,7 @@ ROW = TILE + 2 * PAD  # samples in a plane of a smoothed tile
 _STEEP = tuple(1 / (above - below) for below, above in pairwise(KNOTS))
 _START = tuple(below * steep for below, steep in zip(KNOTS[:-1], _STEEP, strict=True))
 _TINY = LEAST_SIGNAL / 255
+_DEPTH = 1 / DEEP
 
 
 @compiled
@@ -101,7 +102,9 @@ def _apply_tile(tile: Any, count: Any, ends: Any, start: Any, step: Any, factors
         gain += (a6 + t * b6) * min(max(y * real(_STEEP[5]) - real(_START[5]), zero), one)
         gain += (a7 + t * b7) * max(y * real(_STEEP[6]) - real(_START[6]), zero)
         lift = max(gain - one, zero)
-        chroma = (a8 + t * b8) * (one + down * max(one - gain, zero)) / max(one + up * lift, real(LEAST_DIVISOR))
+        deep = max(one - y * real(_DEPTH), zero)
+        lost = max(one + up * lift * deep, real(LEAST_DIVISOR))
+        chroma = (a8 + t * b8) * (one + down * max(one - gain, zero)) / lost
         if noisy:
             gain -= lift * (one - y / max(y + floor, real(_TINY)))
         # gain · (luminance + chroma · (channel − luminance))
@@ -183,9 +186,9 @@ def gain_rows(source: Any, target: Any, grid: Any, factors: Any, channels: int, 
     Args:
         source, target: H×(W·channels).
         grid: coefficients of the cells, h×w×9, in the type to compute with.
-        factors: of the same type: factors by which chroma decreases with gains above 1 and increases with gains below
-            1; the luminance from 0 to 1 at which half of the gain above 1 remains, for photos that have been smoothed;
-            white; and what is added before integers are cut off, 0.5 or 0.
+        factors: of the same type: factors by which chroma decreases with gains above 1 in deep shadows, and increases
+            with gains below 1; the luminance from 0 to 1 at which half of the gain above 1 remains, for photos that
+            have been smoothed; white; and what is added before integers are cut off, 0.5 or 0.
     """
     line, ends, tile = working_memory(grid)
     for y in range(first, last):

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from kdlib.enhance.kernels.plain_torch import WHITE
 from kdlib.enhance.kernels.triton import as_sample, interpolated, launching_on
-from kdlib.gain_grid import KNOTS, LEAST_DIVISOR, LEAST_SIGNAL
+from kdlib.gain_grid import DEEP, KNOTS, LEAST_DIVISOR, LEAST_SIGNAL
 
 _BLOCK = 256  # fewer than for a curve, because each pixel needs many registers
 _KNOTS = tl.constexpr(KNOTS)
 _RAMPS = tl.constexpr(len(KNOTS) - 1)
 _LEAST_DIVISOR = tl.constexpr(LEAST_DIVISOR)
 _TINY = tl.constexpr(LEAST_SIGNAL / 255)
+_DEPTH = tl.constexpr(1 / DEEP)
 
 
 # mypy: disable-error-code=no-untyped-def
@@ -60,7 +61,8 @@ def _gains(
         at_knot = at_next
     chroma = interpolated(cells + h * w, above, below, left, right, w, lower, across, inside)
     lift = tl.maximum(gain - 1, 0.0)
-    chroma *= (1 + down * tl.maximum(1 - gain, 0.0)) / tl.maximum(1 + up * lift, _LEAST_DIVISOR)
+    deep = tl.maximum(1 - luminance * _DEPTH, 0.0)
+    chroma *= (1 + down * tl.maximum(1 - gain, 0.0)) / tl.maximum(1 + up * lift * deep, _LEAST_DIVISOR)
     if NOISY:
         gain -= lift * (1 - luminance / tl.maximum(luminance + floor, _TINY))
     # gain · (luminance + chroma · (channel − luminance))
@@ -91,7 +93,7 @@ def apply_gains(
         photo: H×W×C without alpha, of any strides: samples of a photo, or the smoothed photo in [0, 1]. Grey may have
             three channels.
         gains: 9×h×w, factors, in the type to compute with.
-        chroma: factors by which chroma decreases with gains above 1 and increases with gains below 1.
+        chroma: factors by which chroma decreases with gains above 1 in deep shadows, and increases with gains below 1.
         floor: luminance, from 0 to 1, at which half of the gain above 1 remains; None for a photo that is not smoothed.
         out: H×W×C of a photo's dtype, without alpha, of any strides; may be ``photo``.
         first: the photo's row with which ``photo`` begins.
