@@ -89,7 +89,7 @@ export class Camera {
     const size = copySize(model, height, width);
     // The browser's reduction reads few pixels; averaging twice as many as the network sees makes up for it.
     const copy = pixelsOf(video, Math.min(2 * size[1], width), Math.min(2 * size[0], height), this.small);
-    const found = estimateSmall(model, smallCopy(copy, size), size);
+    const found = estimateSmall(model, smallCopy(copy, size), size, copy);
     this._follow(found, name, now);
     const shrink = engine.gl ? 1 : Math.min(1, PLAIN_SIDE / Math.max(width, height));
     const [w, h] = [Math.max(1, Math.round(width * shrink)), Math.max(1, Math.round(height * shrink))];

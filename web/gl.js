@@ -172,7 +172,8 @@ void main() {
   vec4 own = between(place, k, ${INTERVALS});  // the gains at both ends of the interval, and the chroma
   float gain = mix(own.x, own.y, (seen - knots[k]) / (knots[k + 1] - knots[k]));
   float lift = max(gain - 1.0, 0.0);
-  float saturation = own.z * (1.0 + chroma.y * max(1.0 - gain, 0.0)) / max(1.0 + chroma.x * lift, ${float(G.leastDivisor)});
+  float lost = max(1.0 + chroma.x * lift * max(1.0 - seen / ${float(G.deep)}, 0.0), ${float(G.leastDivisor)});
+  float saturation = own.z * (1.0 + chroma.y * max(1.0 - gain, 0.0)) / lost;
 #ifdef SMOOTHED
   gain -= lift * (1.0 - seen / max(seen + dark, ${float(G.leastSignal / 255)}));
 #endif

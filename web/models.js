@@ -4,7 +4,7 @@ export const models = {
   "family": "grid",
   "use": "the default: any photo or video, dark, backlit or over-exposed",
   "licence": "MIT, for any use: trained on light and photos in the public domain or under CC0, CC BY, BSD or Apache licences",
-  "sha256": "958fb1c50201342d9d638f1fd7caf56f23f7120617d2b6437f6376a97089adbb",
+  "sha256": "0284a84a995cd5687bc9e226851fc5ec882dde247c85578a620fc1ada33bee94",
   "denoise": 1.0,
   "architecture": {
    "body": "separable",
@@ -17,26 +17,26 @@ export const models = {
     "shape": [
      2
     ],
-    "data": "9wTIO8zAtT4="
+    "data": "8Ur9PLBghj4="
    },
    "decide.bias": {
     "shape": [
      10
     ],
-    "data": "LD3IOqxce70mCxg+yGaRvQVLIT6hAyk+C+JGPjxDRr1T6Zk+R+KPPQ=="
+    "data": "b3C2vVN3OL1nDAY+n3BlvAp8/D0i1Wk+oHiAPnbyo706oaQ+DsK1PA=="
    },
    "decide.weight": {
     "shape": [
      10,
      24
     ],
-    "data": "cutsvUVZwb2Sw1g+gq4aPjK7r72ksiu+4VWUvTIYjL5TE0++M+CGvXnaX71ZzIY9u4OZPP56DT68TYs9lFuDPLsHWT2xIoQ+VxyAPc/ShD76yF09KsGOPkJ3Az4wx7u/V0TevSWa+L4wGE8+3iATPxsYTL9ZWxg/pTv6PkOIeD6EI8O+y1WqvuU1D77kDJu9fIGAv8bHOD0g1yi+ZG8AvpcsrD+lYXQ/rbH7PsN+/72Gx7i+ZmYHv1W+lr6c/do+PB09vgJKlb7noYk+sgOtPhgj7r0Anoe8N6xTvcvCzz2h8A2+WHezvbM5ND0x08g9n9QtvUUpQz5prK88vYgLvk39ub0klo09BwZKvhOLGL6IoEq+66YcPrsSgj5ulPU+5xKlvnfAZr6HLPu9c1GnPsIPr74JsWw9kuFmPmBHmL5gO2e+7yOJvm+99j1rrUi95m88PDIZUzzWkhw+FOtrvXMgrz4I720+cEO0PoMBXT4CKsY7eQubPlxhQD4eurm+70DmvXQZR74d0qI+2CErPdfsGr6JkIw9xAtOPu7eSD6nNvc7TdfCPVatyz3lfIK9daAMOtGrO75CQwa+j6x8PiiNCj3WPt69J8hBvFerf70bSDy+7gFdPRRKcb5tjRY/GHpgvhIt5L1msrw9DfhCvdsaqD1Oi+W9bhMUvs+TWb76W9275gKwPIL3Fj2Fk0w+Aa/7vKuQaz0yDmk+Yr2Ovu03H77amEc++A8CPj1ipj5ikY+8Ysd3PlV1wLxOrw++fskhvi5odL1QLZQ98w2MPoXEi77bhQI+8YRwPs7TR76f3bU9YAO4vgbrqj1gRnk9DQpwvVs8Vj4SjZE8Ki66vhxkyz74wZo+GeGUPt4pjT1caE8+UQplPsfFUD2BP7q+rYvwPS/0Nr6cX3A+Z3xZPcdODT1aErQ9U5UKvoo3Vz529kC+LPQ/PYOunj2BB2I+i3RnveaMPj7JUEo9PPDJPQtprL7nzLW+EN9kPSF88b2ZKXu8dXVuvImf/z2F0Bk/WKgxO2f1jb4P5EE+PV40Pa8Md77c+IU+bGS6PgmMcb5z51W9W9j7vSpL8r33R/o9TsPivoBXH7uFixW+zQkWvSLDCj+zsju+gk7PviMQgr5lCAO9ydnwPCeZVz6v5hI+pAcivjmDSr21/9q83+UfPrIWBb/RHGs+2n2qPYXZFr9nC9+98cIyvqaY0zzEIuc9k3QUv86Gij7OpaQ8MEAzv9jipj4VCRo/436tPterBD9U4lY+HLJqvgVPK7/kb1i9"
+    "data": "MA88vfqGE7733m8+L1qMPg0hBL4KkQu+TDawvc59Iz2djDC+B8dqvvuDQj3iRA0+awNIvpK2tj1DbKo92iPLPVYbJ71753K7/8UsvldXGT7pBdQ8ZS5qPhXFiz3n7sW/DYYZvp9s1b6lMaM+3zvwPnYxC78Kqgc/ZgT3PsEwWT43rce+Sb6Evinspr5jBCy91igHv23nHD4umem9ZjsXvlKupD8WBTg/wOTkPi7wur2BS+S9SRwOvwITv74HOiM+p+NEvmPOn77KDZ0+9wXLPtA9w71wqwO8fFtkvd1dEj6vtCa+dDRtvt1NAj79jvE9bKE8vZfZMj6uZBM9eA5tvSsoSL4eZgK9sEBzvrLX7L0fY0a+0EMuPrkHtT5GBOM+GKCovg/dWb49Aw6+mJCVPus8p74RiU49KPmCPqMZgL4omG6++14hvu9hWD0eD+C8JIvfPXwSlz39RUI+MzIpvXGe0D7fA6I+yAbgPgr9pj6UI9Y9KQ+IPlglDz5NlMG+3xL5vdT2Wb4QTrc+p8e2PY3BIL61H7Y9l+lFPu0gLj6rA7C8i0M7vTrGCj6lwDi9O36avjiySr4woAG+zUd0Pqwfmr0WSBm+XdgkviPSAL44A2q+2aTCPQwKNL6pUQA/rQRkvjD3270/+fs8FM/VvSJHDz2fqwO+zyn6vWHtbb5Ae5y8OLDuPV7m/byYL0g+1ufovHIMuD1rTnI+JdOevs1Vjb3bM44+insxPtiP5j5UIu89s1hbPhDZi71vie+9yD0wvrPMPr1gc5Q9h8N1PuDNgb5rofg9/0qIPg4JJ75k2509UTt5vgJ/EzyziJw9V8VZPeX7iD4kQUg9SLC4vqYF5z6bQ8U+xj25PnKLCz5zjpk++WRWPvAljjtD9da+7k3wPc7QTr4qonE+aGa3Pe2EbLwgasg9+KQbvpsZET6l7Vq+O73EvZ6o6j3FvVs+I84/vniWDT78pwQ9GZlQPR8FzL5Q1sq+KeAFPWIxUr762j69RSQVuxv3Rz7TmR8/4TGkPEUilr5o9W0+uISIPdIhKr7kOGE+FxKuPshLzr0TQKi9pWCVvm4fUT0dPE0+XKmGvqS7JT3745K9F3Z5PolWJz5pMZe+Je+GvtlqAL507BG8Sq/bvBPUlD5a7ng+iKohvvYbmL0bJ9I+RA7YPTTKw75/HYw+t9qSPQoRJT6eKXi8f4K+OfzSrD3pzoo9S2WMvhzPlT6/aR279pTdvWaq9D4qOkE/KivnPo67cT5BKy++KmrdvrYX277G7BE/"
    },
    "features.conv.bias": {
     "shape": [
      8
     ],
-    "data": "DSbnPdzk2r37LEk+QPGYPuCyEL10gxk+3DOKPVB3xjw="
+    "data": "EHy9PFNSTb7VYpA+z9lNP7mDFjt8nY8+2I2MPWe34jw="
    },
    "features.conv.weight": {
     "shape": [
@@ -45,13 +45,13 @@ export const models = {
      3,
      3
     ],
-    "data": "QtmqvW68Az6LwNK9bjOjvc+7kD0IrGI+2KwDPTzdjD7VfQ4+8CnMvgzWAr9Y/e2+nh8Ov/FH9763J+C+okRSvkN5Dr4tXtW9yF9+PWMs+DtL0A0+oyaTPvG1a70O8Qg+zRTAvWkHML7+YSe8ujI+vvYG/703fVC9xMOjvYx1LD7qD/q9atmuvQlgCr7zeC6+MhWbvc6kMD4wMxA++lPiPar9qD1mt+q9CoTFPWphPr4eBJS9FEVwPIO1AT5Q5ws+VgEevWM6tLwlQVE+lT6APhTdEj7rMaq894SiPnXRwL3FoYw8/u3HvZlhh74Ns5S+w1pgPuSihD0q/0C+i7ipPRaoaj6ZRAM+d2nuPcm7hT4R9cQ+VTG6Pdco+L1O8LO8pRESvMjmS708cOW99s/BPAEck74z2Au/fSJNPY81cr5PTpi+wSFzPtr/zb3hTR+/3H7/PQCMRL5yJ+K+Yq0rvWphrL089QS/rmvGvX/3aT4X+LA+5gvYvRYe5r0H+M69jnoMPlJdij79qhW9Z5hLPUpjgLzBD/u9aYGNPDRzKL5yy72+Bsw4vVkZ8r6BZ96+RyT9PUpAMj6db5I96uNVPm+bS7xsQo8+O2IZPowVCr6hTn68Sl0cNR4VdLsqPl48h1QPPqc1Tj1LjSy9sox7PjtnWb3xctU8yC7uvY/FJr4ofB2+sdedvrI0Or4TIAS+HoO7vgY5eb63+PS9cNBGPa0zHryhWWs9tqwFPizf7z2tqY8+W11xPvhdZT64Ifk9Ab5Yvqp9Mr6fI1g8va8hPHX+6r0oNWK+0kowvn8cK76NINy9QFomPkWESD6GK229bPPqPYUCE75rcnU8Vr/ZveShhb0ivqq7QsYHvjv/FL7KUpy82WuwPVey3Dw4epU9R0MavuU10TrmWxg+7m9EvCIudj5g0C0+GYGive2JQD7Ofkk9tKiBuu5zRT5rtgC+CRBXvRW43L3xhFo9o5WJvbvk0Lx7faI8exT1vdhLrr1HlS6+lt9DvkVBIL40cli+yru5vmiuf75KadS+d9mKvnm8mr4z0SG+dSadveaaST2adHw8DsmlPhFkrD2GATc9hImZPaP5qz6R2Jg98+7PPg9njD5DLpU++HC6Pb3XTDsSIxI+tMbAPVwazD1KhVU+"
+    "data": "+BwlPRJ7ej4+mxY94lhovOVZBz5knpo+WKX6Pb+Ovj6XNoE+C3nQvj38Ar+d9QG/i4YIvw7w374jntG+IfUHvnknJr2Yzpc7Cfftuy0zgL1T6609JrxFPjN6Cb5ijhQ9Mz1BvvS1ib6IBQe+VTGkveAVr7wwfkc98UnTPNtMiD5yZ7O8H/hSPGODB71hKpy9DGM8viHS0T2zd4E7/bQsPfoeubw01WO9d3kFuUbm+b3DDYW9XJ7wvDJ4OD5VkEM+zbpFvc4Twzuqi7I9IEBSPsizhDxKckq9nXlQPlG5tb3lA249aOLdvUvk/L07MAO+uoH4PQkTJD2W9ju+PdFYPro3hz5eRS0+nZ9JPhu8gD5b2JY+e7uGPvy1XL1SDRO9F9ywPD6DhDqHR5U8/SOAuuDuM75XoaS+pzKdvZwJYr6zfle+z8GJPqYPR75ovwO/M5pjPig5lr7+wZa+7NWgves7h77T0fK+IL51Pv3Lcj4FRzI+OveRPnL9C76nBSi+sGXEPntmeD4t2ZC9ZIR6vvVSf75O822+KYG+vjQX+75P/A+/iZv7vtdsH78svwe/DjIPPoI9TD50oMw9zXIqPmpKP71SUoU+f+t/PV1vVL6LNKG9Hdu0PSrEuz3699g9KHVGPngM8D3pTGU8bIiQPtxRKryTVow9frUOvgLFML7JCiy+zkuWvg6qJr47F9+9E/ajvszJTb4Hg5q9deViPR1Tgbw7stk9Ic8ePkMEBz4YG40+jTMcPlZeCD4W7Zk9r0CSvgkHa751eJ+8jvSgvTNebb7JvIi+SuOCvhIfkL6SQRW+x9SWPaPhhj2IJVm+GLd5PVXgTr6rNMS9AAYNvg/ZtL2k8dq9uzYRvl/nCb7u3Y07pBZlPB6EkL34Aws9CaYlvhxnKb0e7f89KQOtvfxnLD5fSXI98HAwvsY25z0Jn9S8KLy0vaw2FT6ubS6+QoXfPEOdG72U2BA+JzJBPX4rzj23qJQ9RYxjvcpuCr1hwxW+pzYovg5v8r0aXyq+N2uxvtTEV74GYb++XAybviopob4LiyC+9oeOvksyNb5U7CW+VP2YvbyAtb5QP6y+6ISfvvToob1RpY2+zlTgPqXToz7D4ZE+CTmLPkmpWD46h5I+NfdyPs4ggz5y25U+"
    },
    "features.depth1.bias": {
     "shape": [
      8
     ],
-    "data": "M45KPmrdfr49xoU+HM7IPEix470OUUc+ARlSvu5i4j0="
+    "data": "dQVvPj5Ysr4nIcA+ShzFO62acb3xlpE+oWNWvi3RRz0="
    },
    "features.depth1.weight": {
     "shape": [
@@ -60,13 +60,13 @@ export const models = {
      3,
      3
     ],
-    "data": "M3dpvkUBgD5CdhK+G8APPq2CLj4r7YA+LC0ZPkFk7j6hAXY+VvySPpeDLz5cSXq+Gd0IPlZLi77hpy6+rg+tPfGjuj1uRXE+CZzhvu8w/L4+ZJ++s2umvhoCrbw5tvO+7XkfPsPHwDwTjJC8ipd7Puvs2T4l4ey9mlIWPUc9ybzzqcW+Kw6aPuTZE77lebi+V/W6vWCqgD7wF4Y+pi2wPr7yPj7oMjC8/CKSPFqaXj5To9E+AmyBPNMMZ768kTq+2rqcvhXmabziOSy+5l+5vo4t2j2dLoS+SVESvdr3WD3iSS+90wJ5virqq75oRV4+WBfZu/rZez4RZWC+E1eqPjDTOz5yp7E+DewIvCeKsj5ElNw+OonUPbr4sz39ZVI9"
+    "data": "0yAvvum/rT42mnI8fqcEPuyBNj5xNaU+w3ghPmdv8z6aibc+IOxOPiH62z18nWa+1yJbPTf/lr5iyCC+Ln2DOgD5eDzSAiw+arCCvaWGvb7MDBW+uJBtvjC/PL2op+e++OPyPSbf871zP6i9RD6xPlxivz7JeNK8flIGPmBhprzczaC+KfmrPsFFj75PEBK/A/iuvXdrlD4Ht6E+v4ioPmBLYT5yGo88Vz83veY/PD7GXMM++Ry+vVvhg765Vy2+vt4cvh1wY7wN0C2+yEKUvm+O3DxIWbG+Kf5fvdy3kz2hhzy8fxiFvviinb6frWo+FacxO2ZddT5ydRO+TGuiPnx1Mj69rpA+lLiuu43/tT7yXMQ+hdhUPjUpVz76BAA+"
    },
    "features.depth2.bias": {
     "shape": [
      8
     ],
-    "data": "0pwguzCztr77rJM+uBsyPodZmj6Vx1U+SLuOvlaP0j4="
+    "data": "y3ehvP7Pmb7W9ss+uJZ1PjZzqD51Fm4+JleovnPZmT4="
    },
    "features.depth2.weight": {
     "shape": [
@@ -75,13 +75,13 @@ export const models = {
      3,
      3
     ],
-    "data": "QxxRPqWFrT621fs9MS8DP4YmUT/luQY+dx5zPihLAD+jt4g+GwWTPve2AT7gmCM+2MvuveqxIz7szhw9TfKivfBOQL4mbj++D2e7PbnRuT6CWJk+YSbZPWR2r71utaM+85KZPjOwdD5gRVw8P3ZEPvByVj69C/G9koUwPtmspj6p9mg9cWI2PeI2p71Xjgs+5FFLvrh9Xr4lE7++N5A3vm4T9b5mf4K+zZcYPQXYBD68Prs9VKczPmFH9j6pejo/ooC/Pu7XRz3HT64+IQuEPSgtgT4qD9c+S8CLvivbVT110VQ++JhuPDAReL7DNSi+KpLgPfIrkL5dG/s908k3v/2d7b7J0iG/IxervgB4VL5CdSy/AZZDvvECNL8uYwG/"
+    "data": "wIdcPvqpYz7YS34+0O5FPjGfbD4e4BK9tFW6PdfCcD7yehk+lYWqPoTyMD7KFFQ+9MruvQaxIz4Izhw9afGivQxOQL5CbT++fRBCPW7q+j4QhbY+Th2Hvn79fb4rNoU94DKVPuv9fD43+cU97bj0PTRsmj7k+728FMKSPTWViT77rt29/lQDPt7ywb2JKiK9F3w1vvRzTL5csU6+razuvs7KPL7muBw95KobvtTS0T7e8MA+ZmjvvUFksT6CIzo/t76iPqUGDD0KGt0+ofpRvBV1kj7M0PA+zujpvShQuT58ljM/EFOkvdEOHL446Ek+ZvN0Phzag71jTQE/gsLJvtMz+b7F7Wa/rGopPpFG2D7W8AC/XRLzPRYMzb2vOcW+"
    },
    "features.point1.bias": {
     "shape": [
      8
     ],
-    "data": "NsvZvvaoGr4aLLm9hUVRPlP8Pb5k8KG9w/50vjEGBb0="
+    "data": "VNahvjVifb5jUs+9HBtcPpBP471p1Im+f3pSviDCrTs="
    },
    "features.point1.weight": {
     "shape": [
@@ -90,13 +90,13 @@ export const models = {
      1,
      1
     ],
-    "data": "S00GPtdThr7jv+I9jXtOPkDbNT5Rhok+LiGyvpybC76fMUa9fS4vvgohV73tReA+DbHIvbazAb2PnRU+uo2yvdiBmj6+f4w9DEbGPnpSdr4DmeE+VgQtPndgyD0vMOY8uonnPZ7B3r1kOsO+MeTcvceYpT4zkA8/5FmevnalkT7h6vY9Y5q5Pl2WBj+qxqo8W4bvvrDsoT786t09JyXhvcXo0jxCxqM+eJYovTO2NT9SE36+DwFVPPUJ/L18QL4+TxzJPSTD0j1gn9m9+tCYPp1O875/JVU+/o0lvrTpaj4e3by93ou0vuuPkLsOqBc9Ut9fPgewBD+36go+J+ILvg=="
+    "data": "jQ+fu/NShr7/+nA9dewLPKOCRD282ae9BVGUvuDU6r0heqW9yQQEvr1/vT7nUkw+Gc7wvpxAZL0wnRU+ogyIvfBxUz5EFs48qkyFPgKjEr+gRgY/WepHvZxcaz6TTzM+LPB6PrFjG75Vr7m+quHovuPOAz5cREA/vSRlvj+Igj4nwiI+UiqtPi1zMD+r7a49/BSJPr3G3r53i5Q+6Sm8PYfejL56ep0+MJT3vriguz6/yU2+6Kfqu3Eez73BgMM+Jrxivd/LGz519My+PdOkPj1Vk7/WWIE+fCJovsDtaj5vMWi9JH6yvsdrSL/ewT6+O8gUPvnbuT4A8JA+rAyjvQ=="
    },
    "features.point2.bias": {
     "shape": [
      8
     ],
-    "data": "tWgEPTbe570If0k+8oNNvu+XSL5C4US947iuPjlDPb4="
+    "data": "mNwdPPviIr5Fezw+K3eHvuWklr6zGHO9gHzCPiK0pr0="
    },
    "features.point2.weight": {
     "shape": [
@@ -105,32 +105,32 @@ export const models = {
      1,
      1
     ],
-    "data": "0o6EPSEH8z3gfHy+ObUVvkzPAr8amwC/d7KJPBNZ5L56x+49n1hsPnllJ75VOtq+vCiEvo4u1r4MdYM+oIDuPmJzLL3Q68e9NnRbPiefjL69gpa+Bm7QPY9iRr7/MzU+/klDvi51EL6dNeq9b2bjPZ0Oo73nFtc+30BSPmn0UD7gJqO+dSwpvqkNQD6NXgk9feYpPnKAtL4pKY4+x3qjvt71Bb/QvW2+XHuZPjaQsz5vYEi+pGb+PtwxNj51jl8+lHLhPnlPCr4BZaY9Do8VPo7H/byBBKY+IBCZvV1SuT5Snge/+ngevuSsej7GvQg+JcO0vlKhWL2g71M+m4wbPQ=="
+    "data": "WGB7PVaYKz4NDpW+Ja0Xvu2WAr/n8vS+whPzvpEU1L73l6s9mjxCPsaXOr4j4uq+6VVjvp0DqL5LDz8+EoiVPtufbj5r/CK9aE6OPnEYSr4Mi7S+uMEQPt0E+r5C7RQ+jcZXvn84M77IAVq+32PnPVNjX72kS+U+JWmfPeBvcj5IvJE88MDfvVo5ub3oA4C+tC7JPbxc7r79nmY/LmZBvkIPhL6YxkO+oW/FPhg1xD5E/xu+TmK7PphcMz85ukc+9bSYPkQDQ77BJxA+D6X9PbURd7sJXqg+gRCZPrKToT5YCci9suIGvuZUKD5V3ps9WTLMviiGhrxMHR+9qHrsOQ=="
    },
    "floor": {
     "shape": [
      1
     ],
-    "data": "+CRzPw=="
+    "data": "LdVyPw=="
    },
    "globals.bias": {
     "shape": [
      8
     ],
-    "data": "XZ5VPnKqlr5SS5w+wcSRPusOrz1yjvA9KfmTPrmO07w="
+    "data": "eZ1VPo6plr4n7KE++a44PiJpFD2JjbA9A1ubPihTqD0="
    },
    "globals.weight": {
     "shape": [
      8,
      10
     ],
-    "data": "xI2hPgFOm76jLZC+YchGPn5LBz1vXpU8DzgzvoTBB74/Q729jqWdvqaMhjyi9WQ9xEmMuUQJ0T25jJk+CRysPQzz7L0/MAW+URNPvhpbYL4LqYI+7ar7PcHnaD7/rom+ZrETP+cBn77s5c+95We1PqlU1z6Amqe9LhePPDmGzD7i4yW+6hQvviSUpD4pAVi+ZEi0O7hzcT6krV2+QpMkP3BIoD7vbww/h/e+PjGbIL4pe84+u3WKviiktb0xhF69eMcNPjz6Pz3lGcM+ah5XPl9vuT6bJy++gtyUPhwnNr70E7a+jjagPiA3CD7ijCy9jJzUvjXgiz4FmXG+Pr2lPslM5b1o5Iw+zCeIPq5tk75M+2o99cMmP1R1ir4yJJE+QgN2PYev/z6hzyW+F3TpvLkSzD52V8i+jcpQPnJAXD4="
+    "data": "4IyhPh1Nm76/LJC+fcdGPppKBz2LXZU8KzczvqDAB75bQr29qqSdvsKLhjy+9GQ94EiMuWAI0T3Vi5k+JRusPSjy7L1bLwW+bRJPvjZaYL7zboM+GQOsPVsIkz4eFIi+pzMHPxIIlr4APOm9WHP9Pmpz4D56sMw84zc6u7SfrT6IKEG+GYpSvsWesD5tLMS+8VnmvEXX6j3iDT++7Hk5Py7Iwj6LBOw+k3uzPgbQN77Srso+oKajvviJ0L0insy9F+AKPjyPNj48PLI+8UdAPvWqxD5UwTG+wd91Pj+ASb7Ejr++FOy2Pi3rMj7eYPI9UmC0vtJZnz6TvaC+ZZiRPselPb78g5k+msN1PuGzyr5Nh129FKsaP3qdj74ADaA+hBOSPaylDD/D2ie+PFGoPQ0f7z6XFL2+fN8iPtqyMj0="
    },
    "knots.bias": {
     "shape": [
      8
     ],
-    "data": "rTDEv4HtwL9bf2++Z+kQPgkaPT5HSAQ+vgZAPFTSc70="
+    "data": "RxaMvykUdr/mYhC+adXCPdATPj7Phjs+Fypnu1cdTL0="
    },
    "knots.weight": {
     "shape": [
@@ -139,27 +139,27 @@ export const models = {
      1,
      1
     ],
-    "data": "AAAAAAAAAABzx9O+W8SlPpZohz9zqmG+lyAJPiWV8z4AAAAAAAAAACHSh77fApA+orYUP7qpIb7ZaQM+nBHePgAAAAAAAAAAcsGUvgRxRT70w+a9uSVQvuAJPT5K86Y+AAAAAAAAAADfDIW+YaDNPcIfLL6+STC+/2EqPpGvfD4AAAAAAAAAAHElIL7Eq049aG5DvkYDLL752Rk+ZRtGPgAAAAAAAAAAwjd+vcYlujwXaCC+hE4Xvmr+Aj6zuuQ9AAAAAAAAAADGZo+9jQKyvVW4GL4MblO9NsJ7PV73RT4AAAAAAAAAAMNs57yaX0+9iUSqvZsJMr3z5Z275+EXPg=="
+    "data": "AAAAAAAAAACLAS6/geQbP/5Slz9W95m+xNVnPmvi0z4AAAAAAAAAAPjZ977lT98+VhUeP/7VVb4rIk0+Y+2+PgAAAAAAAAAAVvt8vrRoRT4u8SG+DG9bvtuiTz6qr6k+AAAAAAAAAAAJVQ6+yCiXPQLwe76UwFW+Lc0gPqOQlT4AAAAAAAAAAFZ2h7189vW81tQ3vvndTr5u4AE+1HRhPgAAAAAAAAAABq/6vGpFBr3r3vO9npkfvrAYmD1TgRk+AAAAAAAAAACCjWO9/g2zvdOitL3BDYO9FwEkvQFbbz4AAAAAAAAAAF1joLzeHLG8x7fWvMqoiL14umm9D78HPg=="
    },
    "saturate.bias": {
     "shape": [
      1
     ],
-    "data": "lwpcvA=="
+    "data": "l0NTvg=="
    },
    "saturate.weight": {
     "shape": [
      1,
      10
     ],
-    "data": "h3ENu+zwoL0bIXi8oRjVu6I6FD580du90SttPKZyCbvJy1M87KCKvg=="
+    "data": "eqe3Pb/t370iaKk9tyMMvgEnPT6oTTq+so+BvWHx4j2taGY9NV9ivg=="
    },
    "smoothing.log_tolerance": {
     "shape": [
      4,
      2
     ],
-    "data": "usc1QBCnf0B/J9o++rULQPHRhj9u0QtAYQY9QHVDyD8="
+    "data": "0NI1QLnJf0AOu9k+/YELQIe1hj9J6wtAlv48QAZ3yD8="
    }
   }
  },
@@ -647,9 +647,18 @@ export const constants = {
    1.0
   ],
   "mostGain": 3.0,
-  "mostChroma": 0.5,
+  "mostChroma": 0.3,
   "mostLossOfWhite": 0.15,
   "floor": 0.015625,
+  "deep": 0.22,
+  "clipped": 0.9784313725490196,
+  "nearlyClipped": 0.9,
+  "certainClipped": 0.01,
+  "fallingOff": [
+   0.05,
+   0.1
+  ],
+  "samples": 256,
   "leastDivisor": 0.001,
   "leastSignal": 1e-06,
   "taps": [

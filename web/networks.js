@@ -196,10 +196,38 @@ function estimateCurve({ tensors: t, architecture: a }, small, [h, w]) {
 /** Run a model's network on a photo ({data: RGBA, width, height}). Returns its maps, K×h×w. */
 export function estimate(model, photo) {
   const size = copySize(model, photo.height, photo.width);
-  return estimateSmall(model, smallCopy(photo, size), size);
+  return estimateSmall(model, smallCopy(photo, size), size, photo);
 }
 
-/** Run a model's network on a copy of a photo, 3×h×w. */
-export function estimateSmall(model, small, size) {
-  return model.family === "grid" ? estimateGrid(model, small, size) : estimateCurve(model, small, size);
+/** Run a model's network on a copy of a photo, 3×h×w; `photo` itself shows whether it is over-exposed. */
+export function estimateSmall(model, small, size, photo) {
+  if (model.family !== "grid") return estimateCurve(model, small, size);
+  const found = estimateGrid(model, small, size);
+  const cells = found.h * found.w;
+  measureOverExposure(photo).forEach((limit, k) => {
+    for (let i = k * cells; i < (k + 1) * cells; i++) if (found.maps[i] < 0) found.maps[i] *= limit;
+  });
+  return found;
+}
+
+/** Return how far a photo may be darkened, for each knot, from 0 to 1; see kdlib/gain_grid.py. */
+function measureOverExposure({ data, width, height }) {
+  const [rows, columns] = [Math.min(height, G.samples), Math.min(width, G.samples)];
+  let [clipped, bright] = [0, 0];
+  for (let i = 0; i < rows; i++) {
+    const row = Math.floor((i * height) / rows) * width;
+    for (let j = 0; j < columns; j++) {
+      const k = 4 * (row + Math.floor((j * width) / columns));
+      const brightest = Math.max(data[k], data[k + 1], data[k + 2]);
+      if (brightest > 255 * G.clipped) clipped += 1;
+      if (brightest > 255 * G.nearlyClipped) bright += 1;
+    }
+  }
+  const nearly = (bright - clipped) / (rows * columns);
+  clipped /= rows * columns;
+  const [first, last] = G.fallingOff;
+  const falling = clipped ? (nearly - first * clipped) / ((last - first) * clipped) : 0;
+  const limits = G.knots.map(() => Math.min(clipped / G.certainClipped, 1));
+  limits[limits.length - 1] *= Math.min(Math.max(falling, 0), 1);
+  return limits;
 }

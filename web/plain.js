@@ -97,8 +97,8 @@ function applyGrid(out, region, { width, height }, plan, planes) {
       const low = at(k);
       let gain = low + t * (at(k + 1) - low);
       const lift = Math.max(gain - 1, 0);
-      const saturation =
-        (at(count) * (1 + chroma[1] * Math.max(1 - gain, 0))) / Math.max(1 + chroma[0] * lift, G.leastDivisor);
+      const lost = Math.max(1 + chroma[0] * lift * Math.max(1 - seen / G.deep, 0), G.leastDivisor);
+      const saturation = (at(count) * (1 + chroma[1] * Math.max(1 - gain, 0))) / lost;
       if (planes) gain -= lift * (1 - seen / Math.max(seen + floor, TINY));
       const scale = gain * saturation;
       const base = (gain - scale) * luminance;

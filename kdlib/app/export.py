@@ -64,11 +64,17 @@ def _constants() -> dict[str, Any]:
         "grid": {
             "knots": gain_grid.KNOTS,
             # Luminances between which the histogram that the network sees is interpolated.
-            "histogramKnots": getattr(gain_grid, "HISTOGRAM", gain_grid.KNOTS),
+            "histogramKnots": gain_grid.KNOTS,
             "mostGain": gain_grid.MOST_GAIN,
             "mostChroma": gain_grid.MOST_CHROMA,
             "mostLossOfWhite": gain_grid.MOST_LOSS_OF_WHITE,
             "floor": gain_grid.FLOOR,
+            "deep": gain_grid.DEEP,
+            "clipped": gain_grid.CLIPPED,
+            "nearlyClipped": gain_grid.NEARLY_CLIPPED,
+            "certainClipped": gain_grid.CERTAIN_CLIPPED,
+            "fallingOff": gain_grid.FALLING_OFF,
+            "samples": gain_grid.SAMPLES,
             "leastDivisor": gain_grid.LEAST_DIVISOR,
             "leastSignal": gain_grid.LEAST_SIGNAL,
             "taps": [
