@@ -327,7 +327,8 @@ def test_slider_moves_by_keyboard_and_says_where_it_is(opened):
 
 def test_a_photo_from_choosing_to_saving_by_keyboard_alone(opened, tmp_path):
     page, choosers = opened(), []
-    page.page.on("filechooser", choosers.append)  # before any key, because Chromium is told of it in the background
+    # Before any key, because Chromium is told in the background that the test chooses the file.
+    page.page.on("filechooser", lambda chooser: choosers.append(chooser))
     keys = page.page.keyboard
 
     def tab_to(name):

@@ -43,6 +43,9 @@ def _model(name: str) -> dict[str, Any]:
     if family.name not in _DEFAULTS:
         raise ValueError(f"{name} is of the family {family.name}, which the page cannot run")
     arguments = {**_DEFAULTS[family.name], **file.architecture}
+    wanted = {"body": "separable", "separable": True, "shared_map": True}
+    if any(arguments.get(key, value) != value for key, value in wanted.items()):
+        raise ValueError(f"{name} has layers or maps that the page cannot run")
     tensors = {key: np.ascontiguousarray(array, "<f4") for key, array in sorted(file.arrays().items())}
     return {
         "family": family.name,

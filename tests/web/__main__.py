@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -49,8 +50,8 @@ WITHOUT_WEBGL = """
 """
 
 
-def measure(repeats: int) -> dict[str, Any]:
-    """Return the page's times in milliseconds, by engine and size: by the clock, and of the CPU in all processes."""
+def measure(repeats: int) -> Iterator[dict[str, Any]]:
+    """Yield the page's times in milliseconds after each photo: by the clock, and of the CPU in all processes."""
     rows, how = [], {}
     with served() as address, browser() as chromium:
         processes = chromium.new_browser_cdp_session()
@@ -82,13 +83,13 @@ def measure(repeats: int) -> dict[str, Any]:
                 how[engine] = page.evaluate("page.engine.how")
                 row: dict[str, Any] = {"engine": engine, "size": name, "width": width, "height": height}
                 for step, code in STEPS.items():
-                    page.evaluate(code)  # compiles shaders and code
+                    if step.startswith("slider"):
+                        page.evaluate(code)  # compiles what the other steps use, too
                     times = np.median([timed(page, code) for _ in range(repeats)], axis=0)
                     row[f"{step}_ms"], row[f"{step}_cpu_ms"] = map(round, times.tolist())
                 rows.append(row)
-                print(row, flush=True)
                 page.close()
-        return {"browser": f"Chromium {chromium.version}", "engines": how, "repeats": repeats, "rows": rows}
+                yield {"browser": f"Chromium {chromium.version}", "engines": how, "repeats": repeats, "rows": rows}
 
 
 def times_table(result: dict[str, Any]) -> str:
@@ -110,17 +111,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     files = {path.name: len(gzip.compress(path.read_bytes())) for path in sorted(WEB.iterdir()) if path.is_file()}
-    result = {
+    about = {
         "command": "python -m tests.web",
         "model": MODELS[0],
         # Without a graphics processor, the shaders are computed on the CPU.
         "rendering": "software (SwiftShader), two cores",
         "bytes_compressed": {**files, "all": sum(files.values())},
-        **measure(arguments.repeats),
     }
-    print(times_table(result))
-    if arguments.out:
-        write_json(arguments.out, result)
+    for times in measure(arguments.repeats):
+        print(times_table(times).splitlines()[-1], flush=True)
+        if arguments.out:
+            write_json(arguments.out, about | times)
 
 
 if __name__ == "__main__":
