@@ -7,7 +7,6 @@ import { sample } from "./sample.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST_HELD = 64e6; // pixels of photos that stay decoded
-const MOST_SIDE = 4096; // of what is shown at once
 const THUMBNAIL = 128;
 const PAGE = 10; // of the boundary's range that Page Up and Page Down move, in percent
 
@@ -184,13 +183,13 @@ function layout() {
   $("zoom").disabled = Math.abs(fit * dpr - 1) < 0.01;
   $("zoom").setAttribute("aria-pressed", String(view.zoomed));
   if (view.zoomed) {
-    const [w, h] = css.map((side, n) => Math.max(1, Math.min(Math.round(side * dpr), [width, height][n], MOST_SIDE)));
+    const [w, h] = css.map((side, n) => Math.max(1, Math.min(Math.round(side * dpr), [width, height][n], engine.most)));
     view.x = Math.min(Math.max(view.x, w / 2), width - w / 2);
     view.y = Math.min(Math.max(view.y, h / 2), height - h / 2);
     return { factor: 1, region: { x: Math.round(view.x - w / 2), y: Math.round(view.y - h / 2), width: w, height: h } };
   }
   let factor = Math.max(1, Math.floor(1 / (scale * dpr)));
-  while (Math.max(width, height) / factor > MOST_SIDE) factor += 1;
+  while (Math.max(width, height) / factor > engine.most) factor += 1;
   return { factor, region: { x: 0, y: 0, width: Math.ceil(width / factor), height: Math.ceil(height / factor) } };
 }
 

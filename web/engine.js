@@ -10,6 +10,7 @@ import { planOf } from "./plan.js";
 import { cut, drawUpright, reduced, storedRegion, turnOf, upright } from "./view.js";
 
 const MOST_PIXELS = 250_000_000;
+const REACH = 8; // pixels that any smoothing reads around a pixel
 const STRIP = 64; // rows between two pauses of plain JavaScript, in which the page answers
 const DECODE = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
 const pause = () => new Promise((resolve) => setTimeout(resolve));
@@ -30,6 +31,7 @@ export class BrowserEngine {
       this.how = "JavaScript";
     }
     this.shown = {};
+    this.most = this.gl ? this.gl.most - 2 * REACH : 4096; // longest side of what is shown at once
   }
 
   /**
@@ -122,7 +124,7 @@ export class BrowserEngine {
     const key = JSON.stringify([factor, region]);
     const same = this.shown.photo === photo && this.shown.key === key;
     if (this.gl) {
-      if (!same) this.gl.load(copy, region, 8);
+      if (!same) this.gl.load(copy, region, REACH);
       this.gl.draw(plan, region, turnOf(region, orientation));
     } else {
       const enhanced = await enhancedInStrips(copy, region, plan, wanted);

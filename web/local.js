@@ -22,6 +22,7 @@ export class LocalEngine {
   constructor(canvas) {
     this.canvas = canvas;
     this.browser = new BrowserEngine(canvas); // draws, and runs the camera
+    this.most = this.browser.most;
     this.token = token();
     this.shown = {};
     this.ready = this.json("models").then(({ models, how }) => Object.assign(this, { models, how }));
