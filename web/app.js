@@ -479,6 +479,7 @@ async function start() {
     $("privacy").textContent = "Photos stay on this computer";
     $("policy").textContent = "Photos go to kdlib on this computer and nowhere else: the page's security policy forbids every other connection.";
     $("jobs").hidden = false;
+    $("files").accept += ",video/*";
   }
   $("how").textContent = `Computed by ${engine.how}.`;
   setModel(engine.models[0].name);
