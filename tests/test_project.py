@@ -31,6 +31,7 @@ from kdlib.models import ARCHITECTURES, count_parameters, create_model
 from kdlib.sweep import read_sweep
 from kdlib.training import LoopConfig
 from kdlib.weights.header import MAX_BYTES
+from tests.web.__main__ import times_table
 
 ROOT = Path(__file__).resolve().parent.parent
 # The ten rows of the README's table, in the words of ``kdlib report``.
@@ -409,6 +410,10 @@ def measured_sentences():
             f"{steady['source']}. Smoothing over time does not improve this figure ({steady['unsmoothed']} without it)",
             f"itself adds, from {steady['gain_unsmoothed']} to {steady['gain']}",
             f"raises the SSIM of `student-565` from {ssim['student-565']:.3f} to {ssim['student-565, denoise 1']:.3f}",
+        ],
+        "docs/page.md": [
+            " ".join(times_table(stored("web")).split()),
+            f"together have {stored('web')['bytes_compressed']['all'] / 1000:.0f} KB compressed",
         ],
         "docs/super-resolution.md": [f"takes {few} of memory with two threads, {many} with 16"],
         "docs/limits.md": [

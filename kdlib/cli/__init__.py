@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from kdlib.cli import weights
 from kdlib.cli._output import fail
+from kdlib.cli.app import app as page
 from kdlib.cli.benchmark import benchmark
 from kdlib.cli.cost import cost
 from kdlib.cli.enhance import enhance
@@ -58,6 +59,7 @@ def main(
 app.command()(enhance)
 app.command()(video)
 app.command()(camera)
+app.command("app")(page)
 app.command(cls=AsPapermill)(train)
 app.command()(evaluate)
 app.command()(export)

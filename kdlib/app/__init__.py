@@ -1,0 +1,1 @@
+"""The page in ``web/`` and what serves it on this machine."""

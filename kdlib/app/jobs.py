@@ -1,0 +1,164 @@
+"""Folders and videos that the page has ordered, one after another, each with its progress."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdlib.app.photos import Settings
+from kdlib.enhance.folders.local import enhance_files, plan, renamed
+from kdlib.enhance.video.enhance import enhance_video
+from kdlib.enhance.video.files import FORMATS
+from kdlib.threads import available_threads
+
+_LISTED = 5  # most failures that are shown
+
+
+class _StoppedError(Exception):
+    """The user does not want the job any more."""
+
+
+@dataclass
+class Job:
+    """One folder or video.
+
+    Attributes:
+        name: for the user.
+        state: ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``.
+        done, total: photos or frames; the total is 0 while it is unknown.
+        message: lines for the user.
+        result: a video to download, if it was uploaded.
+    """
+
+    name: str
+    state: str = "waiting"
+    done: int = 0
+    total: int = 0
+    message: list[str] = field(default_factory=list)
+    result: Path | None = None
+    stopping: bool = False
+
+    def advance(self, done: int, total: int) -> None:
+        """Note the progress; raises where the job is to stop."""
+        self.state, self.done, self.total = "running", done, total
+        if self.stopping:
+            raise _StoppedError
+
+
+class Jobs:
+    """All of them, by their keys."""
+
+    def __init__(self) -> None:
+        self._jobs, self._numbers = dict[str, Job](), itertools.count()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: str) -> Job:
+        """Return a job; KeyError for none."""
+        return self._jobs[key]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return all jobs, the newest first."""
+        return [
+            {
+                "id": key, "name": job.name, "state": job.state, "done": job.done, "total": job.total,
+                "message": job.message, "result": job.result is not None,
+            }
+            for key, job in reversed(self._jobs.items())
+        ]  # fmt: skip
+
+    def start(self, path: str, settings: Settings, *, recursive: bool = False, side_by_side: bool = False) -> str:
+        """Order a folder, a photo or a video on this computer; results go beside it, as ``_enhanced``.
+
+        Raises:
+            FileNotFoundError, ValueError: there is no such thing, or the settings are wrong.
+        """
+        source = Path(path).expanduser()
+        if not source.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder")
+        settings.enhancer()  # raises before anything is ordered
+        if source.is_file() and _is_video(source):
+            return self._order(source.name, lambda job: _video(job, source, _beside(source), settings, side_by_side))
+        jobs = plan([source], None, recursive=recursive)
+        return self._order(str(source), lambda job: _folder(job, jobs, settings))
+
+    def start_video(self, upload: Path, name: str, settings: Settings, *, side_by_side: bool = False) -> str:
+        """Order an uploaded video, whose result is to be downloaded."""
+        settings.enhancer()
+
+        def work(job: Job) -> None:
+            target = _beside(upload.with_name(name))
+            try:
+                _video(job, upload, upload.with_name(f"{upload.name}{target.suffix}"), settings, side_by_side)
+                job.result = upload.with_name(f"{upload.name}{target.suffix}")
+                job.name, job.message = target.name, [line for line in job.message if "Written to" not in line]
+            finally:
+                upload.unlink(missing_ok=True)
+
+        return self._order(name, work)
+
+    def stop(self, key: str) -> None:
+        """Stop a job; what is complete stays."""
+        self[key].stopping = True
+
+    def close(self) -> None:
+        """Stop all jobs and wait until the running one has."""
+        for job in self._jobs.values():
+            job.stopping = True
+        self._pool.shutdown(cancel_futures=True)
+
+    def _order(self, name: str, work: Callable[[Job], None]) -> str:
+        job = Job(name)
+
+        def run() -> None:
+            try:
+                job.advance(0, 0)
+                work(job)
+                job.state = "done"
+            except _StoppedError:
+                job.state, job.message = "stopped", ["Stopped."]
+            except (OSError, ValueError, MemoryError) as error:
+                job.state, job.message = "failed", [str(error) or type(error).__name__]
+            except Exception as error:
+                job.state, job.message = "failed", [f"{type(error).__name__}: {error}"]
+                raise
+
+        with self._lock:
+            key = str(next(self._numbers))
+            self._jobs[key] = job
+        self._pool.submit(run)
+        return key
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in {*FORMATS, ".avi", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".3gp"}
+
+
+def _beside(source: Path) -> Path:
+    target = renamed(source, "_enhanced")
+    return target if target.suffix.lower() in FORMATS else target.with_suffix(".mkv")
+
+
+def _video(job: Job, source: Path, target: Path, settings: Settings, side_by_side: bool) -> None:
+    report = enhance_video(source, target, settings.enhancer(), side_by_side=side_by_side, progress=job.advance)
+    job.message = [f"{report.frames} frames in {report.elapsed:.1f} s. Written to {target}.", *report.notes]
+    if report.damages:
+        job.message.append(f"{len(report.damages)} damaged frames were patched or replaced.")
+
+
+def _folder(job: Job, jobs: list[Any], settings: Settings) -> None:
+    finished = itertools.count(1)
+    job.advance(0, len(jobs))
+    summary = enhance_files(
+        jobs, settings.enhancer, workers=available_threads(), progress=lambda _: job.advance(next(finished), len(jobs))
+    )
+    place = jobs[0].output or jobs[0].target
+    lines = [f"{photo}: {what}" for photo, what in (*summary.failed, *summary.notes)]
+    job.message = [f"{summary.done} of {summary.photos} photos brightened. Written to {place}.", *lines[:_LISTED]]
+    if len(lines) > _LISTED:
+        job.message.append(f"… and {len(lines) - _LISTED} more; `kdlib enhance --report` lists them all.")

@@ -1,0 +1,360 @@
+"""``kdlib app``: the server behind the page."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import re
+import time
+import webbrowser
+import zlib
+from contextlib import contextmanager
+from urllib.parse import quote, unquote, urlencode
+
+import av
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+import kdlib
+from kdlib.app import server as app
+from kdlib.enhance.photos.photo_file import decode_photo
+from kdlib.weights.catalogue import DEFAULT_MODEL, catalogue
+from tests.helpers import kdlib as run
+from tests.helpers import said
+from tests.test_web import Page, chromium, png  # noqa: F401, which is a fixture
+from tests.web.browser import WEB, scene
+
+SETTINGS = {"model": DEFAULT_MODEL, "strength": 1, "denoise": 0}
+
+
+class Client:
+    """Calls a running server."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def request(self, method, path, body=None, **headers):
+        """Return status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=300)
+        given = {"Authorization": f"Bearer {self.server.token}", **headers}
+        connection.request(method, path, body, {name: value for name, value in given.items() if value is not None})
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, answer.headers, content
+
+    def call(self, method, path, body=None, values=None):
+        """Return what a call that succeeds answers."""
+        address = f"/api/{path}?{urlencode(values or {})}"
+        status, headers, content = self.request(method, address, body)
+        assert status == 200, content
+        if headers["Content-Type"] == "application/json":
+            return json.loads(content)
+        return json.loads(unquote(headers["X-Kdlib"])), content
+
+    def open(self, content, name="night.png"):
+        return self.call("POST", "photos", content, {"name": name})
+
+    def view(self, photo, **values):
+        about, content = self.call("GET", f"photos/{photo['id']}/view", values=values)
+        return np.frombuffer(content, np.uint8).reshape(about["height"], about["width"], 4)
+
+    def finished(self):
+        """Wait for all jobs and return them."""
+        while True:
+            jobs = self.call("GET", "jobs")
+            if not any(job["state"] in {"waiting", "running"} for job in jobs):
+                return jobs
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def client():
+    with app.serving() as server:
+        yield Client(server)
+
+
+def test_page_is_that_of_the_folder_with_the_policy_as_a_header(client):
+    for path in sorted(WEB.iterdir()):
+        status, headers, content = client.request("GET", f"/{path.name}", Authorization=None)
+        assert status == 200
+        if path.name != "index.html":
+            assert content == path.read_bytes()
+    own = (WEB / "index.html").read_text(encoding="utf-8").splitlines()
+    status, headers, content = client.request("GET", "/", Authorization=None)
+    changed = [(a, b) for a, b in zip(own, content.decode().splitlines(), strict=True) if a != b]
+    assert len(changed) == 1
+    assert "Content-Security-Policy" in changed[0][0]
+    assert changed[0][1] == '<meta name="kdlib-engine" content="local">'
+    policy = changed[0][0].split('content="')[1].split('"')[0]
+    wanted = policy.replace("connect-src 'none'", "connect-src 'self'") + "; frame-ancestors 'none'"
+    assert headers["Content-Security-Policy"] == wanted
+    for name in ("/../pyproject.toml", "/%2e%2e/pyproject.toml", "/kdlib", "/models.json"):
+        assert client.request("GET", name)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": None}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Origin": "https://example.org"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "example.org"}, 403),
+        ({"Host": "127.0.0.1"}, 403),
+    ],
+)
+def test_strangers_may_not_call(client, headers, status):
+    for method, path in (("GET", "/api/models"), ("POST", "/api/photos?name=a.png"), ("DELETE", "/api/photos/0")):
+        answer, _, content = client.request(method, path, b"" if method == "POST" else None, **headers)
+        assert answer == status
+        assert json.loads(content)["error"]
+    assert client.request("GET", "/api/models", Origin=f"http://127.0.0.1:{client.server.server_port}")[0] == 200
+
+
+def test_address_holds_the_token_where_browsers_send_it_to_nobody(client):
+    address, fragment = client.server.address.split("#")
+    assert address == f"http://127.0.0.1:{client.server.server_port}/"
+    assert fragment == f"token={client.server.token}"
+    assert len(client.server.token) >= 32
+
+
+def test_every_model_is_offered_the_default_first(client):
+    models = client.call("GET", "models")["models"]
+    assert {model["name"] for model in models} == set(catalogue())
+    assert models[0]["name"] == DEFAULT_MODEL
+
+
+def test_result_is_the_file_of_the_command_line(client, tmp_path):
+    deep = (scene(40, 30)[..., 0].astype(np.uint16) * 257).astype(np.uint16)
+    Image.fromarray(deep).save(source := tmp_path / "deep.png")
+    photo = client.open(source.read_bytes(), "täglich.png")
+    assert (photo["width"], photo["height"], photo["notes"]) == (30, 40, [])
+    about, content = client.call("GET", f"photos/{photo['id']}/result", values={**SETTINGS, "denoise": 0.5})
+    assert about["name"] == "täglich_enhanced.png"
+    (tmp_path / "got.png").write_bytes(content)
+    got = decode_photo(tmp_path / "got.png").pixels
+    assert got.dtype == np.uint16
+    assert (got == kdlib.Enhancer(denoise=0.5)(deep)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_views_are_upright_regions(client, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = scene(24, 36)
+    content = png(stored, exif=exif)
+    upright = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    photo = client.open(content)
+    assert (photo["height"], photo["width"]) == upright.shape[:2]
+    assert (client.view(photo)[..., :3] == upright).all()
+    assert (client.view(photo, x=3, y=5, width=10, height=7)[..., :3] == upright[5:12, 3:13]).all()
+    reduced = client.view(photo, factor=4)
+    mean = upright.reshape(upright.shape[0] // 4, 4, upright.shape[1] // 4, 4, 3).mean((1, 3))
+    assert np.abs(reduced[..., :3] - mean).max() <= 0.51
+    bright = Image.fromarray(kdlib.Enhancer(denoise=0)(stored))
+    bright.getexif()[0x0112] = orientation
+    wanted = np.array(ImageOps.exif_transpose(bright))
+    assert (client.view(photo, **SETTINGS)[..., :3] == wanted).all()
+
+
+def test_bad_uploads_are_refused_with_the_name_and_the_reason(client):
+    for content, words in ((b"words", "not a photo"), (b"", "empty"), (png(scene(64, 64))[:900], "truncated")):
+        status, _, answer = client.request("POST", f"/api/photos?name={quote('../a/dark.png')}", content)
+        assert status == 422
+        assert json.loads(answer)["error"].startswith("dark.png: ")
+        assert words in json.loads(answer)["error"]
+    assert not list(client.server.folder.iterdir())
+
+
+def test_uploads_are_limited_before_they_are_read(client):
+    for length, status in ((str(app.MAX_PHOTO + 1), 413), ("-1", 411), ("many", 411)):
+        connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=300)
+        connection.putrequest("POST", "/api/photos?name=a.png")
+        connection.putheader("Authorization", f"Bearer {client.server.token}")
+        connection.putheader("Content-Length", length)
+        connection.endheaders()
+        assert connection.getresponse().status == status
+        connection.close()
+    assert not list(client.server.folder.iterdir())
+
+
+def test_a_photo_of_too_many_pixels_is_refused_by_its_header(client):
+    bomb = bytearray(png(scene(8, 8)))
+    bomb[16:24] = (40_000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    status, _, answer = client.request("POST", "/api/photos?name=bomb.png", bytes(bomb))
+    assert status == 422
+    assert "more than the limit" in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("photos/0/view", 404),
+        ("photos/x/view", 404),
+        ("nothing", 404),
+        ("jobs/7/result", 404),
+    ],
+)
+def test_what_is_not_there_is_said(client, path, status):
+    answer, _, content = client.request("GET", f"/api/{path}")
+    assert answer == status
+    assert json.loads(content)["error"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"factor": 0}, {"x": -1}, {"x": 8, "width": 10}, {"width": "wide"}, {**SETTINGS, "strength": 3},
+        {**SETTINGS, "strength": "nan"}, {**SETTINGS, "model": "none"}, {"model": DEFAULT_MODEL, "strength": "x"},
+    ],
+)  # fmt: skip
+def test_bad_values_are_refused(client, values):
+    photo = client.open(png(scene(10, 12)))
+    status, _, content = client.request("GET", f"/api/photos/{photo['id']}/view?{urlencode(values)}")
+    assert status == 422
+    assert json.loads(content)["error"]
+
+
+def test_closing_deletes_the_file(client):
+    photo = client.open(png(scene(10, 12)))
+    assert len(list(client.server.folder.iterdir())) == 1
+    client.call("DELETE", f"photos/{photo['id']}")
+    assert not list(client.server.folder.iterdir())
+    assert client.request("DELETE", f"/api/photos/{photo['id']}")[0] == 404
+
+
+def test_a_reference_is_compared(client):
+    photo = scene(40, 50)
+    opened = client.open(png(photo))
+    result = kdlib.Enhancer(denoise=0)(photo)
+    values = {**SETTINGS, "name": "truth.png"}
+    found = client.call("POST", f"photos/{opened['id']}/compare", png(result), values)
+    assert found == {"PSNR": "inf dB", "PSNR, same mean": "inf dB", "SSIM": "1.000"}
+    off = np.clip(result.astype(int) + 8, 0, 255).astype(np.uint8)
+    found = client.call("POST", f"photos/{opened['id']}/compare", png(off), values)
+    error = np.mean((off / 255 - result / 255) ** 2)
+    assert found["PSNR"] == f"{-10 * np.log10(error):.2f} dB"
+    path = f"/api/photos/{opened['id']}/compare?{urlencode(values)}"
+    status, _, content = client.request("POST", path, png(photo[:-1]))
+    assert status == 422
+    assert "50×40 and 50×39" in json.loads(content)["error"]
+
+
+def test_a_folder_is_enhanced_with_its_failures(client, tmp_path):
+    folder = tmp_path / "night"
+    (folder / "more").mkdir(parents=True)
+    photos = {"a.png": scene(20, 30), "more/b.png": scene(30, 20, seed=1)}
+    for name, photo in photos.items():
+        (folder / name).write_bytes(png(photo))
+    (folder / "broken.png").write_bytes(b"words")
+    client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(folder), "recursive": True}))
+    [job] = client.finished()
+    assert job["state"] == "done"
+    assert (job["done"], job["total"]) == (3, 3)
+    assert job["message"][0] == f"2 of 3 photos brightened. Written to {tmp_path / 'night_enhanced'}."
+    assert "broken.png" in job["message"][1]
+    for name, photo in photos.items():
+        assert (np.array(Image.open(tmp_path / "night_enhanced" / name)) == kdlib.Enhancer(denoise=0)(photo)).all()
+    client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(folder)}))
+    assert client.finished()[0]["state"] == "failed"  # results exist, and are not overwritten
+
+
+@contextmanager
+def video_file(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for n in range(6):
+            frame = av.VideoFrame.from_ndarray(scene(48, 64, seed=n), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    yield path
+
+
+def test_videos_are_enhanced_where_they_lie_or_uploaded(client, tmp_path):
+    with video_file(tmp_path / "night.mp4") as video:
+        client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(video)}))
+        assert client.finished()[0]["state"] == "done"
+        with av.open(str(tmp_path / "night_enhanced.mp4")) as result:
+            assert sum(1 for _ in result.decode(video=0)) == 6
+        values = {**SETTINGS, "name": "night.mp4", "side_by_side": "true"}
+        client.call("POST", "videos", video.read_bytes(), values)
+    job = client.finished()[0]
+    assert (job["state"], job["done"], job["result"]) == ("done", 6, True)
+    about, content = client.call("GET", f"jobs/{job['id']}/result")
+    assert about["name"] == "night_enhanced.mp4"
+    with av.open(io.BytesIO(content)) as result:
+        assert result.streams.video[0].width == 128
+    client.call("POST", "videos", b"words", values)
+    job = client.finished()[0]
+    assert job["state"] == "failed"
+    assert job["message"]
+
+
+def test_a_job_is_stopped(client, tmp_path):
+    (tmp_path / "many").mkdir()
+    for n in range(40):
+        (tmp_path / "many" / f"{n}.png").write_bytes(png(scene(200, 200, seed=n)))
+    key = client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(tmp_path / "many")}))["id"]
+    client.call("DELETE", f"jobs/{key}")
+    [job] = client.finished()
+    assert job["state"] == "stopped"
+    assert job["done"] < 40
+
+
+def test_no_such_folder(client):
+    status, _, content = client.request("POST", "/api/jobs", json.dumps({**SETTINGS, "path": "/nowhere/at/all"}))
+    assert status == 422
+    assert json.loads(content)["error"] == "/nowhere/at/all: no such file or folder"
+
+
+def test_the_page_works_with_the_local_engine(client, chromium, tmp_path):  # noqa: F811
+    photo = scene(60, 90)
+    page = Page(chromium, client.server.address)
+    assert "token" not in page.page.url
+    assert page.page.locator("#model option").count() == len(catalogue())
+    page.choose(png(photo), "night.png")
+    page.set(denoise=0, strength=1.2)
+    wanted = kdlib.Enhancer(strength=1.2, denoise=0)(photo)
+    assert (page.canvas()[..., :3] == wanted).all()
+    assert (page.canvas("before")[..., :3] == photo).all()
+    saved = page.save(tmp_path)
+    assert saved.name == "night_enhanced.png"
+    assert (np.array(Image.open(saved)) == wanted).all()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(png(photo))
+    page.page.fill("#path", str(tmp_path / "photos"))
+    page.page.click("#job-form button")
+    page.until("document.getElementById('job-list').textContent.includes('1 of 1 photos brightened')")
+    assert (tmp_path / "photos_enhanced" / "a.png").is_file()
+    page.page.set_input_files("#reference-file", {"name": "t.png", "mimeType": "image/png", "buffer": png(wanted)})
+    page.until("document.getElementById('metrics').textContent.includes('PSNR')")
+    assert page.requests
+    assert all(url.startswith((client.server.address.split("#")[0], "blob:")) for url in page.requests)
+    page.context.close()
+    assert not page.errors
+
+
+def test_command_prints_the_address_opens_it_and_ends(monkeypatch):
+    opened = []
+
+    def press_ctrl_c(address):
+        opened.append(address)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(webbrowser, "open", press_ctrl_c)
+    result = run("app")
+    assert result.exit_code == 0
+    [address] = opened
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[\w-]{32,}", address)
+    assert said(result) == f"{address} Press Ctrl-C to end. Ended; uploaded files are deleted."
+
+
+def test_a_taken_port_is_said(client):
+    result = run("app", "--no-browser", "--port", client.server.server_port)
+    assert result.exit_code == 1
+    assert "in use" in said(result)

@@ -1,0 +1,555 @@
+"""The page in ``web/``: its files, and what it does in Chromium."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import re
+import time
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, PngImagePlugin
+
+import kdlib
+from kdlib.app.export import MODELS, TARGET, exported
+from kdlib.enhance.photos.photo_file import decode_photo
+from kdlib.weights.catalogue import DEFAULT_MODEL
+from tests.web.browser import WEB, browser, scene, served
+
+MOST_BYTES = 300_000
+FILES = sorted(path for path in WEB.iterdir() if path.is_file())
+# Sizes and channels of 20 photos, all lossless: tiny, odd, portrait, wider than any texture, grey and translucent.
+PHOTOS = [
+    (1, 1, 3), (1, 7, 3), (9, 1, 3), (2, 2, 4), (11, 13, 3), (12, 12, 3), (31, 33, 3), (32, 32, 4), (64, 48, 1),
+    (47, 63, 2), (90, 120, 3), (160, 90, 3), (100, 101, 4), (200, 133, 3), (250, 180, 4), (300, 200, 3), (1, 500, 3),
+    (400, 2, 3), (150, 150, 1), (100, 9000, 4),
+]  # fmt: skip
+PATIENCE = 300_000  # milliseconds until a test gives up; a page on a busy machine may be slow
+_numbers = count()
+
+
+def png(photo, **options):
+    """The bytes of a PNG."""
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[photo.shape[2]]
+    file = io.BytesIO()
+    Image.fromarray(photo[..., 0] if photo.shape[2] == 1 else photo, mode).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def four_channels(photo):
+    colours = photo[..., :3] if photo.shape[2] >= 3 else photo[..., :1].repeat(3, axis=2)
+    alpha = photo[..., -1:] if photo.shape[2] in {2, 4} else np.full_like(photo[..., :1], 255)
+    return np.concatenate([colours, alpha], axis=2)
+
+
+# The files
+
+
+def test_models_are_those_of_the_weights():
+    assert MODELS[0] == DEFAULT_MODEL
+    assert TARGET.read_text(encoding="utf-8") == exported(), "run python -m kdlib.app.export"
+
+
+def test_everything_together_is_small():
+    assert sum(len(gzip.compress(path.read_bytes())) for path in FILES) < MOST_BYTES
+
+
+def test_policy_forbids_every_connection_and_nothing_comes_from_elsewhere():
+    html = (WEB / "index.html").read_text(encoding="utf-8")
+    [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["connect-src"] == rules["form-action"] == "'none'"
+    assert {source for rule in rules.values() for source in rule.split()} <= {"'none'", "'self'", "blob:", "data:"}
+    for path in FILES:
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|\beval\(|new Function|\son\w+=\"", text), path.name
+
+
+def test_every_module_is_imported_before_the_page_is_ready():
+    """What is loaded at a later time would be missing offline."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in FILES if path.suffix == ".js"}
+    wanted, seen = ["app.js"], set()
+    while wanted:
+        seen.add(name := wanted.pop())
+        wanted += [found for found in re.findall(r'from "\./(\w+\.js)"', texts[name]) if found not in seen]
+    assert seen == texts.keys()
+    assert not any(re.search(r"\bimport\(", text) for text in texts.values())
+
+
+# In Chromium
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all tests."""
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install playwright")
+    try:
+        with browser() as running:
+            yield running
+    except api.Error as error:
+        pytest.skip(f"there is no Chromium that Playwright can start: {str(error).splitlines()[0]}")
+
+
+@pytest.fixture(scope="module")
+def address():
+    with served() as where:
+        yield where
+
+
+WITHOUT_WEBGL = """
+    const original = HTMLCanvasElement.prototype.getContext;
+    HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+        return kind.startsWith("webgl") ? null : original.call(this, kind, ...more);
+    };
+"""
+
+
+class Page:
+    """The page, as a user meets it."""
+
+    def __init__(self, chromium, address, script="", **options):
+        self.context = chromium.new_context(viewport={"width": 1280, "height": 800}, **options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE)
+        self.errors, self.requests = [], []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
+        if script:
+            self.page.add_init_script(script)
+        self.page.goto(address)
+        self.page.wait_for_selector("html[data-ready]")
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+    def choose(self, content, name=None, kind="image/png"):
+        """Choose a file; return its name when it is shown."""
+        name = name or f"{next(_numbers)}.png"
+        self.page.set_input_files("#files", {"name": name, "mimeType": kind, "buffer": content})
+        self.page.evaluate("async () => { window.page = await import('./app.js'); }")
+        self.until(
+            """(() => {
+                const { photos, view, engine } = window.page;
+                const entry = photos.find(({ file }) => file.name === given);
+                return entry && (view.current !== entry || engine.shown.photo === entry.photo)
+                    || document.getElementById("alerts").textContent.includes(given);
+            })()""",
+            name,
+        )
+        return name
+
+    def enhanced(self, name, model=DEFAULT_MODEL, strength=1.0, denoise=0.0):
+        """The pixels of the result at full size, H×W×4."""
+        width, height, data = self.page.evaluate(
+            """async ([name, settings]) => {
+                const { photos, engine } = await import("./app.js");
+                const entry = photos.find(({ file }) => file.name === name);
+                entry.photo ??= await engine.open(entry.file);
+                const { width, height, data } = await engine.enhanced(entry.photo, settings);
+                let text = "";
+                for (let i = 0; i < data.length; i += 8192) text += String.fromCharCode(...data.subarray(i, i + 8192));
+                return [width, height, btoa(text)];
+            }""",
+            [name, {"model": model, "strength": strength, "denoise": denoise}],
+        )
+        return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
+
+    def canvas(self, which="after"):
+        """What a canvas shows, H×W×4."""
+        return np.array(
+            Image.open(
+                io.BytesIO(
+                    base64.b64decode(
+                        self.page.evaluate(
+                            "(id) => document.getElementById(id).toDataURL('image/png').split(',')[1]", which
+                        )
+                    )
+                )
+            ).convert("RGBA")
+        )
+
+    def until(self, condition, argument=None):
+        """Wait until a condition in JavaScript holds; Playwright's way evaluates text, which the policy forbids."""
+        self.wait(lambda: self.page.evaluate(f"(given) => Boolean({condition})", argument), condition)
+
+    def wait(self, done, what):
+        """Wait until a function returns what is true."""
+        end = time.monotonic() + PATIENCE / 1000
+        while not done():
+            assert time.monotonic() < end, f"waited in vain: {what}"
+            self.page.wait_for_timeout(20)
+
+    def settle(self):
+        """Wait until the current photo is shown with the current settings."""
+        self.page.evaluate("async () => { const { render } = await import('./app.js'); await render(); }")
+
+    def set(self, **values):
+        """Move sliders."""
+        for name, value in values.items():
+            self.page.locator(f"#{name}").evaluate(
+                "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", str(value)
+            )
+        self.settle()
+
+    def save(self, folder):
+        """Save the current photo; return where the download lies."""
+        with self.page.expect_download() as waiting:
+            self.page.click("#save")
+        waiting.value.save_as(path := Path(folder) / waiting.value.suggested_filename)
+        return path
+
+
+@pytest.fixture
+def opened(chromium, address):
+    """Open the page with options of a browser context."""
+    pages = []
+
+    def start(script="", **options):
+        pages.append(Page(chromium, address, script, **options))
+        return pages[-1]
+
+    yield start
+    for page in pages:
+        page.context.close()
+        assert not page.errors
+
+
+@pytest.fixture(scope="module")
+def shared_page(chromium, address):
+    """One page for the tests that only compare pixels."""
+    page = Page(chromium, address)
+    yield page
+    page.context.close()
+    assert not page.errors
+
+
+@pytest.fixture(scope="module")
+def plain_page(chromium, address):
+    """The same in a browser without WebGL2."""
+    page = Page(chromium, address, WITHOUT_WEBGL)
+    assert page.page.locator("#how").text_content() == "Computed by JavaScript."
+    yield page
+    page.context.close()
+    assert not page.errors
+
+
+@pytest.mark.parametrize(("number", "size"), list(enumerate(PHOTOS)), ids=["×".join(map(str, size)) for size in PHOTOS])
+def test_canvas_is_the_enhancer_s_result(shared_page, number, size):
+    photo = scene(*size, seed=number)
+    name = shared_page.choose(png(photo))
+    for model, strength, denoise in (("grid-960", 1, 0), ("grid-960", 1.3, 1), ("student-565", 1, 0.7)):
+        wanted = kdlib.Enhancer(model, strength=strength, denoise=denoise)(photo)
+        found = shared_page.enhanced(name, model, strength, denoise)
+        apart = np.abs(found.astype(int) - four_channels(wanted))
+        assert apart.max() <= 2, (model, strength, denoise)
+        assert not apart[..., 3].any()
+    assert (shared_page.enhanced(name, strength=0) == four_channels(photo)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1, 3), (60, 45, 4), (33, 50, 1)])
+def test_without_webgl_javascript_gives_the_enhancer_s_result(plain_page, size):
+    photo = scene(*size, seed=3)
+    name = plain_page.choose(png(photo))
+    for model, strength, denoise in (("grid-960", 1, 1), ("student-565-free", 1.5, 0), ("student-565", 1, 1)):
+        wanted = kdlib.Enhancer(model, strength=strength, denoise=denoise)(photo)
+        found = plain_page.enhanced(name, model, strength, denoise)
+        assert np.abs(found.astype(int) - four_channels(wanted)).max() <= 1, (model, strength, denoise)
+    assert (plain_page.enhanced(name, strength=0) == four_channels(photo)).all()
+    plain_page.page.evaluate("async () => { const { photos } = await import('./app.js'); photos.length = 0; }")
+
+
+def test_the_screen_shows_what_is_saved(opened, tmp_path):
+    page, photo = opened(), scene(90, 130, 4)
+    page.choose(png(photo), "night.png")
+    page.set(strength=1.5, denoise=0)
+    shown = page.canvas()
+    saved = page.save(tmp_path)
+    assert saved.name == "night_enhanced.png"
+    result = np.array(Image.open(saved))
+    opaque = photo[..., 3] == 255
+    assert opaque.any()
+    assert (shown[opaque] == result[opaque]).all()
+    assert (page.canvas("before")[opaque] == photo[opaque]).all()
+    page.set(strength=0)
+    assert (np.array(Image.open(page.save(tmp_path))) == photo).all()
+
+
+def test_photos_are_dropped_and_pasted_and_several_at_once(opened):
+    page = opened()
+    for kind, name in (("drop", "dropped.png"), ("paste", "pasted.png")):
+        page.page.evaluate(
+            """([kind, files]) => {
+                const data = new DataTransfer();
+                for (const [name, content] of files) {
+                    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+                    data.items.add(new File([bytes], name, { type: "image/png" }));
+                }
+                const event = kind === "drop"
+                    ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+                    : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+                document.body.dispatchEvent(event);
+            }""",
+            [kind, [[f"{n}-{name}", base64.b64encode(png(scene(20, 30, seed=n))).decode()] for n in (1, 2)]],
+        )
+        page.page.wait_for_selector(f"#strip [aria-label='2-{name}']")
+    assert page.page.locator("#strip .thumb").count() == 4
+    assert page.page.locator("#name").text_content() == "1-pasted.png"
+    page.page.click("[aria-label='2-dropped.png']")
+    page.until("document.getElementById('name').textContent === '2-dropped.png'")
+    page.page.click("[aria-label='Close 2-dropped.png']")
+    page.until("document.querySelectorAll('#strip .thumb').length === 3")
+    downloads = []
+    page.page.on("download", lambda download: downloads.append(download.suggested_filename))
+    page.page.click("#save-all")
+    page.until("document.getElementById('said').textContent === '3 photos saved.'")
+    page.wait(lambda: len(downloads) == 3, "three downloads")
+    assert sorted(downloads) == ["1-dropped_enhanced.png", "1-pasted_enhanced.png", "2-pasted_enhanced.png"]
+
+
+def test_slider_moves_by_keyboard_and_says_where_it_is(opened):
+    page = opened()
+    page.choose(png(scene(40, 60)))
+    split = page.page.get_by_role("slider", name="Boundary between original and brightened photo")
+    assert page.page.evaluate("document.activeElement.id") == "split"
+    for key, wanted in (("ArrowLeft", 49), ("PageUp", 59), ("Home", 0), ("End", 100), ("PageDown", 90)):
+        split.press(key)
+        assert split.input_value() == str(wanted)
+        assert split.get_attribute("aria-valuetext") == f"{wanted} % original, {100 - wanted} % brightened"
+    box = page.page.locator("#frame").bounding_box()
+    page.page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 5)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 9)
+    page.page.mouse.up()
+    assert abs(int(split.input_value()) - 25) <= 1
+
+
+def test_a_photo_from_choosing_to_saving_by_keyboard_alone(opened, tmp_path):
+    page, choosers = opened(), []
+    # Before any key, because Chromium is told in the background that the test chooses the file.
+    page.page.on("filechooser", lambda chooser: choosers.append(chooser))
+    keys = page.page.keyboard
+
+    def tab_to(name):
+        for _ in range(20):
+            keys.press("Tab")
+            if page.page.evaluate("document.activeElement.id") == name:
+                return
+        raise AssertionError(f"{name} is not reached by Tab")
+
+    tab_to("choose")
+    keys.press("Enter")
+    page.wait(lambda: choosers, "a file chooser")
+    choosers[0].set_files({"name": "dark.png", "mimeType": "image/png", "buffer": png(scene(30, 40))})
+    page.until("document.activeElement.id === 'split'")
+    tab_to("strength")
+    keys.press("End")
+    tab_to("save")
+    with page.page.expect_download() as waiting:
+        keys.press("Enter")
+    waiting.value.save_as(saved := tmp_path / "saved.png")
+    wanted = kdlib.Enhancer(strength=2)(scene(30, 40))
+    assert np.abs(np.array(Image.open(saved)).astype(int) - wanted).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_shown_upright_and_kept(shared_page, orientation, tmp_path):
+    corners = np.zeros((40, 64, 3), np.uint8)
+    corners[:20, :32], corners[:20, 32:], corners[20:, :32], corners[20:, 32:] = (
+        (90, 10, 10), (10, 90, 10), (10, 10, 90), (80, 80, 80),
+    )  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = orientation, "a night"
+    file = io.BytesIO()
+    Image.fromarray(corners).save(file, "JPEG", exif=exif, quality=98, subsampling=0)
+    name = shared_page.choose(file.getvalue(), f"turned-{orientation}.jpg", "image/jpeg")
+    page = shared_page.page
+    if page.locator("#strip").is_visible():
+        page.click(f"[aria-label='{name}']")
+    shared_page.until("document.getElementById('name').textContent === given", name)
+    shared_page.settle()
+    upright = np.array(ImageOps.exif_transpose(Image.open(file)).convert("RGB")).astype(int)
+    shown = shared_page.canvas("before")[..., :3]
+    assert shown.shape == upright.shape
+    assert np.abs(shown - upright).mean() < 2
+    after = shared_page.canvas()[..., :3].astype(int)
+    for y, x in ((10, 10), (10, -10), (-10, 10), (-10, -10)):  # the same corner has the same colour, only brighter
+        assert after[y, x].argmax() == upright[y, x].argmax() or np.ptp(upright[y, x]) < 10
+        assert after[y, x].sum() > upright[y, x].sum()
+    with Image.open(shared_page.save(tmp_path)) as saved:
+        assert saved.format == "JPEG"
+        assert saved.size == (64, 40)
+        assert saved.getexif()[0x0112] == orientation
+        assert saved.getexif()[0x010E] == "a night"
+
+
+def test_metadata_and_format_are_kept(opened, tmp_path):
+    page, photo = opened(), scene(30, 44)
+    icc = b"\0" * 36 + b"acsp" + b"\0" * 100
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "maker", 1
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Title", "night")
+    page.choose(png(photo, pnginfo=info, icc_profile=icc, exif=exif, dpi=(300, 300)), "all.png")
+    with Image.open(page.save(tmp_path)) as saved:
+        assert saved.info["Title"] == "night"
+        assert saved.info["icc_profile"] == icc
+        assert saved.getexif()[0x010F] == "maker"
+        assert saved.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    page.choose(png(scene(30, 44, 2)), "grey.png")
+    page.page.click("[aria-label='grey.png']")
+    page.until("document.getElementById('name').textContent === 'grey.png'")
+    with Image.open(page.save(tmp_path)) as saved:
+        assert saved.mode == "LA"
+    for kind, options in (("JPEG", {"quality": 71}), ("WEBP", {"lossless": True}), ("BMP", {})):
+        file, name = io.BytesIO(), f"photo.{kind.lower()}"
+        more = {} if kind == "BMP" else {"exif": exif, "icc_profile": icc}
+        Image.fromarray(photo).save(file, kind, **options, **more)
+        page.choose(file.getvalue(), name, f"image/{kind.lower()}")
+        page.page.click(f"[aria-label='{name}']")
+        page.until("document.getElementById('name').textContent === given", name)
+        path = page.save(tmp_path)
+        with Image.open(path) as saved:
+            assert saved.format == kind
+            assert saved.size == (44, 30)
+            if kind != "BMP":
+                assert saved.info["icc_profile"] == icc
+                assert saved.getexif()[0x010F] == "maker"
+            if kind == "JPEG":
+                file.seek(0)
+                ours, theirs = (np.array(image.quantization[0]) for image in (saved, Image.open(file)))
+                assert np.abs(ours - theirs).max() <= 1
+        if kind != "JPEG":
+            result = decode_photo(path).pixels.astype(int)
+            assert np.abs(result - kdlib.Enhancer()(photo)).max() <= 2
+
+
+def test_notices(opened, tmp_path):
+    page = opened()
+    deep = (scene(20, 30)[..., 0].astype(np.uint16) * 257 + 3).clip(0, 65535).astype(np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(deep).save(file, "PNG")
+    page.choose(file.getvalue(), "deep.png")
+    assert page.page.locator("#notices li").all_text_contents() == [
+        "The photo has 16 bits a sample. Browsers decode 8, and 8 are saved."
+    ]
+    with Image.open(page.save(tmp_path)) as saved:
+        assert saved.mode == "L"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("words.jpg", b"These are words.", "is not a photo in a known format"),
+        ("cut.png", png(scene(64, 64))[:2000], "the file ends before the photo does"),
+        ("empty.png", b"", "is not a photo in a known format"),
+        ("flipped.png", None, "The PNG file is damaged, or of a kind that this browser cannot read."),
+        ("page.tif", b"II*\0" + bytes(60), "This browser cannot read TIFF photos."),
+    ],
+)
+def test_a_broken_file_is_named_with_the_reason(shared_page, name, content, words):
+    if content is None:
+        content = bytearray(png(scene(64, 64)))
+        content[120:160] = bytes(40)
+    shared_page.choose(bytes(content), name, "image/png")
+    text = shared_page.page.locator("#alerts").text_content()
+    assert name in text
+    assert words in text
+    shared_page.page.evaluate("document.getElementById('alerts').replaceChildren()")
+    shared_page.errors.clear()  # Chromium's own words on an image that it cannot decode
+
+
+def test_nothing_is_requested_after_loading_and_all_works_offline(opened, tmp_path):
+    page = opened()
+    page.context.set_offline(True)
+    page.choose(png(scene(50, 70)), "offline.png")
+    page.set(strength=1.4, denoise=0.5)
+    page.page.select_option("#model", "student-565")
+    page.page.click("#zoom", force=True)
+    assert page.save(tmp_path).stat().st_size
+    page.page.click("summary")
+    assert page.page.locator("#requests").text_content() == "0"
+    assert [url for url in page.requests if not url.startswith(("blob:", "data:"))] == []
+    refused = page.page.evaluate(
+        "fetch('/index.html').then(() => 'sent', (error) => error.name)"  # the policy, and not only the lost network
+    )
+    assert refused == "TypeError"
+    assert any("Content Security Policy" in line for line in page.errors)
+    page.errors.clear()
+
+
+def test_zooming_shows_the_pixels_of_the_photo(opened):
+    page, photo = opened(), scene(1500, 2400, seed=4)
+    page.choose(png(photo, compress_level=1), "large.png")
+    page.set(denoise=0)
+    assert max(page.canvas("before").shape) < 2400
+    page.page.click("#zoom")
+    page.page.wait_for_selector("#frame.zoomed")
+    page.settle()
+    before, after = page.canvas("before"), page.canvas()
+    top, left = page.page.evaluate(
+        "async () => { const { view } = await import('./app.js');"
+        " const canvas = document.getElementById('before');"
+        " return [Math.round(view.y - canvas.height / 2), Math.round(view.x - canvas.width / 2)]; }"
+    )
+    height, width = before.shape[:2]
+    place = np.s_[top : top + height, left : left + width]
+    assert (before[..., :3] == photo[place]).all()
+    wanted = kdlib.Enhancer(denoise=0)(photo)[place]
+    assert np.abs(after[..., :3].astype(int) - wanted).max() <= 2
+
+
+def test_camera_is_enhanced_and_a_frame_becomes_a_photo(opened):
+    page = opened(permissions=["camera"])
+    page.page.click("#start-camera")
+    page.page.wait_for_selector("#snap:visible")
+    page.until("document.getElementById('after').width > 300")
+    assert page.page.locator("#name").text_content() == "Camera"
+    before = page.canvas()
+    assert np.ptp(before[..., :3]) > 100  # the test pattern, not an empty canvas
+    was = page.page.evaluate("document.getElementById('after').toDataURL()")
+    page.until("document.getElementById('after').toDataURL() !== given", was)
+    page.page.click("#snap")
+    page.until("document.getElementById('name').textContent.startsWith('camera-')")
+    assert page.page.locator("#video").is_hidden()
+    assert page.page.locator("#save").is_visible()
+
+
+def test_a_camera_that_is_not_allowed_is_explained(opened):
+    page = opened(
+        "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'));"
+    )
+    page.page.click("#start-camera")
+    page.page.wait_for_selector("#alerts div")
+    assert "The camera was not allowed." in page.page.locator("#alerts").text_content()
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["wide", "phone"])
+def test_light_dark_and_phone_are_accessible(opened, colours, size):
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is missing: pip install axe-playwright-python"
+    )
+    page = opened(color_scheme=colours)
+    page.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+
+    def check():
+        found = axe.Axe().run(page.page, options={"resultTypes": ["violations"]})
+        assert found.violations_count == 0, found.generate_report()
+        assert page.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+    # The policy keeps the tester from adding its script as an element; Playwright evaluates it.
+    check()
+    page.choose(png(scene(60, 80)), "one.png")
+    page.choose(b"words", "words.png")
+    page.choose(png(scene(60, 80, 4)), "two.png")
+    page.page.click("summary")
+    check()
+    background = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    level = np.mean([int(part) for part in re.findall(r"\d+", background)[:3]])
+    assert (level > 200) == (colours == "light")
+    for name in ("strength", "save", "split"):
+        box = page.page.locator(f"#{name}").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= size[0] + 1

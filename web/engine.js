@@ -1,0 +1,243 @@
+// Enhancing photos in the browser: networks in JavaScript, the pass over the photo as shaders or in JavaScript.
+
+import { NAMES, asStored, encode, inspect } from "./formats.js";
+import { GlPass } from "./gl.js";
+import { models } from "./models.js";
+import { estimate, openModel } from "./networks.js";
+import { luminanceOf, measureNoise } from "./noise.js";
+import { enhancePlain } from "./plain.js";
+import { planOf } from "./plan.js";
+import { cut, drawUpright, reduced, storedRegion, turnOf, upright } from "./view.js";
+
+const MOST_PIXELS = 250_000_000;
+const REACH = 8; // pixels that any smoothing reads around a pixel
+const STRIP = 64; // rows between two pauses of plain JavaScript, in which the page answers
+const DECODE = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+const pause = () => new Promise((resolve) => setTimeout(resolve));
+
+/** Enhances photos in this browser. Both engines have the same methods. */
+export class BrowserEngine {
+  local = false;
+  models = Object.entries(models).map(([name, { use, licence, denoise }]) => ({ name, use, licence, denoise, upscale: 1 }));
+
+  /** The engine draws enhanced photos on `canvas`. */
+  constructor(canvas) {
+    this.canvas = canvas;
+    try {
+      this.gl = new GlPass(canvas);
+      this.how = `WebGL2, ${this.gl.renderer}`;
+    } catch {
+      this.gl = null;
+      this.how = "JavaScript";
+    }
+    this.shown = {};
+    this.most = this.gl ? this.gl.most - 2 * REACH : 4096; // longest side of what is shown at once
+  }
+
+  /**
+   * Read a photo.
+   *
+   * @returns {name, width, height, notes} and what this engine needs
+   * @throws Error with a message for the user
+   */
+  async open(file) {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    const header = inspect(bytes);
+    const kind = NAMES[header.format];
+    if (!kind) throw new Error(`${file.name} is not a photo in a known format. JPEG, PNG, WebP, BMP and AVIF work.`);
+    if (!header.complete) throw new Error(`${file.name} is damaged: the file ends before the photo does. Copy it again from its source.`);
+    if (header.width * header.height > MOST_PIXELS) throw new Error(tooLarge(file.name, header));
+    const pixels = await this._decode(new Blob([asStored(bytes, header)], { type: `image/${header.format}` })).catch(() => {
+      const reason = ["tiff", "heic"].includes(header.format)
+        ? `This browser cannot read ${kind} photos. Convert it to PNG or JPEG, or use kdlib on your computer.`
+        : `The ${kind} file is damaged, or of a kind that this browser cannot read.`;
+      throw new Error(`${file.name} could not be opened. ${reason}`);
+    });
+    if (pixels.width * pixels.height > MOST_PIXELS) throw new Error(tooLarge(file.name, pixels));
+    pixels.grey = header.grey;
+    const notes = [];
+    if (header.bits > 8) notes.push(`The photo has ${header.bits} bits a sample. Browsers decode 8, and 8 are saved.`);
+    if (header.animated) notes.push("The file is an animation. Only its first picture is opened and saved.");
+    return { name: file.name, ...upright(pixels, header.orientation), notes, header, pixels, found: new Map(), copies: new Map() };
+  }
+
+  async _decode(blob) {
+    const bitmap = await createImageBitmap(blob, DECODE);
+    const { width, height } = bitmap;
+    const data = new Uint8ClampedArray(4 * width * height);
+    const { gl } = this;
+    // A 2D canvas keeps colours exactly where they are opaque only.
+    const exact = gl ? null : await exactPixels(blob, width, height);
+    if (exact) data.set(exact);
+    const side = gl ? gl.most : 4096;
+    for (let y = 0; y < height && !exact; y += side) {
+      for (let x = 0; x < width; x += side) {
+        const region = { x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) };
+        const whole = region.width === width && region.height === height;
+        const tile = whole ? bitmap : await createImageBitmap(bitmap, x, y, region.width, region.height, DECODE);
+        const pixels = gl ? gl.pixelsOf(tile) : canvasPixels(tile);
+        for (let row = 0; row < region.height; row++) {
+          const from = 4 * row * region.width;
+          data.set(pixels.subarray(from, from + 4 * region.width), 4 * ((y + row) * width + x));
+        }
+        if (!whole) tile.close();
+      }
+    }
+    bitmap.close();
+    return { data, width, height };
+  }
+
+  /** Draw a small copy of a photo. */
+  thumbnail(photo, canvas, side) {
+    const { pixels, header } = photo;
+    const small = reduced(pixels, Math.max(1, Math.floor(Math.min(pixels.width, pixels.height) / side)));
+    // The middle of a panorama.
+    const [width, height] = [Math.min(small.width, 4 * side), Math.min(small.height, 4 * side)];
+    const region = { x: (small.width - width) >> 1, y: (small.height - height) >> 1, width, height };
+    drawUpright(canvas, cut(small, region), region, header.orientation);
+  }
+
+  /** Forget a photo. */
+  close(photo) {
+    if (this.shown.photo === photo) this.shown = {};
+  }
+
+  /**
+   * Show a region of a photo, and the same region enhanced.
+   *
+   * @param view {region: {x, y, width, height}, factor}: a region of the upright photo at 1 / factor of its size
+   * @param settings {model, strength, denoise}
+   * @param before canvas for the original
+   * @param wanted returns false as soon as the result is not needed any more
+   * @returns whether it was shown
+   */
+  async show(photo, view, settings, before, wanted = () => true) {
+    const { factor } = view;
+    if (!photo.copies.has(factor)) {
+      photo.copies.clear(); // one smaller copy at a time
+      photo.copies.set(factor, reduced(photo.pixels, factor));
+    }
+    const copy = photo.copies.get(factor);
+    const { orientation } = photo.header;
+    const region = storedRegion(view.region, copy, orientation);
+    const plan = scaled(this._plan(photo, settings), factor);
+    const key = JSON.stringify([factor, region]);
+    const same = this.shown.photo === photo && this.shown.key === key;
+    if (this.gl) {
+      if (!same) this.gl.load(copy, region, REACH);
+      this.gl.draw(plan, region, turnOf(region, orientation));
+    } else {
+      const enhanced = await enhancedInStrips(copy, region, plan, wanted);
+      if (!enhanced) return false;
+      drawUpright(this.canvas, enhanced, region, orientation);
+    }
+    if (!same) drawUpright(before, cut(copy, region), region, orientation);
+    this.shown = { photo, key };
+    return true;
+  }
+
+  /** Draw pixels, RGBA, that were computed elsewhere. */
+  paint(data, width, height) {
+    const whole = { x: 0, y: 0, width, height };
+    this.shown = {};
+    if (!this.gl) return drawUpright(this.canvas, data, whole, 1);
+    this.gl.load({ data, width, height }, whole, 0);
+    return this.gl.draw(null, whole, turnOf(whole, 1));
+  }
+
+  /** Return the pixels of the enhanced photo, {data: RGBA, width, height}, as stored. */
+  async enhanced(photo, settings, progress = () => {}) {
+    const { pixels } = photo;
+    const plan = this._plan(photo, settings);
+    if (!plan) return pixels;
+    const whole = { x: 0, y: 0, width: pixels.width, height: pixels.height };
+    if (!this.gl) return { ...pixels, data: await enhancedInStrips(pixels, whole, plan, () => true, progress) };
+    this.shown = {}; // tiles take its place on the graphics processor
+    const data = new Uint8ClampedArray(pixels.data.length);
+    await this.gl.enhance(pixels, plan, (region, tile) => {
+      for (let row = 0; row < region.height; row++) {
+        const from = 4 * row * region.width;
+        data.set(tile.subarray(from, from + 4 * region.width), 4 * ((region.y + row) * pixels.width + region.x));
+      }
+      progress((region.y + region.height) / pixels.height);
+      return pause();
+    });
+    return { ...pixels, data };
+  }
+
+  /**
+   * Enhance a photo at its full size and encode it.
+   *
+   * @returns {blob, name, notes}
+   */
+  async save(photo, settings, progress) {
+    const { blob, extension, notes } = await encode(await this.enhanced(photo, settings, progress), photo.header);
+    const dot = photo.name.lastIndexOf(".");
+    const [stem, own] = dot > 0 ? [photo.name.slice(0, dot), photo.name.slice(dot + 1)] : [photo.name, ""];
+    const same = { jpeg: "jpg", dib: "bmp" }[own.toLowerCase()] ?? own.toLowerCase();
+    return { blob, name: `${stem}_enhanced.${same === extension ? own : extension}`, notes };
+  }
+
+  _plan(photo, { model: name, strength, denoise }) {
+    const model = openModel(name);
+    if (!photo.found.has(name)) photo.found.set(name, estimate(model, photo.pixels));
+    if (denoise && photo.noise === undefined) photo.noise = measureNoise(photo.pixels, luminanceOf(photo.pixels));
+    return planOf(model, photo.found.get(name), photo.pixels, { strength, denoise }, photo.noise);
+  }
+}
+
+const tooLarge = (name, { width, height }) =>
+  `${name} has ${width.toLocaleString("en")} × ${height.toLocaleString("en")} pixels, more than the limit of ` +
+  `${MOST_PIXELS.toLocaleString("en")}. Make it smaller, or use kdlib on your computer.`;
+
+/** Return a plan for a copy at 1 / factor, in which averaging has reduced the noise by that factor. */
+function scaled(plan, factor) {
+  if (!plan?.rounds.length || factor === 1) return plan;
+  const rounds = plan.rounds.map((round) => {
+    const own = { ...round };
+    for (const name of ["light", "edge", "colour"]) if (name in own) own[name] *= factor ** 2;
+    return own;
+  });
+  return { ...plan, rounds };
+}
+
+async function enhancedInStrips(photo, region, plan, wanted, progress = () => {}) {
+  const out = new Uint8ClampedArray(4 * region.width * region.height);
+  for (let y = 0; y < region.height; y += STRIP) {
+    const strip = { ...region, y: region.y + y, height: Math.min(STRIP, region.height - y) };
+    out.set(enhancePlain(photo, strip, plan), 4 * y * region.width);
+    progress((y + strip.height) / region.height);
+    await pause();
+    if (!wanted()) return null;
+  }
+  return out;
+}
+
+function canvasPixels(bitmap) {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+}
+
+/** Return the pixels of a lossless photo with an alpha channel, or null where the browser does not give them. */
+async function exactPixels(blob, width, height) {
+  if (!["image/png", "image/webp"].includes(blob.type) || !("ImageDecoder" in globalThis)) return null;
+  try {
+    const decoder = new ImageDecoder({ data: await blob.arrayBuffer(), type: blob.type, premultiplyAlpha: "none", colorSpaceConversion: "none" });
+    const { image } = await decoder.decode();
+    const pixels = new Uint8Array(4 * width * height);
+    const swapped = ["BGRA", "BGRX"].includes(image.format);
+    if (image.codedWidth !== width || image.codedHeight !== height || !(swapped || ["RGBA", "RGBX"].includes(image.format))) return null;
+    await image.copyTo(pixels);
+    if (swapped) for (let i = 0; i < pixels.length; i += 4) [pixels[i], pixels[i + 2]] = [pixels[i + 2], pixels[i]];
+    if (image.format.endsWith("X")) for (let i = 3; i < pixels.length; i += 4) pixels[i] = 255;
+    image.close();
+    decoder.close();
+    return pixels;
+  } catch {
+    return null;
+  }
+}
+
