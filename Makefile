@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 
 distill: $(READY)
 	@mkdir -p runs
-	$(BIN)/papermill --log-output notebooks/04_distill.ipynb runs/04_distill.ipynb -p control False
+	$(BIN)/papermill --log-output notebooks/04_distill.ipynb runs/04_distill.ipynb -p epochs 40 -p control False
 	@echo
 	@for part in student.safetensors metrics.json history.csv before_after.png; do \
 		test -s runs/04_distill/$$part || { echo "runs/04_distill/$$part is missing"; exit 1; }; done

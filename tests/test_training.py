@@ -132,6 +132,15 @@ def test_terms_of_no_weight_are_not_computed(teacher, photos):
     assert terms_of(student, teacher, photos, Recipe(alpha=1.0, beta=0.0)).keys() == {"alignment"}
 
 
+@pytest.mark.parametrize("augmentation", ["none", "darken"])
+def test_a_teacher_that_no_term_compares_with_is_not_asked(teacher, photos, monkeypatch, augmentation):
+    monkeypatch.setattr(RecipeObjective, "ask_teacher", lambda *_: pytest.fail("the teacher was asked"))
+    settings = {"photos": photos, "epochs": 1, "augmentation": augmentation, **QUICK}
+    run = distill("student-565", teacher, recipe=make_recipe("alignment", alpha=0.0, ssim=0.5), **settings)
+    assert run.history[0].keys() & {"alignment", "ssim", "features", "task"} == {"task"}
+    assert run.best_score == run.history[0]["fidelity"] > 0
+
+
 @pytest.mark.slow
 def test_the_contrastive_term_is_live(teacher, photos):
     student = fresh_model("student-565", photos)

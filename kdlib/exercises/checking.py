@@ -88,7 +88,7 @@ def _of_the_expected_kind(answer: Any, solution: Any) -> Any:
     elif isinstance(solution, str):
         if not isinstance(answer, str):
             raise Wrong(f"a text in quotes is expected, such as 'a', not {brief(answer)}")
-        return answer.strip().lower()
+        return answer.strip(" ().").lower()  # the pages write (a)
     elif isinstance(solution, int | float) and not isinstance(solution, bool):
         if hasattr(answer, "item") and getattr(answer, "shape", None) in ((), (1,)):
             answer = answer.item()  # of NumPy or PyTorch

@@ -65,18 +65,20 @@ class RecipeObjective(AnswersObjective):
 
     def __init__(self, student: ZeroDCE, teacher: nn.Module, recipe: Recipe, augmentation: str) -> None:
         self.curve_teacher = teacher if isinstance(teacher, ZeroDCE) else None
+        self.asks_teacher = bool(recipe.alpha or recipe.beta or recipe.contrastive)
         self.perceptual = PerceptualLoss() if recipe.perceptual else None
         pairs = matching_layers(student, teacher) if recipe.beta or recipe.contrastive else ()
         iterations = self.curve_teacher.iterations if self.curve_teacher else student.iterations
         align = OutputAlignmentLoss(recipe.map_weight, student.iterations, iterations)
         task_share = 1 - recipe.alpha - recipe.beta
-        terms: dict[str, tuple[float, Compare]] = {
-            "alignment": (recipe.alpha, lambda s, t, _: recipe.alignment * align(s.output, t.output))
-        }
-        if recipe.ssim:
+        terms: dict[str, tuple[float, Compare]] = {}
+        # A term without weight is left out: it would cost time and change nothing.
+        if recipe.alpha:
+            terms["alignment"] = recipe.alpha, lambda s, t, _: recipe.alignment * align(s.output, t.output)
+        if recipe.alpha and recipe.ssim:
             ssim = SSIMLoss()
             terms["ssim"] = recipe.alpha, lambda s, t, _: recipe.ssim * ssim(s.output[0], t.output[0])
-        if perceptual := self.perceptual:
+        if recipe.alpha and (perceptual := self.perceptual):
             terms["perceptual"] = (
                 recipe.alpha,
                 lambda s, t, _: recipe.perceptual * perceptual(s.output[0], t.output[0]),
@@ -113,6 +115,8 @@ class RecipeObjective(AnswersObjective):
 
     def ask(self, columns: tuple[Tensor, ...]) -> Answer:
         photos, *kept = columns
+        if not self.asks_teacher:
+            return Answer(None, {})
         answer, *features = kept or self.ask_teacher(photos)
         curve = self.curve_teacher
         output = (apply_curve(photos, answer, curve.iterations), answer) if curve else (answer, None)
@@ -178,7 +182,7 @@ def distill_curve(
         objective.perceptual.to(device)
     train, held = split(len(photos), validation_fraction, config.seed)
     channels = 3 * curve.iterations if curve and not curve.shared_map else 3
-    cached = augmentation == "none" and photos[:, :1].numel() * channels * 4 <= CACHE_LIMIT
+    cached = objective.asks_teacher and augmentation == "none" and photos[:, :1].numel() * channels * 4 <= CACHE_LIMIT
     task_loss = ZeroReferenceLoss(recipe.task)
 
     def held_out() -> Iterator[Tensor]:

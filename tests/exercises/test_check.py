@@ -107,6 +107,7 @@ def test_what_pytorch_does_not_implement_is_no_stub(told):
         ("90.2", 3, "the prediction 3 is too low"),
         ("90.2", torch.tensor(5.0), "the prediction 5 is too high"),
         ("90.2", float("nan"), "the prediction nan is not a number"),
+        ("90.3", "(a)", "(a) is not it"),
         ("90.3", 2, "a text in quotes is expected, such as 'a', not 2"),
         ("90.3", "A", "(a) is not it: think of the sign. The lesson goes on"),
     ],

@@ -174,6 +174,11 @@ def test_what_the_page_says_about_soft_targets_is_so():
     for other in ("hints", "attention", "relations"):
         assert average(f"{other}, then labels") - average("labels alone") < 0.6 * gained
     assert average("noise") > average("generator") + 10
+    assert "one of the ten students fails altogether and answers at about chance, 10%" in PAGE
+    for case in ("born again, few images", "born again, all images"):
+        failed, *others = sorted(column(case))
+        assert failed < 12
+        assert min(others) > 70
 
 
 def test_what_the_page_says_about_the_withheld_class_is_so():

@@ -108,6 +108,8 @@ def test_scores_of_the_published_files():
     says("The score of the teacher's file falls from 15.36 dB to 10.26 dB.", "*rises* by 3 dB")
     assert round(score["zero_dce_pp_official"], 2) == 15.36
     assert round(score["zero_dce_pp_official, sigmoid"], 2) == 10.26
+    says("the student of that project scores 13.38 dB")
+    assert round(score["student_565_peer, sigmoid"], 2) == 13.38
     assert round(score["student_565_peer"] - score["student_565_peer, sigmoid"]) == 3
 
 

@@ -190,7 +190,7 @@ class TestOnThePhoto:
         says("With outputs alone and with the mixture the student comes to about 35 dB.", "less than one decibel")
         assert 34 < outputs < 37
         assert 0 < mixture - outputs < 1
-        says("about 7 dB from the teacher's and no better than the fresh student's")
+        says("its PSNR to the teacher's photo is about 7 dB, no higher than the fresh student's")
         fresh = psnr(lesson["fresh"](lesson["dark"])[0][0].detach(), lesson["taught"][0])
         assert 6 < features < min(9, fresh + 0.5)
         says("In the mixture its features agree as well", "With features alone they agree best of all")

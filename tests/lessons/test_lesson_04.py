@@ -1,6 +1,7 @@
 """What lesson 04 says holds: the numbers that it quotes, and that its loop is that of the package."""
 
 import json
+import re
 import statistics
 from functools import cache
 
@@ -100,6 +101,18 @@ def test_the_recipe_is_the_best_that_was_measured():
     assert "the interval of the difference includes zero" in said
     assert published["verdict"] == "not shown"
     assert f"four times as many epochs raise it by {told['4 ×: alignment alone']['difference']:.1f} dB" in said
+
+
+def test_the_epochs_are_those_of_the_parameters_and_of_make_distill():
+    [parameters] = [source for source in code("04_distill") if source.startswith("data_dir: str")]
+    [epochs] = re.findall(r"^epochs: int = (\d+) ", parameters, re.MULTILINE)
+    [made] = re.findall(r"04_distill\.ipynb .*-p epochs (\d+)", (NOTEBOOKS.parent / "Makefile").read_text("utf-8"))
+    config = (NOTEBOOKS.parent / "configs" / "student-565.yaml").read_text("utf-8")
+    [photos] = re.findall(r"# (\d+) photos of SICE", config)
+    said = prose("04_distill")
+    assert f"for {epochs} epochs. (`make distill` takes {made}, and the shipped student learned from" in said
+    assert f"learned from {int(photos):,} photos" in said
+    assert f"-p epochs {made} -p control False" in (NOTEBOOKS.parent / "docs" / "install.md").read_text("utf-8")
 
 
 def test_a_larger_share_of_the_task_leaves_more_students_at_one_fixed_curve():

@@ -5,6 +5,7 @@ import re
 from statistics import fmean
 
 import matplotlib
+import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
@@ -209,4 +210,17 @@ def test_the_figure_of_scores_has_a_dot_for_each_method(board):
     [axes] = figure.axes
     assert sum(len(dots.get_offsets()) for dots in axes.collections) == len(board)
     assert [text.get_text() for text in axes.texts] == ["grid-960"]
+    matplotlib.pyplot.close(figure)
+
+
+def test_no_name_in_the_figure_of_scores_covers_another(board):
+    cells = nbformat.read(NOTEBOOKS / "05_evaluate.ipynb", as_version=4).cells
+    [drawn] = [cell.source for cell in cells if "plot_scores(board" in cell.source]
+    space = {"leaderboard": lambda _: list(board.values()), "project_path": str, "plot_scores": plot_scores}
+    exec(drawn.replace("viz.plt.show()", ""), space)
+    figure = matplotlib.pyplot.gcf()
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 7
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
     matplotlib.pyplot.close(figure)
