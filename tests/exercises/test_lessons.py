@@ -66,11 +66,11 @@ def wrong_answers(number):
 
 
 def also_right():
-    for name in dict.fromkeys(map(lesson_of, EVERY)):
-        module = import_module(f".test_lesson_{name.lower()}", __package__)
-        yield from (
-            (number, answer) for number, answers in getattr(module, "ALSO_RIGHT", {}).items() for answer in answers
-        )
+    modules = [
+        import_module(f".test_lesson_{name.lower()}", __package__) for name in dict.fromkeys(map(lesson_of, EVERY))
+    ]
+    found = [item for module in modules for item in getattr(module, "ALSO_RIGHT", {}).items()]
+    return [(number, answer) for number, answers in found for answer in answers]
 
 
 @pytest.fixture(autouse=True)

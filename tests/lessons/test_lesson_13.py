@@ -146,6 +146,7 @@ def test_the_teacher_is_better_than_its_student():
     assert max(scores("all pairs, alone") + scores(TAUGHT)) < scores("teacher")[0]
 
 
+@pytest.mark.slow  # it trains seven networks, as a reader does
 def test_the_template_for_another_task_runs_and_its_student_gains(capsys):
     [code] = re.findall(r"```python\n(.*?)```", "\n".join(cell.source for cell in LESSON.cells), flags=re.DOTALL)
     opening = next(cell.source for cell in LESSON.cells if cell.cell_type == "code")
