@@ -115,5 +115,7 @@ def check_varies(answer: Callable[..., Any]) -> None:
         of_bytes = network.curve_map(photos.float()).mean(dim=(2, 3)).std(dim=0).mean()
     if isinstance(found, float) and math.isclose(found, float(of_bytes), rel_tol=1e-3):
         raise Wrong("the network got bytes: divide the photos by 255")
-    same(found, expected, "the variation over six photos", rtol=1e-3)
+    # Either convention of the standard deviation is right; they differ by √(5/6) for six photos.
+    if not (isinstance(found, float) and math.isclose(found, expected * math.sqrt(5 / 6), rel_tol=1e-3)):
+        same(found, expected, "the variation over six photos", rtol=1e-3)
     same(answer(network, photos[:1].repeat(4, 1, 1, 1)), 0.0, "the variation over four equal photos", atol=1e-5)

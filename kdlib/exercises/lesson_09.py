@@ -164,8 +164,8 @@ def check_bounded(answer: Callable[..., Any]) -> None:
     same(found, bounded(near), "a matrix near the identity", atol=0.01)
     wild = 3 * torch.randn(500, 3, 3, generator=torch.Generator().manual_seed(0))
     lowest = float(answer(wild).sum(dim=2).min())
-    if not lowest > 0.2:
-        raise Wrong(f"a row sums to {lowest:.2f}, more than 0.2 is needed")
+    if not lowest > 0.2 - 1e-6:  # a limit of 0.8 / 3 reaches 0.2, but for rounding
+        raise Wrong(f"a row sums to {lowest:.2f}, at least 0.2 is needed")
     given = (torch.eye(3) - 1.0)[None].requires_grad_()
     result = answer(given)
     if not result.requires_grad:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from kdlib.enhance.photos.rgb import to_array
@@ -212,6 +213,8 @@ def plot_lines(
     for label, values in lines.items():
         ax.plot(x, values, marker=marker, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **axis)
+    if "xscale" not in axis and all(float(value).is_integer() for value in x):  # there is no epoch 1.5
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
     if len(lines) > 1:
         ax.legend(fontsize=9)

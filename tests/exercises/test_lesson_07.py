@@ -70,3 +70,7 @@ WRONG = {
         (lambda network, photos: 0.0, "expected"),
     ],
 }
+
+ALSO_RIGHT = {
+    "07.5": [lambda network, photos: float(maps_of(network, photos).mean(dim=(2, 3)).std(dim=0, correction=0).mean())]
+}

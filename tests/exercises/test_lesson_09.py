@@ -62,3 +62,5 @@ WRONG = {
         (lambda colour: EYE + 0.25 * torch.tanh((colour.detach() - EYE) / 0.25), "has lost the graph"),
     ],
 }
+
+ALSO_RIGHT = {"09.6": [lambda colour: EYE + 0.8 / 3 * torch.tanh((colour - EYE) / (0.8 / 3))]}

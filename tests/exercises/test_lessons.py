@@ -1,7 +1,8 @@
 """The exercises of all lessons: stubs are recognised, solutions pass, wrong answers are told what is wrong.
 
 ``test_lesson_NN.py`` has the wrong answers of lesson NN: ``WRONG`` maps each number to at least two pairs
-of an answer and a fragment of the sentence that must refuse it.
+of an answer and a fragment of the sentence that must refuse it. ``ALSO_RIGHT``, where there is one, has right answers
+that are not the solution.
 """
 
 from __future__ import annotations
@@ -62,6 +63,14 @@ def lesson(number):
 def wrong_answers(number):
     module = import_module(f".test_lesson_{lesson_of(number).lower()}", __package__)
     return module.WRONG.get(number, [])
+
+
+def also_right():
+    modules = [
+        import_module(f".test_lesson_{name.lower()}", __package__) for name in dict.fromkeys(map(lesson_of, EVERY))
+    ]
+    found = [item for module in modules for item in getattr(module, "ALSO_RIGHT", {}).items()]
+    return [(number, answer) for number, answers in found for answer in answers]
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +141,9 @@ def test_wrong_answers_are_told_what_is_wrong(number, capsys):
         said = capsys.readouterr().out
         assert said.startswith(f"{number} not passed: ")
         assert fragment in said
+
+
+@pytest.mark.parametrize(("number", "answer"), also_right())
+def test_another_right_answer_passes(number, answer, capsys):
+    assert check(number, answer) is answer
+    assert capsys.readouterr().out.startswith(f"{number} passed")

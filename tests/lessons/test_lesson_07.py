@@ -176,7 +176,7 @@ def test_cost():
 
 
 def test_teachers():
-    states("compares sixteen ways", "Twelve rows change one of these settings", "The last three change more")
+    states("compares sixteen ways", "Twelve rows change one of these settings", "Three change more")
     assert len(CHOICES) == len(stored("teacher_search")["rows"]) == 16
     ways = {row["choice"]: row for row in stored("teacher_search")["rows"]}
     gap = {name: ways["base"]["validation_psnr"] - row["validation_psnr"] for name, row in ways.items()}

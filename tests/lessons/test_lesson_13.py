@@ -1,15 +1,18 @@
 """What the page "Distil your own" says is what was measured, and its measurement does what it says."""
 
 import json
+import operator
+import re
 from functools import partial
 
+import nbformat
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from kdlib.data import write_photo
-from kdlib.exercises.lesson_13 import CURVES
+from kdlib.exercises.lesson_13 import CURVES, paired_interval
 from kdlib.experiments import distil_denoising
 from kdlib.experiments.ablation import summarise
 from kdlib.experiments.distil_denoising import (
@@ -20,6 +23,7 @@ from kdlib.experiments.distil_denoising import (
     FEW,
     MANY,
     NOISE,
+    SELECTED,
     SIDE,
     STUDENT,
     TAUGHT,
@@ -40,6 +44,7 @@ LINES = {
     line["variant"]: line for line in summarise([row for row in ROWS if "loss" in row], "psnr", (*VARIANTS, *FAILURES))
 }
 PAGE = prose("13_distil_your_own")
+LESSON = nbformat.read(NOTEBOOKS / "13_distil_your_own.ipynb", as_version=4)
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "eight"}
 
 
@@ -69,6 +74,9 @@ def test_the_settings_of_the_page_are_those_of_the_measurement():
     assert pytest.approx(25 / 255) == NOISE
     assert f"crops of {SIDE}×{SIDE} pixels" in PAGE
     assert f"on {TESTED} of their crops" in PAGE
+    assert f"`many`, {MANY} pairs to learn from" in PAGE
+    assert f"`few(seed)`, {COUNTS[FEW]} of them" in PAGE
+    assert f"`judged`, {SELECTED} other crops" in PAGE
     assert f"from all {MANY} pairs" in PAGE
     assert f"has {COUNTS[FEW]} clean crops" in PAGE
     assert f"sees {MANY} noisy crops" in PAGE
@@ -136,3 +144,14 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_the_teacher_is_better_than_its_student():
     assert max(scores("all pairs, alone") + scores(TAUGHT)) < scores("teacher")[0]
+
+
+@pytest.mark.slow  # it trains seven networks, as a reader does
+def test_the_template_for_another_task_runs_and_its_student_gains(capsys):
+    [code] = re.findall(r"```python\n(.*?)```", "\n".join(cell.source for cell in LESSON.cells), flags=re.DOTALL)
+    opening = next(cell.source for cell in LESSON.cells if cell.cell_type == "code")
+    names = {"paired_interval": paired_interval}
+    exec(compile(f"{opening}\n{code}", "13_distil_your_own", "exec"), names)
+    assert names["accuracy"](names["expert"], *names["tested"]) > 90
+    assert min(map(operator.sub, names["found"]["taught"], names["found"]["alone"])) > 0
+    assert "gain +" in capsys.readouterr().out
