@@ -93,7 +93,8 @@ def enhance_video(
     """Brighten a video.
 
     Frame times, frame count, sound (copied without encoding it again), rotation, colour tags, metadata, chapters and,
-    where the format supports them, subtitles stay as they are; the report notes what does not. Damaged frames are patched or replaced, and reported.
+    where the format supports them, subtitles stay as they are; the report notes what does not. Damaged frames are
+    patched or replaced, and reported.
     ``out`` appears only when it is complete.
 
     Args:

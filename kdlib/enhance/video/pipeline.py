@@ -7,7 +7,9 @@ from queue import Empty, Full, Queue
 from time import perf_counter
 from typing import Generic, TypeVar
 
-T, In, Out = TypeVar("T"), TypeVar("In"), TypeVar("Out")
+T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
 _PATIENCE = 0.1  # seconds between a waiting thread's checks whether it should stop
 
 

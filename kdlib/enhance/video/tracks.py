@@ -102,9 +102,14 @@ class Tracks:
             ways = [".mkv can hold it"] * (self._format != "matroska")
             ways += ["--audio aac encodes it"] * (self._format != "webm")
             self.notes.append(f"{name} is left out because {self._format} cannot hold it; {', and '.join(ways)}")
-        elif not (stream.type == "data" and self._source.container.chapters()):  # chapters are written in any case
+        elif stream.type != "data" or not self._is_written_anyway():
             self.notes.append(f"{name} is left out because {self._format} cannot hold it")
         return False
+
+    def _is_written_anyway(self) -> bool:
+        """Whether a data track may be what holds chapters or the timecode, which are written from the tags."""
+        timecode = "timecode" in self._source.stream.metadata and self._format in {"mp4", "mov"}
+        return timecode or bool(self._source.container.chapters())
 
     def _encodes(self, stream: Any) -> bool:
         known = stream.type == "audio" and stream.codec_context is not None
