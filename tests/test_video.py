@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 import threading
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from kdlib import Enhancer
 from kdlib.cli.video import video as video_command
+from kdlib.enhance.folders.videos import plan_videos
 from kdlib.enhance.video.enhance import enhance_video
 from kdlib.enhance.video.files import VideoError
 from kdlib.enhance.video.pipeline import ahead
@@ -409,7 +411,8 @@ def test_sound_of_unknown_kind_is_left_out_and_the_rest_is_done(suffix, tmp_path
     plain, source = with_unknown_sound(tmp_path)
     report = enhance_video(source, tmp_path / f"out{suffix}", Unchanged())
     assert report.notes == ("audio track 2 (of unknown kind) is left out, as FFmpeg does not know it",)
-    assert packets_of(report.out, "audio") == packets_of(plain, "audio") != []
+    before, after = ([content for *_, content in packets_of(path, "audio")] for path in (plain, report.out))
+    assert after == before[suffix == ".mkv" :] != []  # Matroska cannot hide the encoder's first packet, so it goes
     assert len(frames_of(report.out)[0]) == FRAMES
     assert not report.damages
 
@@ -466,7 +469,7 @@ def heard(path):
         return np.concatenate(samples), float(frames[0].pts * frames[0].time_base)
 
 
-@pytest.mark.parametrize(("audio", "name"), [("pcm_s16le", "in.mov"), ("libmp3lame", "in.mkv"), ("flac", "in.mkv")])
+@pytest.mark.parametrize(("audio", "name"), [("pcm_s16le", "in.mov"), ("ac3", "in.mkv"), ("flac", "in.mkv")])
 def test_sound_can_be_encoded_as_aac(audio, name, tmp_path):
     source = write_clip(tmp_path / name, audio=audio)
     report = enhance_video(source, tmp_path / "out.mp4", Unchanged(), audio="aac")
@@ -630,7 +633,7 @@ def test_other_codecs_are_read_without_false_alarm(codec, pix_fmt, name, tmp_pat
 @pytest.mark.parametrize(("codec", "shown_bit"), [("libvpx", 0x10), ("libvpx-vp9", 0x02)])
 def test_packets_that_hold_no_picture_are_not_missed(codec, shown_bit, tmp_path):
     plain = write_clip(tmp_path / "plain.webm", codec=codec, audio=None, options={"b:v": "1M"})
-    source = tmp_path / "in.webm"
+    source = tmp_path / "in.nut"  # the writers of other formats put such pictures into the packets that follow them
     with av.open(str(plain)) as container, av.open(str(source), "w") as out:
         copy = out.add_stream_from_template(container.streams.video[0], opaque=True)
         for number, packet in enumerate(container.demux(video=0)):
@@ -1265,6 +1268,9 @@ def test_command_warns_of_damage_but_the_video_is_complete(run, tmp_path):
     [
         (["out.xyz"], "videos are written as"),
         (["in.mp4"], "is the source itself"),
+        (["out.mp4", "--recursive"], "--recursive and --resume are for a folder of videos"),
+        (["out.mp4", "--overwrite", "--resume"], "choose one"),
+        (["out.webm", "--audio", "aac"], "webm cannot hold AAC sound"),
         (["out.mp4", "--strength", "3"], "strength must be a number from 0 to 2"),
         (["out.mp4", "--model", "nonsense"], "no shipped weights named 'nonsense'"),
         (["out.mp4", "--encoder-option", "preset"], "takes NAME=VALUE"),
@@ -1282,6 +1288,120 @@ def test_command_fails_in_one_sentence(arguments, reason, run, tmp_path):
     assert "Traceback" not in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_without_an_output_the_result_lies_beside(run, tmp_path):
+    write_clip(tmp_path / "in.avi", codec="mpeg4", audio=None, frames=2)
+    assert run(tmp_path / "in.avi").exit_code == 0
+    assert run(tmp_path / "in.avi", "--format", "mov", "--suffix", "_bright").exit_code == 0
+    (tmp_path / "there").mkdir()
+    assert run(tmp_path / "in.avi", tmp_path / "there").exit_code == 0
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.m*"))
+    assert names == ["in_bright.mov", "in_enhanced.mkv", "there/in.mkv"]
+
+
+# --- folders ---
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A folder with two good videos, one of them in a format that is only read, a bad one, and other files."""
+    folder = tmp_path / "clips"
+    (folder / "deeper").mkdir(parents=True)
+    write_clip(folder / "a.mp4", frames=3, audio=None)
+    write_clip(folder / "b.avi", codec="mpeg4", frames=4, audio=None)
+    (folder / "c.mov").write_bytes(b"no video" * 99)
+    write_clip(folder / "deeper" / "d.mkv", frames=2, audio=None)
+    for name in ("notes.txt", "photo.jpg", "other.JPG", ".hidden.mp4"):
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def written(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_gives_its_own_videos_and_names_the_rest(run, clips, tmp_path):
+    before = {path: path.read_bytes() for path in clips.rglob("*") if path.is_file()}
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    result = run(clips, out, "--report", figures)
+    assert result.exit_code == 1
+    assert written(out) == [".kdlib-videos.json", "a.mp4", "b.mkv"]
+    assert [len(frames_of(out / name)[0]) for name in ("a.mp4", "b.mkv")] == [3, 4]
+    assert "2 enhanced" in result.output
+    assert "3 other files passed over: 2 .jpg, 1 .txt" in result.output
+    assert f"{clips / 'c.mov'}: not a video in a known format" in result.output
+    assert "1 of 3 could not be enhanced" in result.output
+    assert {path: path.read_bytes() for path in before} == before
+    told = json.loads(figures.read_text())
+    assert [(video["source"], video["frames"]) for video in told["videos"]] == [("a.mp4", 3), ("b.avi", 4)]
+    assert [name for name, _ in told["failed"]] == [str(clips / "c.mov")]
+    assert told["passed_over"] == {".jpg": 2, ".txt": 1}
+
+
+def test_subfolders_are_mirrored_beside_the_folder_by_default(run, clips, tmp_path):
+    (clips / "c.mov").unlink()
+    result = run(clips, "--recursive", "--suffix", "_b", "--format", ".mov")
+    assert result.exit_code == 0, result.output
+    place = tmp_path / "clips_enhanced"
+    assert written(place) == [".kdlib-videos.json", "a_b.mov", "b_b.mov", "deeper/d_b.mov"]
+
+
+def test_resume_makes_what_is_missing_and_never_mixes_two_looks(run, clips, tmp_path):
+    (clips / "c.mov").unlink()
+    out = tmp_path / "out"
+    assert run(clips, out).exit_code == 0
+    first = (out / "a.mp4").stat().st_mtime_ns
+    (out / "b.mkv").unlink()
+    refused = run(clips, out)
+    assert refused.exit_code == 1
+    assert "1 of 2 results exist" in refused.output
+    assert "--overwrite replaces them, --resume keeps them" in refused.output
+    mixed = run(clips, out, "--resume", "--strength", "0.5")
+    assert mixed.exit_code == 1
+    assert "strength 1.0 → 0.5" in mixed.output
+    sound = run(clips, out, "--resume", "--audio", "none")
+    assert "audio 'copy' → 'none'" in sound.output
+    assert not (out / "b.mkv").exists()
+    resumed = run(clips, out, "--resume")
+    assert resumed.exit_code == 0
+    assert "1 enhanced, 1 kept" in resumed.output
+    assert (out / "a.mp4").stat().st_mtime_ns == first
+    replaced = run(clips, out, "--overwrite", "--strength", "0.5")
+    assert replaced.exit_code == 0
+    assert (out / "a.mp4").stat().st_mtime_ns > first
+    assert run(clips, out, "--resume", "--strength", "0.5").exit_code == 0
+
+
+def test_a_second_run_in_the_own_folder_leaves_results_alone(clips):
+    (clips / "c.mov").unlink()
+    names = [job.source.name for job in plan_videos(clips, clips, suffix="_b", container=".mp4").jobs]
+    assert names == ["a.mp4", "b.avi"]
+    shutil.copyfile(clips / "a.mp4", clips / "a_b.mp4")
+    assert [job.source.name for job in plan_videos(clips, clips, suffix="_b", container=".mp4").jobs] == names
+    with pytest.raises(ValueError, match=r"a\.mp4 would be overwritten by its result"):
+        plan_videos(clips, clips)
+
+
+def test_results_below_the_folder_are_no_videos_of_it(clips):
+    (clips / "out").mkdir()
+    shutil.copyfile(clips / "a.mp4", clips / "out" / "e.mp4")
+    names = {job.source.name for job in plan_videos(clips, clips / "out", recursive=True).jobs}
+    assert names == {"a.mp4", "b.avi", "c.mov", "d.mkv"}
+
+
+def test_plans_that_cannot_be_meant(clips, tmp_path):
+    shutil.copyfile(clips / "a.mp4", clips / "b.mkv")
+    with pytest.raises(ValueError, match=r"b\.avi and .*b\.mkv would both be written to"):
+        plan_videos(clips, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"videos are written as \.mp4, .*, not as \.avi"):
+        plan_videos(clips, tmp_path / "out", container=".avi")
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
+        plan_videos(clips, clips / "notes.txt")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="no videos found"):
+        plan_videos(tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_says_which_sound_webm_takes(run):
