@@ -566,6 +566,12 @@ def test_side_data_that_pyav_has_no_name_for(tmp_path):
     assert after[0].rotation == before[0].rotation != 0
 
 
+def test_what_else_frames_carry_is_told(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", options={"x264-params": "frame-packing=3"}, audio=None, frames=3)
+    report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
+    assert report.notes == ("what makes the video stereo (spatial) cannot be kept",)
+
+
 def test_a_recording_that_begins_amid_pictures_begins_with_the_first_whole_one(tmp_path):
     plain = write_clip(tmp_path / "plain.ts", file_format="mpegts", audio=None, options={"bf": "0"}, gop=8)
     source = tmp_path / "in.ts"

@@ -13,8 +13,8 @@ from av.sidedata.sidedata import Type
 
 # Kinds that no encoder here can be given → what they are
 _LOST = {
-    "DOVI_RPU_BUFFER": "Dolby Vision's metadata for each frame, without which it is shown as plain HDR",
-    "DOVI_METADATA": "Dolby Vision's metadata for each frame, without which it is shown as plain HDR",
+    "DOVI_RPU_BUFFER": "Dolby Vision's metadata for each frame",
+    "DOVI_METADATA": "Dolby Vision's metadata for each frame",
     "DYNAMIC_HDR_PLUS": "HDR10+'s metadata for each frame",
     "DYNAMIC_HDR_VIVID": "HDR Vivid's metadata for each frame",
     "STEREO3D": "what makes the video stereo (spatial)",
@@ -51,7 +51,7 @@ def _known(frame: av.VideoFrame) -> av.VideoFrame:
 def lost_kinds(held: Mapping[str, bytes]) -> list[str]:
     """Return a note for each kind of side data that an enhanced video cannot keep."""
     lost = dict.fromkeys(what for kind, what in _LOST.items() if kind in held)
-    return [f"{what[0].upper()}{what[1:]}, is left out" if "," in what else f"{what} is left out" for what in lost]
+    return [f"{what} cannot be kept" for what in lost]
 
 
 @dataclass(frozen=True)
