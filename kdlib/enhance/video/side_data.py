@@ -27,6 +27,7 @@ _SIDE_DATA_KINDS = 64  # more than FFmpeg has
 
 def side_data(frame: av.VideoFrame) -> Mapping[str, bytes]:
     """Return what a frame carries, by FFmpeg's names, without the kinds that PyAV has no name for."""
+    held: Any  # PyAV describes it as a mapping, which it is only in part
     try:
         held = frame.side_data
     except ValueError:  # PyAV raises it for all of them if it does not know one, such as those of spatial video
@@ -38,7 +39,8 @@ def _known(frame: av.VideoFrame) -> av.VideoFrame:
     """Return the frame without the kinds of side data that PyAV does not know."""
     graph = av.filter.Graph()
     chain = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000))]
-    first = max(kind.value for kind in Type) + 1
+    kinds: Any = Type
+    first = max(kind.value for kind in kinds) + 1
     chain += [graph.add("sidedata", f"mode=delete:type={kind}") for kind in range(first, _SIDE_DATA_KINDS)]
     chain.append(graph.add("buffersink"))
     graph.link_nodes(*chain).configure()

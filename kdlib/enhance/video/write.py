@@ -221,7 +221,7 @@ class VideoOutput:
             context.codec_tag = HEVC_TAG
         stream.set_display_matrix(source.display_matrix)
         stream.metadata.update(lasting(source.stream.metadata))
-        stream.disposition = source.stream.disposition
+        stream.disposition = source.stream.disposition & ~av.stream.Disposition.multilayer  # a second view is not kept
 
     def write(self, item: av.VideoFrame | av.Packet) -> None:
         """Encode a picture that :meth:`frame` has converted, or write a packet of a stream in ``copied``."""
