@@ -1404,6 +1404,8 @@ def test_plans_that_cannot_be_meant(clips, tmp_path):
         plan_videos(clips, tmp_path / "out", container=".avi")
     with pytest.raises(NotADirectoryError, match="is not a folder"):
         plan_videos(clips, clips / "notes.txt")
+    with pytest.raises(ValueError, match=r"out\.mp4 names one file, but .* is a folder of videos"):
+        plan_videos(clips, tmp_path / "out.mp4")
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="no videos found"):
         plan_videos(tmp_path / "none", tmp_path / "out")

@@ -47,12 +47,15 @@ def plan_videos(
 
     Raises:
         NotADirectoryError: ``output`` exists and is not a folder.
-        ValueError: there are no videos, two have the same result, a result is an input, or ``container`` is unknown.
+        ValueError: there are no videos, two have the same result, a result is an input, ``output`` names a video, or
+            ``container`` is unknown.
     """
     real = Path(os.path.realpath(folder))
     root = output if output is not None else real.with_name(f"{real.name}_enhanced")
     if os.path.lexists(root) and not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder; give a folder or an unused name")
+    if output is not None and output.suffix.lower() in FORMATS and not output.is_dir():
+        raise ValueError(f"{output} names one file, but {folder} is a folder of videos; give a folder")
     place = Path(os.path.realpath(root))
     jobs, passed_over = dict[Path, Job](), Counter[str]()
     for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
