@@ -9,6 +9,7 @@ CORPUS = {case.name: case for case in cases()}
 FEW = (
     "libx264-2b.avi", "mpeg4-2b.mp4", "libx264-2b.mts", "mpeg2video-2b.mpg", "variable.webm", "cut-libx264.mp4",
     "late-libx264.mov", "turned-90-libx264.mp4", "rate-30000-1001.mkv", "fields-mpeg2video.ts",
+    "libtheora-0b.ogv",  # its sound begins before 0
 )  # fmt: skip
 
 

@@ -140,13 +140,12 @@ def _one(
     from kdlib.enhance.video.enhance import enhance_video
     from kdlib.files import write_json
 
-    target = out
+    with errors_reported():
+        target = out or result_of(source, suffix or "_enhanced", container)
+        if target.is_dir():
+            target /= result_of(source, suffix, container).name
     try:
         with errors_reported(), progress_bar() as bar:
-            if out is None:
-                target = result_of(source, suffix or "_enhanced", container)
-            elif out.is_dir():
-                target = out / result_of(source, suffix, container).name
             shown = _Shown(bar)
             report = enhance_video(source, target, enhancer(), overwrite=overwrite, progress=shown.frame, **settings)
     except KeyboardInterrupt:

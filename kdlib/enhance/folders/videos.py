@@ -117,7 +117,7 @@ def enhance_videos(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    progress: Callable[[Job, int, int], object] = lambda *_: None,
+    progress: Callable[[Job, int, int], None] = lambda *_: None,
     finished: Callable[[Job, VideoReport], object] = lambda *_: None,
     **settings: Any,
 ) -> Summary:

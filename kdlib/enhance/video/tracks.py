@@ -26,15 +26,26 @@ class _Track(Protocol):
 
 
 class _Copied:
-    """A track whose packets are written as they are."""
+    """A track whose packets are written as they are.
 
-    def __init__(self, stream: Any, skips: bool) -> None:
-        self._stream, self._skips = stream, skips
+    Args:
+        stream: the output's.
+        from_zero: whether the format counts from 0. MP4 and MOV hide what comes before with an edit list, as the source
+            does. Others cannot, and would delay everything else instead.
+    """
+
+    def __init__(self, stream: Any, *, from_zero: bool) -> None:
+        self._stream, self._from_zero = stream, from_zero
 
     def packets(self, packet: av.Packet | None) -> Iterator[av.Packet]:
-        if packet is not None and not (packet.is_discard and self._skips):
-            packet.stream = self._stream
-            yield packet
+        if packet is None or (self._from_zero and packet.is_discard):
+            return
+        if self._from_zero and packet.pts is not None and packet.pts < 0:
+            if packet.pts + (packet.duration or 0) <= 0:
+                return
+            packet.pts = packet.dts = 0
+        packet.stream = self._stream
+        yield packet
 
 
 class _Encoded:
@@ -148,9 +159,7 @@ class Tracks:
                 added = container.add_stream_from_template(stream, opaque=True)
                 if self._format in {"mp4", "mov"} and getattr(stream, "name", None) == "hevc":
                     added.codec_context.codec_tag = HEVC_TAG
-                # MP4 and MOV hide the start of a sound track with an edit list, as the source does. Other formats
-                # cannot, and would delay everything else instead.
-                self._tracks[stream.index] = _Copied(added, skips=self._format not in {"mp4", "mov"})
+                self._tracks[stream.index] = _Copied(added, from_zero=self._format not in {"mp4", "mov"})
             added.metadata.update(lasting(stream.metadata))
             added.disposition = stream.disposition
 

@@ -225,7 +225,8 @@ class VideoOutput:
 
     def write(self, item: av.VideoFrame | av.Packet) -> None:
         """Encode a picture that :meth:`frame` has converted, or write a packet of a stream in ``copied``."""
-        self._container.mux(self._encoded(item) if isinstance(item, av.VideoFrame) else self._tracks.packets(item))
+        packets = self._encoded(item) if isinstance(item, av.VideoFrame) else list(self._tracks.packets(item))
+        self._container.mux(packets)
 
     def _encoded(self, frame: av.VideoFrame | None) -> list[av.Packet]:
         packets = self._encoder.encode(frame)
@@ -253,7 +254,7 @@ class VideoOutput:
     def finish(self) -> None:
         """Flush the encoder and write the end of the file."""
         self._container.mux(self._encoded(None))
-        self._container.mux(self._tracks.last_packets())
+        self._container.mux(list(self._tracks.last_packets()))
         self._container.close()
 
     def __enter__(self) -> Self:
