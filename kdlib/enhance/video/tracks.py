@@ -30,15 +30,15 @@ class _Copied:
 
     Args:
         stream: the output's.
-        from_zero: whether the format counts from 0. MP4 and MOV hide what comes before with an edit list, as the source
-            does. Others cannot, and would delay everything else instead.
+        hides: whether the format hides what the source hides, as MP4 and MOV do with an edit list.
+        from_zero: whether the format would delay all tracks for packets before 0.
     """
 
-    def __init__(self, stream: Any, *, from_zero: bool) -> None:
-        self._stream, self._from_zero = stream, from_zero
+    def __init__(self, stream: Any, *, hides: bool, from_zero: bool) -> None:
+        self._stream, self._hides, self._from_zero = stream, hides, from_zero
 
     def packets(self, packet: av.Packet | None) -> Iterator[av.Packet]:
-        if packet is None or (self._from_zero and packet.is_discard):
+        if packet is None or (packet.is_discard and not self._hides):
             return
         if self._from_zero and packet.pts is not None and packet.pts < 0:
             if packet.pts + (packet.duration or 0) <= 0:
@@ -149,6 +149,19 @@ class Tracks:
             return False
         return True
 
+    def _is_moved(self, stream: Any) -> bool:
+        """Whether the format moves the start of a stream to 0; that of an encoder's own delay stays before it."""
+        packet = self._source.first_packets.get(stream.index)
+        if packet is None or packet.pts is None or packet.pts >= 0:
+            return False
+        file = io.BytesIO()
+        if not self._is_written(stream, file, self._format):
+            return True
+        file.seek(0)
+        with av.open(file) as written:
+            first = next(written.demux(), None)
+            return first is None or first.pts is None or first.pts >= 0
+
     def add_to(self, container: av.container.OutputContainer) -> None:
         """Add a stream for each track to an output that has no head as yet."""
         for stream in self.read:
@@ -159,7 +172,9 @@ class Tracks:
                 added = container.add_stream_from_template(stream, opaque=True)
                 if self._format in {"mp4", "mov"} and getattr(stream, "name", None) == "hevc":
                     added.codec_context.codec_tag = HEVC_TAG
-                self._tracks[stream.index] = _Copied(added, from_zero=self._format not in {"mp4", "mov"})
+                hides = self._format in {"mp4", "mov"}
+                from_zero = not hides and self._is_moved(stream)
+                self._tracks[stream.index] = _Copied(added, hides=hides, from_zero=from_zero)
             added.metadata.update(lasting(stream.metadata))
             added.disposition = stream.disposition
 
