@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 import threading
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from kdlib import Enhancer
 from kdlib.cli.video import video as video_command
+from kdlib.enhance.folders.videos import plan_videos
 from kdlib.enhance.video.enhance import enhance_video
 from kdlib.enhance.video.files import VideoError
 from kdlib.enhance.video.pipeline import ahead
@@ -303,20 +305,287 @@ def test_ten_bits_stay_ten_bits(tmp_path):
     assert len(np.unique(new[20, :, 1])) > 60  # of 94 levels; 8 bits have 24
 
 
-def test_hdr_stays_tagged_and_what_is_lost_is_told(tmp_path):
-    source = write_clip(tmp_path / "in.mp4", pix_fmt="yuv420p10le", colours=(1, 9, 9, 16), frames=3)
-    report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
+MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50)"
+
+
+def write_hdr(path):
+    metadata = f"log-level=error:master-display={MASTERING}:max-cll=1200,350"
+    shape = {"pix_fmt": "yuv420p10le", "colours": (1, 9, 9, 16), "frames": 3}
+    return write_clip(path, codec="libx265", options={"x265-params": metadata}, audio=None, **shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("out.mp4", None), ("out.mov", None), ("out.mkv", None), ("out.webm", None), ("x.mp4", "libx264")],
+)
+def test_hdr_keeps_its_ten_bits_and_its_metadata(name, codec, tmp_path):
+    source = write_hdr(tmp_path / "in.mp4")
+    report = enhance_video(source, tmp_path / name, Unchanged(), codec=codec)
+    frame = frames_of(report.out)[0][0]
+    assert (frame.color_trc, frame.color_primaries, frame.format.name) == (16, 9, "yuv420p10le")
+    light = VideoSource(report.out).light
+    assert light == VideoSource(source).light
+    assert [round(float(number), 4) for number in light.mastering] == [
+        0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.005, 4000,
+    ]  # fmt: skip
+    assert light.levels == (1200, 350)
+    with av.open(str(report.out)) as container:
+        written = container.streams.video[0].codec_context
+        wanted = {".webm": "av1"}.get(report.out.suffix, "h264" if codec else "hevc")
+        assert written.codec.canonical_name == wanted
+        if wanted == "hevc" and report.out.suffix != ".mkv":
+            assert written.codec_tag == "hvc1"
+    assert not report.notes
+
+
+def test_hdr_metadata_that_a_codec_cannot_carry_are_told(tmp_path):
+    report = enhance_video(write_hdr(tmp_path / "in.mp4"), tmp_path / "out.mkv", Unchanged(), codec="ffv1")
     assert frames_of(report.out)[0][0].color_trc == 16
     assert report.notes == ("the HDR tags are kept, but not the metadata of the mastering display",)
 
 
-def test_track_that_fails_late_is_told_in_one_sentence(tmp_path):
+def test_hdr_without_metadata_gets_none(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", pix_fmt="yuv420p10le", colours=(1, 9, 9, 18), frames=3)
+    report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
+    assert frames_of(report.out)[0][0].color_trc == 18
+    assert not VideoSource(report.out).light
+    assert not report.notes
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_hevc_is_marked_as_players_take_it(suffix, tmp_path):
+    source = write_clip(tmp_path / "in.mp4")
+    out = enhance_video(source, tmp_path / f"out{suffix}", Unchanged(), codec="libx265").out
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+    assert len(frames_of(out)[0]) == FRAMES
+
+
+# --- sound and other tracks ---
+
+
+def write_tracks(path, sources, file_format=None):
+    """Put the tracks of several files into one, in this order."""
+    with av.open(str(path), "w", format=file_format) as out:
+        containers = [av.open(str(source)) for source in sources]
+        copies = [
+            {s.index: out.add_stream_from_template(s, opaque=True) for s in container.streams}
+            for container in containers
+        ]
+        for container, own in zip(containers, copies, strict=True):
+            for packet in container.demux():
+                if packet.size:
+                    packet.stream = own[packet.stream_index]
+                    out.mux(packet)
+            container.close()
+    return path
+
+
+def write_sound(path, codec, rate=48_000, seconds=1, layout="stereo"):
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=rate)
+        stream.codec_context.layout = layout
+        for k in range(seconds * 48_000 // 1024):
+            out.mux(stream.encode(tone(k, stream)))
+        out.mux(stream.encode(None))
+    return path
+
+
+def kinds_of(path):
+    with av.open(str(path)) as container:
+        return [(s.type, getattr(s, "name", None)) for s in container.streams]
+
+
+def with_unknown_sound(tmp_path):
+    """A clip with two sound tracks, the second of a kind that FFmpeg does not know, as phones write spatial sound."""
+    plain = write_clip(tmp_path / "plain.mov")
+    source = write_tracks(tmp_path / "in.mp4", [plain, write_sound(tmp_path / "second.mp4", "aac")])
+    content = source.read_bytes()
+    head, _, tail = content.rpartition(b"mp4a")
+    source.write_bytes(head + b"apac" + tail.replace(b"esds", b"dapa", 1))
+    return plain, source
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_sound_of_unknown_kind_is_left_out_and_the_rest_is_done(suffix, tmp_path):
+    plain, source = with_unknown_sound(tmp_path)
+    report = enhance_video(source, tmp_path / f"out{suffix}", Unchanged())
+    assert report.notes == ("audio track 2 (of unknown kind) is left out, as FFmpeg does not know it",)
+    before, after = ([content for *_, content in packets_of(path, "audio")] for path in (plain, report.out))
+    assert after == before[suffix == ".mkv" :] != []  # Matroska cannot hide the encoder's first packet, so it goes
+    assert len(frames_of(report.out)[0]) == FRAMES
+    assert not report.damages
+
+
+@pytest.mark.parametrize(("suffix", "kept"), [(".mkv", False), (".webm", False), (".mp4", True)])
+def test_a_first_track_that_is_no_video(suffix, kept, tmp_path):
+    texts = tmp_path / "texts.mp4"
+    with av.open(str(texts), "w") as out:
+        text = out.add_mux_stream("mov_text")
+        text.time_base = Fraction(1, 1000)
+        out.mux(packet_of(b"\x00\x05hello", text, 0, 500))
+    source = write_tracks(tmp_path / "in.mp4", [texts, write_clip(tmp_path / "plain.mp4", audio=None)])
+    report = enhance_video(source, tmp_path / f"out{suffix}", Unchanged())
+    assert len(frames_of(report.out)[0]) == FRAMES
+    assert kinds_of(source)[0] == ("subtitle", "mov_text")
+    assert (("subtitle", "mov_text") in kinds_of(report.out)) == kept
+    name = {".mkv": "matroska", ".webm": "webm"}.get(suffix)
+    assert report.notes == (() if kept else (f"subtitle track 0 (mov_text) is left out because {name} cannot hold it",))
+
+
+@pytest.mark.parametrize(("suffix", "holds"), [(".mkv", True), (".mov", True), (".mp4", False), (".webm", False)])
+def test_amr_of_phones_goes_where_it_fits(suffix, holds, tmp_path):
+    sound = write_sound(tmp_path / "sound.3gp", "libopencore_amrnb", rate=8000, layout="mono")
+    source = write_tracks(tmp_path / "in.3gp", [write_clip(tmp_path / "plain.mp4", audio=None), sound])
+    report = enhance_video(source, tmp_path / f"it's | out{suffix}", Unchanged())
+    after = packets_of(report.out, "audio")
+    if holds:
+        assert [content for *_, content in after] == [content for *_, content in packets_of(source, "audio")] != []
+        assert not report.notes
+    else:
+        assert not after
+        (note,) = report.notes
+        assert note.startswith("audio track 1 (amrnb) is left out because")
+        assert ".mkv can hold it" in note
+        assert ("--audio aac encodes it" in note) == (suffix == ".mp4")
+    assert len(frames_of(report.out)[0]) == FRAMES
+
+
+def test_sound_that_only_the_end_of_the_file_refuses_is_left_out(tmp_path):
     source = write_clip(tmp_path / "in.avi", codec="mpeg4", audio="pcm_s16le")
-    with pytest.raises(VideoError, match=r"out\.mp4 could not be written .* \.mkv, which holds more kinds"):
-        enhance_video(source, tmp_path / "out.mp4", Unchanged())
-    assert [path.name for path in tmp_path.iterdir()] == ["in.avi"]
+    report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
+    assert [kind for kind, _ in kinds_of(report.out)] == ["video"]
+    assert report.notes[0].startswith("audio track 1 (pcm_s16le) is left out because mp4 cannot hold it")
     out = enhance_video(source, tmp_path / "out.mkv", Unchanged()).out
     assert [content for *_, content in packets_of(out, "audio")] == [c for *_, c in packets_of(source, "audio")]
+
+
+def heard(path):
+    """The samples of the first sound track, one channel, and the time of the first."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+        resampler = av.AudioResampler("flt", "mono", 48_000)
+        samples = [new.to_ndarray()[0] for frame in [*frames, None] for new in resampler.resample(frame)]
+        return np.concatenate(samples), float(frames[0].pts * frames[0].time_base)
+
+
+@pytest.mark.parametrize(("audio", "name"), [("pcm_s16le", "in.mov"), ("ac3", "in.mkv"), ("flac", "in.mkv")])
+def test_sound_can_be_encoded_as_aac(audio, name, tmp_path):
+    source = write_clip(tmp_path / name, audio=audio)
+    report = enhance_video(source, tmp_path / "out.mp4", Unchanged(), audio="aac")
+    assert kinds_of(report.out)[1] == ("audio", "aac")
+    (before, start), (after, new_start) = heard(source), heard(report.out)
+    assert new_start == pytest.approx(start, abs=0.03)
+    assert len(after) / 48_000 == pytest.approx(len(before) / 48_000, abs=0.05)
+    middle = slice(12_000, 24_000)
+    near = max(np.corrcoef(np.roll(before, shift)[middle], after[middle])[0, 1] for shift in range(-63, 64))
+    assert near > 0.99  # the tone has a period of 126 samples
+    assert not report.notes
+
+
+def test_aac_is_copied_where_aac_is_asked_for(tmp_path):
+    source = write_clip(tmp_path / "in.mp4")
+    out = enhance_video(source, tmp_path / "out.mov", Unchanged(), audio="aac").out
+    assert [content for *_, content in packets_of(out, "audio")] == [c for *_, c in packets_of(source, "audio")]
+
+
+def test_sound_can_be_left_out(tmp_path):
+    report = enhance_video(write_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4", Unchanged(), audio="none")
+    assert [kind for kind, _ in kinds_of(report.out)] == ["video"]
+    assert not report.notes
+
+
+def test_webm_takes_no_aac(tmp_path):
+    with pytest.raises(VideoError, match=r"webm cannot hold AAC sound; write to \.mp4 or \.mkv"):
+        enhance_video(write_clip(tmp_path / "in.mp4"), tmp_path / "out.webm", Unchanged(), audio="aac")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_timecode_of_cameras_is_kept(tmp_path):
+    source = tmp_path / "in.mov"
+    with av.open(str(write_clip(tmp_path / "plain.mp4"))) as container, av.open(str(source), "w") as out:
+        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in container.streams}
+        copies[0].metadata["timecode"] = "01:02:03:04"
+        for packet in container.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                out.mux(packet)
+    report = enhance_video(source, tmp_path / "out.mov", Unchanged())
+    assert kinds_of(report.out) == kinds_of(source)
+    with av.open(str(report.out)) as container:
+        assert container.streams.video[0].metadata["timecode"] == "01:02:03:04"
+    assert not report.notes
+
+
+# --- times ---
+
+
+def test_a_first_frame_at_zero_is_no_frame_without_a_time(tmp_path):
+    """Decoding times lie before display times though no frame is reordered, as with phones and action cameras."""
+    plain = write_clip(tmp_path / "plain.mp4", options={"bf": "0"}, audio=None, time_base=Fraction(1, 90_000),
+                       pts=[3600 * i for i in range(FRAMES)])  # fmt: skip
+    source = tmp_path / "in.mp4"
+    with av.open(str(plain)) as container, av.open(str(source), "w") as out:
+        copy = out.add_stream_from_template(container.streams.video[0], opaque=True)
+        for packet in container.demux(video=0):
+            if packet.size:
+                packet.stream, packet.dts = copy, packet.dts - 100
+                out.mux(packet)
+    report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
+    assert frames_of(report.out)[1] == [Fraction(i, RATE) for i in range(FRAMES)]
+    assert not report.damages
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_with_reordered_frames_has_no_damage(codec, tmp_path):
+    source = write_clip(tmp_path / "in.avi", codec=codec, options={"bf": "2", "b:v": "4M"}, audio=None)
+    report = enhance_video(source, tmp_path / "out.mp4", Unchanged(), crf=4)
+    (before, _), (after, times) = frames_of(source), frames_of(report.out)
+    assert len(after) == len(before) == FRAMES
+    assert np.diff(times).tolist() == [Fraction(1, RATE)] * (FRAMES - 1)
+    assert max(np.abs(rgb_of(a) - rgb_of(b)).mean() for a, b in zip(before, after, strict=True)) < 3
+    assert not report.damages
+
+
+def test_side_data_that_pyav_has_no_name_for(tmp_path):
+    """EXIF data in motion JPEG; the second view of spatial videos is another such kind."""
+    source, exif = tmp_path / "in.avi", Image.Exif()
+    exif[0x0112] = 6  # to be turned
+    image = io.BytesIO()
+    Image.fromarray(picture(0)).save(image, "JPEG", exif=exif)
+    with av.open(str(source), "w") as out:
+        stream = out.add_mux_stream("mjpeg", rate=RATE, width=SIZE[0], height=SIZE[1])
+        stream.time_base = Fraction(1, RATE)
+        for i in range(5):
+            out.mux(packet_of(image.getvalue(), stream, i, 1))
+    with pytest.raises(ValueError, match="is not a valid Type"):
+        frames_of(source)[0][0].side_data  # noqa: B018
+    report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
+    before, after = frames_of(source)[0], frames_of(report.out)[0]
+    assert len(before) == len(after) == 5
+    assert after[0].rotation == before[0].rotation != 0
+
+
+def test_what_else_frames_carry_is_told(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", options={"x264-params": "frame-packing=3"}, audio=None, frames=3)
+    report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
+    assert report.notes == ("what makes the video stereo (spatial) cannot be kept",)
+
+
+def test_a_recording_that_begins_amid_pictures_begins_with_the_first_whole_one(tmp_path):
+    plain = write_clip(tmp_path / "plain.ts", file_format="mpegts", audio=None, options={"bf": "0"}, gop=8)
+    source = tmp_path / "in.ts"
+    with av.open(str(plain)) as container, av.open(str(source), "w", format="mpegts") as out:
+        copy = out.add_stream_from_template(container.streams.video[0], opaque=True)
+        for number, packet in enumerate(container.demux(video=0)):
+            if packet.size and number >= 3:
+                packet.stream = copy
+                out.mux(packet)
+    (_, times), report = frames_of(source), enhance_video(source, tmp_path / "out.mp4", Unchanged())
+    new_times = frames_of(report.out)[1]
+    assert [time - new_times[0] for time in new_times] == [time - times[0] for time in times]
+    assert 0 < len(times) < FRAMES
+    assert not report.damages
 
 
 def test_output_with_more_bits_is_computed_with_more(tmp_path):
@@ -367,16 +636,17 @@ def test_other_codecs_are_read_without_false_alarm(codec, pix_fmt, name, tmp_pat
     assert not report.damages
 
 
-def test_packets_that_hold_no_picture_are_not_missed(tmp_path):
-    plain = write_clip(tmp_path / "plain.webm", codec="libvpx", audio=None, options={"b:v": "1M"})
-    source = tmp_path / "in.webm"
+@pytest.mark.parametrize(("codec", "shown_bit"), [("libvpx", 0x10), ("libvpx-vp9", 0x02)])
+def test_packets_that_hold_no_picture_are_not_missed(codec, shown_bit, tmp_path):
+    plain = write_clip(tmp_path / "plain.webm", codec=codec, audio=None, options={"b:v": "1M"})
+    source = tmp_path / "in.nut"  # the writers of other formats put such pictures into the packets that follow them
     with av.open(str(plain)) as container, av.open(str(source), "w") as out:
         copy = out.add_stream_from_template(container.streams.video[0], opaque=True)
-        for packet in container.demux(video=0):
+        for number, packet in enumerate(container.demux(video=0)):
             if packet.size:
-                if packet.pts == 200:  # VP8 marks pictures that are only referred to by a bit of the first byte
+                if number == 5:  # pictures that are only referred to are marked by a bit of the first byte
                     content = bytearray(bytes(packet))
-                    content[0] &= ~0x10
+                    content[0] &= ~shown_bit
                     out.mux(packet_of(bytes(content), copy, packet.pts - 10, 0, packet.time_base))
                 packet.stream = copy
                 out.mux(packet)
@@ -704,7 +974,6 @@ def test_output_that_exists_or_is_the_source(tmp_path):
         ),
         ("out.mov", {"codec": "libvpx"}, "mov cannot hold libvpx video.*choose another --codec"),
         ("out.mp4", {"codec": "flv"}, "mp4 cannot hold flv video"),
-        ("out.webm", {}, r"audio track 1 \(aac\) cannot be copied to webm unchanged; write to \.mkv"),
         ("out.mp4", {"smoothing": -1}, r"smoothing \(in seconds\) must be a number of at least 0"),
         ("out.mp4", {"options": {"preset": "nonsense"}}, "libx264 does not support 64×48 yuv420p"),
     ],
@@ -1005,6 +1274,9 @@ def test_command_warns_of_damage_but_the_video_is_complete(run, tmp_path):
     [
         (["out.xyz"], "videos are written as"),
         (["in.mp4"], "is the source itself"),
+        (["out.mp4", "--recursive"], "--recursive and --resume are for a folder of videos"),
+        (["out.mp4", "--overwrite", "--resume"], "choose one"),
+        (["out.webm", "--audio", "aac"], "webm cannot hold AAC sound"),
         (["out.mp4", "--strength", "3"], "strength must be a number from 0 to 2"),
         (["out.mp4", "--model", "nonsense"], "no shipped weights named 'nonsense'"),
         (["out.mp4", "--encoder-option", "preset"], "takes NAME=VALUE"),
@@ -1022,6 +1294,122 @@ def test_command_fails_in_one_sentence(arguments, reason, run, tmp_path):
     assert "Traceback" not in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_without_an_output_the_result_lies_beside(run, tmp_path):
+    write_clip(tmp_path / "in.avi", codec="mpeg4", audio=None, frames=2)
+    assert run(tmp_path / "in.avi").exit_code == 0
+    assert run(tmp_path / "in.avi", "--format", "mov", "--suffix", "_bright").exit_code == 0
+    (tmp_path / "there").mkdir()
+    assert run(tmp_path / "in.avi", tmp_path / "there").exit_code == 0
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.m*"))
+    assert names == ["in_bright.mov", "in_enhanced.mkv", "there/in.mkv"]
+
+
+# --- folders ---
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A folder with two good videos, one of them in a format that is only read, a bad one, and other files."""
+    folder = tmp_path / "clips"
+    (folder / "deeper").mkdir(parents=True)
+    write_clip(folder / "a.mp4", frames=3, audio=None)
+    write_clip(folder / "b.avi", codec="mpeg4", frames=4, audio=None)
+    (folder / "c.mov").write_bytes(b"no video" * 99)
+    write_clip(folder / "deeper" / "d.mkv", frames=2, audio=None)
+    for name in ("notes.txt", "photo.jpg", "other.JPG", ".hidden.mp4"):
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def written(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_gives_its_own_videos_and_names_the_rest(run, clips, tmp_path):
+    before = {path: path.read_bytes() for path in clips.rglob("*") if path.is_file()}
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    result = run(clips, out, "--report", figures)
+    assert result.exit_code == 1
+    assert written(out) == [".kdlib-videos.json", "a.mp4", "b.mkv"]
+    assert [len(frames_of(out / name)[0]) for name in ("a.mp4", "b.mkv")] == [3, 4]
+    assert "2 enhanced" in result.output
+    assert "3 other files passed over: 2 .jpg, 1 .txt" in result.output
+    assert f"{clips / 'c.mov'}: not a video in a known format" in result.output
+    assert "1 of 3 could not be enhanced" in result.output
+    assert {path: path.read_bytes() for path in before} == before
+    told = json.loads(figures.read_text())
+    assert [(video["source"], video["frames"]) for video in told["videos"]] == [("a.mp4", 3), ("b.avi", 4)]
+    assert [name for name, _ in told["failed"]] == [str(clips / "c.mov")]
+    assert told["passed_over"] == {".jpg": 2, ".txt": 1}
+
+
+def test_subfolders_are_mirrored_beside_the_folder_by_default(run, clips, tmp_path):
+    (clips / "c.mov").unlink()
+    result = run(clips, "--recursive", "--suffix", "_b", "--format", ".mov")
+    assert result.exit_code == 0, result.output
+    place = tmp_path / "clips_enhanced"
+    assert written(place) == [".kdlib-videos.json", "a_b.mov", "b_b.mov", "deeper/d_b.mov"]
+
+
+def test_resume_makes_what_is_missing_and_never_mixes_two_looks(run, clips, tmp_path):
+    (clips / "c.mov").unlink()
+    out = tmp_path / "out"
+    assert run(clips, out).exit_code == 0
+    first = (out / "a.mp4").stat().st_mtime_ns
+    (out / "b.mkv").unlink()
+    refused = run(clips, out)
+    assert refused.exit_code == 1
+    assert "1 of 2 results exist" in refused.output
+    assert "--overwrite replaces them, --resume keeps them" in refused.output
+    mixed = run(clips, out, "--resume", "--strength", "0.5")
+    assert mixed.exit_code == 1
+    assert "strength 1.0 → 0.5" in mixed.output
+    sound = run(clips, out, "--resume", "--audio", "none")
+    assert "audio 'copy' → 'none'" in sound.output
+    assert not (out / "b.mkv").exists()
+    resumed = run(clips, out, "--resume")
+    assert resumed.exit_code == 0
+    assert "1 enhanced, 1 kept" in resumed.output
+    assert (out / "a.mp4").stat().st_mtime_ns == first
+    replaced = run(clips, out, "--overwrite", "--strength", "0.5")
+    assert replaced.exit_code == 0
+    assert (out / "a.mp4").stat().st_mtime_ns > first
+    assert run(clips, out, "--resume", "--strength", "0.5").exit_code == 0
+
+
+def test_a_second_run_in_the_own_folder_leaves_results_alone(clips):
+    (clips / "c.mov").unlink()
+    names = [job.source.name for job in plan_videos(clips, clips, suffix="_b", container=".mp4").jobs]
+    assert names == ["a.mp4", "b.avi"]
+    shutil.copyfile(clips / "a.mp4", clips / "a_b.mp4")
+    assert [job.source.name for job in plan_videos(clips, clips, suffix="_b", container=".mp4").jobs] == names
+    with pytest.raises(ValueError, match=r"a\.mp4 would be overwritten by its result"):
+        plan_videos(clips, clips)
+
+
+def test_results_below_the_folder_are_no_videos_of_it(clips):
+    (clips / "out").mkdir()
+    shutil.copyfile(clips / "a.mp4", clips / "out" / "e.mp4")
+    names = {job.source.name for job in plan_videos(clips, clips / "out", recursive=True).jobs}
+    assert names == {"a.mp4", "b.avi", "c.mov", "d.mkv"}
+
+
+def test_plans_that_cannot_be_meant(clips, tmp_path):
+    shutil.copyfile(clips / "a.mp4", clips / "b.mkv")
+    with pytest.raises(ValueError, match=r"b\.avi and .*b\.mkv would both be written to"):
+        plan_videos(clips, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"videos are written as \.mp4, .*, not as \.avi"):
+        plan_videos(clips, tmp_path / "out", container=".avi")
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
+        plan_videos(clips, clips / "notes.txt")
+    with pytest.raises(ValueError, match=r"out\.mp4 names one file, but .* is a folder of videos"):
+        plan_videos(clips, tmp_path / "out.mp4")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="no videos found"):
+        plan_videos(tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_says_which_sound_webm_takes(run):

@@ -14,7 +14,7 @@ from kdlib.files import changed_settings, held, replacing, strict_json
 MEMORY = ".kdlib.json"
 """Name of the file, which is hidden like everything that is no photo of the user's."""
 _MOST_BYTES = 2**20
-_ABOUT = "What made the results in this folder. kdlib enhance --resume keeps them only if it would make the same."
+_ABOUT = "What made the results in this folder. kdlib with --resume keeps them only if it would make the same."
 _Made = Mapping[str, Any]
 
 
@@ -31,6 +31,8 @@ class Memory(ABC):
         settings: of the run; see :attr:`kdlib.Enhancer.settings`.
         keeps: whether the run keeps the results that are there, so that they must be its own.
     """
+
+    _name, _what, _suffixes = MEMORY, "photos", PHOTO_SUFFIXES
 
     def __init__(self, folder: str, suffix: str, settings: _Made, *, keeps: bool) -> None:
         self._folder, self._mine, self._keeps = folder, {"suffix": suffix, **settings}, keeps
@@ -113,8 +115,8 @@ class Memory(ABC):
         escape = "choose another output folder, or replace what is there with --overwrite instead"
         if made.keys() == {"suffix"}:
             raise ValueError(
-                f"{self._folder} holds photos of which {MEMORY} does not say what made them, as of earlier versions of "
-                f"kdlib: --resume might mix two looks; {escape}"
+                f"{self._folder} holds {self._what} of which {self._name} does not say what made them, as of earlier "
+                f"versions of kdlib: --resume might mix two looks; {escape}"
             )
         changes = _changes(made, self._mine)
         raise ValueError(
@@ -129,7 +131,7 @@ class Memory(ABC):
         for path in self._files():
             hidden = any(part.startswith(".") for part in path.parts)
             ours = path.stem.endswith(suffix) and not path.stem.endswith(longer)
-            if path.suffix.lower() in PHOTO_SUFFIXES and ours and not hidden:
+            if path.suffix.lower() in self._suffixes and ours and not hidden:
                 yield path
 
     def _read(self) -> list[_Made]:
@@ -189,7 +191,7 @@ class LocalMemory(Memory):
     @property
     def path(self) -> str:
         """The file."""
-        return str(self._place / MEMORY)
+        return str(self._place / self._name)
 
     def _files(self) -> Iterator[PurePath]:
         for folder, folders, names in os.walk(self._place):
@@ -198,7 +200,7 @@ class LocalMemory(Memory):
             yield from (PurePath(folder, name).relative_to(self._place) for name in names)
 
     def _content(self) -> bytes | None:
-        path = self._place / MEMORY
+        path = self._place / self._name
         if not os.path.lexists(path):
             return None
         if not path.is_file():
@@ -207,7 +209,7 @@ class LocalMemory(Memory):
             return file.read(_MOST_BYTES + 1)
 
     def _store(self, content: bytes) -> None:
-        with replacing(self._place / MEMORY) as partial:
+        with replacing(self._place / self._name) as partial:
             partial.write_bytes(content)
 
     def _locked(self) -> AbstractContextManager[None]:

@@ -1,23 +1,25 @@
 """Brightening videos while keeping sound, frame times, colour tags and all other tracks as they are."""
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import av
 import numpy as np
 
 from kdlib.enhance.video.files import VideoError, format_of
-from kdlib.enhance.video.pipeline import Timed, ahead
-from kdlib.enhance.video.read import Damage, Picture, VideoSource, bits_of
+from kdlib.enhance.video.pipeline import Stage, Timed, ahead
+from kdlib.enhance.video.read import Damage, Decoded, Picture, VideoSource, bits_of
 from kdlib.enhance.video.smoothing import Enhances, MapSmoother, brightness, check_same_size, coarse_copy, flicker
+from kdlib.enhance.video.tracks import Audio
 from kdlib.enhance.video.write import VideoOutput
 from kdlib.files import replacing
 
-_AHEAD = 3  # pictures queued between two stages: evens out their speed, and still fits the memory at 4K and 16 bits
+_AHEAD = 2  # pictures queued between two stages: evens out their speed, and still fits the memory at 4K and 16 bits
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class VideoReport:
         frames: number of pictures in it, including those repeated in place of lost ones.
         width, height: size of its pictures.
         seconds: time from the first picture to the last.
-        decode_ms, enhance_ms, encode_ms: milliseconds per frame in each of the three stages, which run in parallel.
-            Reading and converting to RGB count as decoding, converting back and writing as encoding.
+        decode_ms, enhance_ms, encode_ms: milliseconds per frame in each of the stages, which run in parallel. Reading
+            and converting to RGB count as decoding, converting back and writing as encoding.
         elapsed: total processing time in seconds.
         scenes: number of scenes detected.
         steadiness: flicker of the brightness.
@@ -84,13 +86,15 @@ def enhance_video(
     pixel_format: str | None = None,
     options: Mapping[str, str] | None = None,
     threads: int = 0,
+    audio: Audio = "copy",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> VideoReport:
     """Brighten a video.
 
     Frame times, frame count, sound (copied without encoding it again), rotation, colour tags, metadata, chapters and,
-    where the format supports them, subtitles stay as they are. Damaged frames are patched or replaced, and reported.
+    where the format supports them, subtitles stay as they are; the report notes what does not. Damaged frames are
+    patched or replaced, and reported.
     ``out`` appears only when it is complete.
 
     Args:
@@ -101,6 +105,7 @@ def enhance_video(
         side_by_side: whether to show the original on the left and the enhanced picture on the right.
         codec, crf, pixel_format, options, threads: settings of the encoder, see
             :class:`~kdlib.enhance.video.write.VideoOutput`.
+        audio: ``copy`` copies sound as it is, ``aac`` encodes what is not AAC, ``none`` leaves sound out.
         overwrite: whether to replace ``out`` if it exists.
         progress: called with the number of frames written and the approximate total (0 if unknown).
 
@@ -126,40 +131,42 @@ def enhance_video(
         width, height = stage.size(video.width, video.height)
         output = VideoOutput(
             partial, container_format, video, width, height,
-            codec=codec, crf=crf, pixel_format=pixel_format, options=options, threads=threads,
+            codec=codec, crf=crf, pixel_format=pixel_format, options=options, threads=threads, audio=audio,
         )  # fmt: skip
         if bits_of(output.pixel_format) > 8:
             video.use_deep_colour()
-        encoding, times = 0.0, list[float]()
-        start = perf_counter()
+        decoding, reading = Timed(video.decode(output.copied)), Stage(Decoded, video.picture)
+        enhancing, converting = Stage(Picture, stage.enhance), Stage(Picture, output.frame)
+        items: Any = decoding.run()
+        for step in (reading, enhancing, converting):
+            items = step.run(ahead(items, _AHEAD))
+        encoding, frames, start = 0.0, 0, perf_counter()
         try:
-            with output:
-                decoding = Timed(video.read(output.copied))
-                with closing(ahead(stage.run(ahead(decoding.run(), _AHEAD)), _AHEAD)) as items:
-                    for item in items:
-                        begun = perf_counter()
-                        output.write(item)
-                        encoding += perf_counter() - begun
-                        if isinstance(item, Picture):
-                            times.append(item.time)
-                            if progress is not None:
-                                progress(len(times), video.expected_frames)
+            with output, closing(ahead(items, _AHEAD)) as ready:
+                for item in ready:
+                    begun = perf_counter()
+                    output.write(item)
+                    encoding += perf_counter() - begun
+                    if isinstance(item, av.VideoFrame):
+                        frames += 1
+                        if progress is not None:
+                            progress(frames, video.expected_frames)
                 begun = perf_counter()
                 output.finish()
                 encoding += perf_counter() - begun
         except av.FFmpegError as error:
             reason = f"{out} could not be written ({error.strerror})"
             raise VideoError(f"{reason}; if the disk is not full, try .mkv, which holds more kinds of tracks") from None
-    per_frame = 1000 / max(len(times), 1)
+    per_frame = 1000 / max(frames, 1)
     return VideoReport(
         out=out,
-        frames=len(times),
+        frames=frames,
         width=width,
         height=height,
-        seconds=times[-1] - times[0] if times else 0.0,
-        decode_ms=decoding.seconds * per_frame,
-        enhance_ms=stage.seconds * per_frame,
-        encode_ms=encoding * per_frame,
+        seconds=stage.seconds,
+        decode_ms=(decoding.seconds + reading.seconds) * per_frame,
+        enhance_ms=enhancing.seconds * per_frame,
+        encode_ms=(converting.seconds + encoding) * per_frame,
         elapsed=perf_counter() - start,
         scenes=len(stage.cuts),
         steadiness=stage.steadiness(),
@@ -188,8 +195,13 @@ class _Enhancing:
         self._enhancer, self._smoother = enhancer, smoother
         self._halves = _halves(display_matrix) if side_by_side else None
         self._brightness: list[tuple[float, float, float]] = []
+        self._times: list[float] = []
         self.cuts: list[int] = []
-        self.seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The time from the first picture to the last."""
+        return self._times[-1] - self._times[0] if self._times else 0.0
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height of the pictures that this stage outputs."""
@@ -197,17 +209,8 @@ class _Enhancing:
             return width, height
         return (2 * width, height) if self._halves[0] == 1 else (width, 2 * height)
 
-    def run(self, items: Generator[Picture | av.Packet, None, None]) -> Generator[Picture | av.Packet, None, None]:
-        """Enhance the pictures and pass packets through unchanged."""
-        with closing(items):
-            for item in items:
-                if isinstance(item, Picture):
-                    begun = perf_counter()
-                    item = replace(item, rgb=self._enhance(item))
-                    self.seconds += perf_counter() - begun
-                yield item
-
-    def _enhance(self, picture: Picture) -> np.ndarray:
+    def enhance(self, picture: Picture) -> Picture:
+        """Return the picture enhanced, in the same memory unless the original is to be beside it."""
         rgb = picture.rgb
         before = coarse_copy(rgb)
         own = self._enhancer.estimate(rgb)
@@ -218,11 +221,12 @@ class _Enhancing:
         self._enhancer.apply(rgb, curve_map, out=rgb)  # in place, as the source picture is not used elsewhere
         after = brightness(coarse_copy(rgb))
         unsmoothed = after if curve_map is own else brightness(self._enhancer.apply(before, own))
+        self._times.append(picture.time)
         self._brightness.append((brightness(before), unsmoothed, after))
         if self._halves is None or original is None:
-            return rgb
+            return picture
         axis, original_first = self._halves
-        return np.concatenate((original, rgb) if original_first else (rgb, original), axis)
+        return replace(picture, rgb=np.concatenate((original, rgb) if original_first else (rgb, original), axis))
 
     def steadiness(self) -> Steadiness:
         """Return the flicker of the pictures so far."""

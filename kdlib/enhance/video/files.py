@@ -1,6 +1,8 @@
 """Recognising and opening video files."""
 
 import contextlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,20 @@ import av
 
 # File extensions of the videos that can be written → FFmpeg's name of the format
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+VIDEO_SUFFIXES = frozenset(
+    {*FORMATS, ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2t", ".m2ts", ".mod", ".mpe", ".mpeg"}
+    | {".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob", ".wmv"}
+)
+"""Extensions by which videos in a folder are recognised."""
 # FFmpeg's names of formats that refer to other files, which their author chooses freely
 _LISTS = {"hls", "concat", "dash", "sdp", "rtsp", "imf", "webm_dash_manifest"}
+HEVC_TAG = "hvc1"
+"""How HEVC is marked in MP4 and MOV: players of Apple take no other mark."""
+# Tags that describe the file rather than the video, and would be wrong for another file
+_NOT_COPIED = (
+    "major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps", "number_of_", "_statistics",
+)  # fmt: skip
+_SOON = 200  # packets after the first frame among which other streams are looked for
 
 
 class VideoError(ValueError):
@@ -68,11 +82,44 @@ def main_stream(path: Path, container: av.container.InputContainer) -> av.VideoS
     raise VideoError(f"{path} contains no video (only {held})")
 
 
-def first_frame(path: Path, container: av.container.InputContainer) -> av.VideoFrame:
-    """Return the first frame that can be decoded; only a frame shows size, colours and rotation reliably."""
+def look(path: Path, container: av.container.InputContainer) -> tuple[av.VideoFrame, dict[int, av.Packet]]:
+    """Return the first frame that can be decoded, as only a frame shows size, colours and rotation reliably.
+
+    Returns:
+        the frame, and the first packets of other streams that come before it, or soon after, by their streams' indices.
+    """
+    video = main_stream(path, container)
+    found: av.VideoFrame | None = None
+    packets: dict[int, av.Packet] = {}
+    waiting = {stream.index for stream in container.streams} - {video.index}
+    after = 0
     with contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(main_stream(path, container)):
-            with contextlib.suppress(av.FFmpegError):
-                for frame in packet.decode():
-                    return frame
-    raise VideoError(f"{path}: none of its video frames can be decoded")
+        for packet in container.demux():
+            index = packet.stream.index
+            if index in waiting and packet.size:
+                packets[index] = packet
+                waiting.remove(index)
+            if found is None and index == video.index:
+                with contextlib.suppress(av.FFmpegError):
+                    found = next(iter(video.decode(packet)), None)
+            after += found is not None
+            if found is not None and (not waiting or after > _SOON):
+                break
+    if found is None:
+        raise VideoError(f"{path}: none of its video frames can be decoded")
+    return found, packets
+
+
+def lasting(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that are also true of another file with the same video."""
+    return {key: value for key, value in metadata.items() if not key.lower().startswith(_NOT_COPIED)}
+
+
+def in_matroska(path: Path) -> str:
+    """Return the name under which FFmpeg's format "tee" writes a Matroska file.
+
+    Matroska can hold nearly all sound under the numbers that WAV has for it. PyAV does not let its own writer do so,
+    but leaves it to "tee", which hands everything on to the writers of other formats.
+    """
+    special = re.sub(r"([\\'|\s])", r"\\\1", str(path))
+    return f"[f=matroska]file:{special}"

@@ -1,12 +1,15 @@
 """Pipeline stages that run in parallel, each in its own thread, connected by short queues."""
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from queue import Empty, Full, Queue
 from time import perf_counter
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
 _PATIENCE = 0.1  # seconds between a waiting thread's checks whether it should stop
 
 
@@ -57,6 +60,34 @@ def ahead(items: Generator[T, None, None], size: int) -> Generator[T, None, None
     finally:
         stop.set()
         thread.join()
+
+
+class Stage(Generic[In, Out]):
+    """A stage that makes something of each item of a kind, and passes other items through unchanged.
+
+    Args:
+        kind: class of the items.
+        work: function of an item.
+
+    Attributes:
+        seconds: total that ``work`` has taken so far.
+    """
+
+    def __init__(self, kind: type[In], work: Callable[[In], Out]) -> None:
+        self._kind, self._work = kind, work
+        self.seconds = 0.0
+
+    def run(self, items: Generator[In | T, None, None]) -> Generator[Out | T, None, None]:
+        """Yield what becomes of the items."""
+        with closing(items):
+            for item in items:
+                if not isinstance(item, self._kind):
+                    yield item  # type: ignore[misc]
+                    continue
+                begun = perf_counter()
+                made = self._work(item)
+                self.seconds += perf_counter() - begun
+                yield made
 
 
 class Timed(Generic[T]):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import av
 import numpy as np
@@ -17,8 +17,10 @@ from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from kdlib.checks import check_number
-from kdlib.enhance.video.files import VideoError, is_cover
+from kdlib.enhance.video.files import HEVC_TAG, VideoError, in_matroska, lasting
 from kdlib.enhance.video.read import EXACT, RGB, UNSPECIFIED, Colours, Picture, VideoSource, bits_of
+from kdlib.enhance.video.side_data import described
+from kdlib.enhance.video.tracks import Audio, Tracks
 
 # Nearly visually lossless
 _CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 22, "libsvtav1": 22}
@@ -26,15 +28,7 @@ _WORST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63}  
 _QUIET = {"libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {"row-mt": "1"}}
 _EVEN_SIDES = {"libx264", "libx265", "libsvtav1"}  # encoders that require whole chroma samples
 _HDR = {16, 18}  # AVColorTransferCharacteristic of PQ and HLG
-# Tags that describe the file rather than the video, and would be wrong for another file
-_NOT_COPIED = (
-    "major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps", "number_of_", "_statistics",
-)  # fmt: skip
-
-
-def _lasting(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags that are also true of the output."""
-    return {key: value for key, value in metadata.items() if not key.lower().startswith(_NOT_COPIED)}
+_HELD_BY_MP4 = {"libx264", "libx265", "libvpx-vp9", "libsvtav1"}  # with the metadata of HDR videos
 
 
 class VideoOutput:
@@ -45,11 +39,13 @@ class VideoOutput:
         container_format: FFmpeg's name of the format.
         source: the video that pictures, tags and other tracks come from.
         width, height: size of the pictures.
-        codec: FFmpeg's name of an encoder; by default libvpx-vp9 for WebM and libx264 otherwise.
+        codec: FFmpeg's name of an encoder; by default libx264, or libvpx-vp9 for WebM; for HDR and more than 8 bits,
+            which hardly a phone takes as H.264, libx265, or libsvtav1 for WebM.
         crf: constant rate factor of the encoder, lower is better; by default nearly visually lossless.
         pixel_format: FFmpeg's name; by default the source's, or the nearest that the encoder supports.
         options: further options of the encoder.
         threads: threads of the encoder; 0 lets it choose.
+        audio: what becomes of sound, see :data:`~kdlib.enhance.video.tracks.Audio`.
 
     Attributes:
         copied: the source's streams whose packets :meth:`write` expects.
@@ -74,8 +70,9 @@ class VideoOutput:
         pixel_format: str | None = None,
         options: Mapping[str, str] | None = None,
         threads: int = 0,
+        audio: Audio = "copy",
     ) -> None:
-        codec = codec or ("libvpx-vp9" if container_format == "webm" else "libx264")
+        codec = codec or _usual_codec(container_format, source)
         if crf is not None and codec in _WORST_CRF:
             check_number(f"crf of {codec}", crf, 0, _WORST_CRF[codec])
         self.notes: list[str] = []
@@ -83,20 +80,28 @@ class VideoOutput:
         self.pixel_format = self._choose_pixel_format(codec, pixel_format, width, height)
         self._colours = self._choose_colours()
         self._reformatter = VideoReformatter()
-        metadata = _lasting(source.container.metadata)
+        metadata = lasting(source.container.metadata)
         settings: dict[str, str] = {}
         if container_format in {"mp4", "mov"}:
             if source.time_base.numerator == 1:
                 settings["video_track_timescale"] = str(source.time_base.denominator)
             if any(key.startswith("com.") for key in metadata):
                 settings["movflags"] = "use_metadata_tags"  # phones store place and time there
-        self._container = av.open(f"file:{path}", "w", format=container_format, container_options=settings)
+        self._tracks = Tracks(source, container_format, audio)
+        self.copied = self._tracks.read
+        chapters = source.container.chapters()
+        if self._tracks.needs_any_codec:
+            self._container = av.open(in_matroska(path), "w", format="tee")
+            if chapters:
+                self.notes.append("the chapters are left out, which PyAV cannot write beside such sound")
+        else:
+            self._container = av.open(f"file:{path}", "w", format=container_format, container_options=settings)
         try:
             self._container.metadata.update(metadata)
-            self._container.set_chapters(source.container.chapters())
+            self._container.set_chapters(chapters)
             self._stream = self._add_video(codec, width, height, crf, options or {}, threads)
-            self._copies = self._add_copies()
-            self.copied = [stream for stream in source.container.streams if stream.index in self._copies]
+            self._tracks.add_to(self._container)
+            self.notes += self._tracks.notes
             try:
                 self._container.start_encoding()
             except av.FFmpegError as error:
@@ -148,40 +153,35 @@ class VideoOutput:
     def _add_video(
         self, codec: str, width: int, height: int, crf: float | None, options: Mapping[str, str], threads: int
     ) -> av.VideoStream:
-        source, colours, chosen = self._source, self._colours, dict(_QUIET.get(codec, {}))
+        """Open the encoder, and return the stream that its packets go to."""
+        source, chosen = self._source, dict(_QUIET.get(codec, {}))
         if crf is None:
             crf = _CRF.get(codec)
         if crf is not None:
             chosen["crf"] = f"{crf:g}"
+        if codec == "libx265" and source.light.x265:
+            chosen["x265-params"] += f":{source.light.x265}"
         chosen.update(options)
         if codec == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors only, as it prints its settings otherwise
-        try:
-            stream = self._container.add_stream(codec, rate=source.rate, options=chosen)
-        except (ValueError, av.FFmpegError):
-            raise VideoError(
-                f"{self._format} cannot hold {codec} video; write to .mkv or choose another --codec"
-            ) from None
-        assert isinstance(stream, av.VideoStream)  # the encoder has pixel formats
-        context = stream.codec_context
-        context.width, context.height, context.pix_fmt = width, height, self.pixel_format
-        context.time_base = stream.time_base = source.time_base
-        context.color_range, context.colorspace = colours.range, colours.matrix
-        context.color_primaries, context.color_trc = colours.primaries, colours.transfer
-        if source.sample_aspect_ratio is not None:
-            context.sample_aspect_ratio = source.sample_aspect_ratio
-            if self._format == "webm" and source.sample_aspect_ratio != 1:
-                self.notes.append("WebM cannot store that the pixels are not square; choose .mkv or .mp4")
-        if colours.transfer in _HDR:
+        unfit = f"{self._format} cannot hold {codec} video; write to .mkv or choose another --codec"
+        container, head = self._container, io.BytesIO()
+        lit = bool(source.light) and codec in _HELD_BY_MP4
+        if lit:
+            container = av.open(head, "w", format="mp4", container_options={"movflags": "empty_moov"})
+        elif source.light:
             self.notes.append("the HDR tags are kept, but not the metadata of the mastering display")
+        try:
+            stream = container.add_stream(codec, rate=source.rate, options=chosen)
+        except (ValueError, av.FFmpegError):
+            raise VideoError(unfit) from None
+        assert isinstance(stream, av.VideoStream)  # the encoder has pixel formats
+        self._encoder = context = stream.codec_context
+        self._describe(stream, width, height)
         context.thread_count = threads
-        context.flags |= int(Flags.frame_duration)
+        context.flags |= int(Flags.frame_duration) | int(Flags.global_header)
         if source.interlaced:
             context.flags |= int(Flags.interlaced_dct) | int(Flags.interlaced_me)
-            context.field_order = source.stream.codec_context.field_order
-        stream.set_display_matrix(source.display_matrix)
-        stream.metadata.update(_lasting(source.stream.metadata))
-        stream.disposition = source.stream.disposition
         try:
             context.open()
         except (av.FFmpegError, ValueError) as error:
@@ -191,52 +191,51 @@ class VideoOutput:
         unknown = [name for name in chosen if name in context.options]
         if unknown:
             raise VideoError(f"{codec} has no option {', '.join(unknown)}")
+        if lit:
+            container.start_encoding()
+            container.close()
+            try:
+                stream = self._container.add_stream_from_template(described(head.getvalue(), source.light), opaque=True)
+            except ValueError:
+                raise VideoError(unfit) from None
+            self._describe(stream, width, height)
+            stream.codec_context.extradata = context.extradata  # in the form that the encoder's packets have
+        if self._format == "webm" and source.sample_aspect_ratio not in {None, 1}:
+            self.notes.append("WebM cannot store that the pixels are not square; choose .mkv or .mp4")
         return stream
 
-    def _add_copies(self) -> dict[int, Any]:
-        """Add streams for everything but the video. Sound must fit; other tracks that do not are left out and noted."""
-        copies: dict[int, Any] = {}
-        for stream in self._source.container.streams:
-            if stream is self._source.stream:
-                continue
-            name = f"{stream.type} track {stream.index} ({getattr(stream, 'name', None) or 'of unknown kind'})"
-            if self._takes(stream):
-                copies[stream.index] = copy = self._container.add_stream_from_template(stream, opaque=True)
-                copy.metadata.update(_lasting(stream.metadata))
-                copy.disposition = stream.disposition
-                if stream.type == "video" and not is_cover(stream):
-                    self.notes.append(f"{name} is copied as it is")
-            elif stream.type == "audio":
-                raise VideoError(f"{name} cannot be copied to {self._format} unchanged; write to .mkv instead")
-            elif not (stream.type == "data" and self._source.container.chapters()):  # chapters are written in any case
-                self.notes.append(f"{name} is left out because {self._format} cannot hold it")
-        return copies
+    def _describe(self, stream: av.VideoStream, width: int, height: int) -> None:
+        """Give a stream what players are to know of the pictures."""
+        source, colours, context = self._source, self._colours, stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, self.pixel_format
+        context.framerate, stream.time_base = source.rate, source.time_base
+        if context.is_encoder:
+            context.time_base = source.time_base
+        context.color_range, context.colorspace = colours.range, colours.matrix
+        context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+        if source.sample_aspect_ratio is not None:
+            context.sample_aspect_ratio = source.sample_aspect_ratio
+        if source.interlaced:
+            context.field_order = source.stream.codec_context.field_order
+        if self._format in {"mp4", "mov"} and context.codec.canonical_name == "hevc":
+            context.codec_tag = HEVC_TAG
+        stream.set_display_matrix(source.display_matrix)
+        stream.metadata.update(lasting(source.stream.metadata))
+        stream.disposition = source.stream.disposition & ~av.stream.Disposition.multilayer  # a second view is not kept
 
-    def _takes(self, stream: Any) -> bool:
-        """Whether the format can hold such a stream; the only test is to write a header, here to memory."""
-        if is_cover(stream) and self._format != "mp4":
-            return False  # it would become a second video or be lost
-        try:
-            with av.open(io.BytesIO(), "w", format=self._format) as trial:
-                trial.add_stream_from_template(stream, opaque=True)
-                trial.start_encoding()
-        except (av.FFmpegError, ValueError):
-            return False
-        return True
+    def write(self, item: av.VideoFrame | av.Packet) -> None:
+        """Encode a picture that :meth:`frame` has converted, or write a packet of a stream in ``copied``."""
+        packets = self._encoded(item) if isinstance(item, av.VideoFrame) else list(self._tracks.packets(item))
+        self._container.mux(packets)
 
-    def write(self, item: Picture | av.Packet) -> None:
-        """Encode a picture, or copy a packet of a stream in ``copied``."""
-        if isinstance(item, Picture):
-            self._container.mux(self._stream.encode(self._frame(item)))
-            return
-        # MP4 and MOV hide the start of a sound track with an edit list, as the source does. Other formats cannot, and
-        # would delay everything else instead.
-        if item.is_discard and self._format not in {"mp4", "mov"}:
-            return
-        item.stream = self._copies[item.stream_index]
-        self._container.mux(item)
+    def _encoded(self, frame: av.VideoFrame | None) -> list[av.Packet]:
+        packets = self._encoder.encode(frame)
+        for packet in packets:
+            packet.stream = self._stream
+        return packets
 
-    def _frame(self, picture: Picture) -> av.VideoFrame:
+    def frame(self, picture: Picture) -> av.VideoFrame:
+        """Convert a picture to the output's pixel format."""
         deep = picture.rgb.dtype == np.uint16
         rgb = av.VideoFrame.from_numpy_buffer(picture.rgb, "rgb48le" if deep else "rgb24")
         matrix, colour_range = self._colours.conversion(self._source.width, self._source.height)
@@ -254,7 +253,8 @@ class VideoOutput:
 
     def finish(self) -> None:
         """Flush the encoder and write the end of the file."""
-        self._container.mux(self._stream.encode(None))
+        self._container.mux(self._encoded(None))
+        self._container.mux(list(self._tracks.last_packets()))
         self._container.close()
 
     def __enter__(self) -> Self:
@@ -264,6 +264,13 @@ class VideoOutput:
         # Closing an incomplete file may fail too, which would hide the original error.
         with contextlib.suppress(av.FFmpegError):
             self._container.close()
+
+
+def _usual_codec(container_format: str, source: VideoSource) -> str:
+    deep = source.colours.transfer in _HDR or bits_of(source.pixel_format) > 8
+    if container_format == "webm":
+        return "libsvtav1" if deep else "libvpx-vp9"
+    return "libx265" if deep else "libx264"
 
 
 def _nearest(taken: list[str], own: str) -> str:

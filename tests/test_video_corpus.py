@@ -1,0 +1,42 @@
+import pytest
+
+from kdlib.enhance.video.files import VideoError
+from tests.test_video import Unchanged, enhance_video
+from tests.video_corpus import MADE_HERE, bad_files, cases, differences, enhanced
+
+pytestmark = pytest.mark.skipif(not MADE_HERE, reason="the corpus needs ffmpeg and ffprobe")
+CORPUS = {case.name: case for case in cases()}
+FEW = (
+    "libx264-2b.avi", "mpeg4-2b.mp4", "libx264-2b.mts", "mpeg2video-2b.mpg", "variable.webm", "cut-libx264.mp4",
+    "late-libx264.mov", "turned-90-libx264.mp4", "rate-30000-1001.mkv", "fields-mpeg2video.ts",
+    "libtheora-0b.ogv",  # its sound begins before 0
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_frames_times_size_and_rotation_are_the_sources(name, tmp_path):
+    assert enhanced(CORPUS[name], tmp_path) == []
+
+
+@pytest.mark.slow  # some minutes
+@pytest.mark.parametrize("name", sorted(CORPUS.keys() - set(FEW)))
+def test_the_whole_corpus(name, tmp_path):
+    assert enhanced(CORPUS[name], tmp_path) == []
+
+
+def test_what_is_no_healthy_video_is_refused(tmp_path):
+    for path in bad_files(tmp_path):
+        with pytest.raises(VideoError):
+            enhance_video(path, tmp_path / "out.mkv", Unchanged())
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_the_comparison_sees_what_differs(tmp_path):
+    whole, cut = (CORPUS[name].make(tmp_path) for name in ("libx264-0b.mp4", "rate-10.mp4"))
+    turned = CORPUS["turned-90-libx264.mp4"].make(tmp_path)
+    assert differences(whole, whole, relative=False) == []
+    assert "frames" in differences(whole, cut, relative=False)[-1]
+    assert "rotation" in differences(whole, turned, relative=False)[0]
+    late = CORPUS["late-libx264.mp4"].make(tmp_path)
+    assert differences(whole, late, relative=False)[-1].startswith("frame ")
+    assert differences(whole, late, relative=True) == []
