@@ -322,7 +322,7 @@ def enhance_photo(
     """
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
     try:
-        photo = decode_photo(source, **limit, upscale=enhance.upscale)
+        photo = decode_photo(source, **limit, upscale=enhance.upscale, padded=True)
     except PhotoError as error:
         raise PhotoError(str(error).removeprefix(f"{source}: ")) from None
     if enhance.upscale > 1:

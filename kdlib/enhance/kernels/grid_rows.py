@@ -65,6 +65,8 @@ def _merge(tile: Any, first: Any, count: Any, channels: Any, top: Any, half: Any
         if channels >= 3:
             target[i + at(1)] = min(max(tile[at(x) + at(TILE)], zero), top) + half
             target[i + at(2)] = min(max(tile[at(x) + at(2 * TILE)], zero), top) + half
+        if channels == 4:
+            target[i + at(3)] = target[i + at(3)]  # without a gap, the compiler can write whole vectors
 
 
 @compiled
@@ -166,11 +168,15 @@ def gain_row(source: Any, target: Any, line: Any, channels: int, factors: Any, e
                 count = min(last - x, TILE)
                 if channels == 3:  # a constant stride lets the compiler vectorise
                     _split(source, x, count, 3, tile)
+                elif channels == 4:
+                    _split(source, x, count, 4, tile)
                 else:
                     _split(source, x, count, channels, tile)
                 _apply_tile(tile, vectors(count), ends, start, real(step), factors, False)
             if channels == 3:
                 _merge(tile, x, count, 3, top, half, target)
+            elif channels == 4:
+                _merge(tile, x, count, 4, top, half, target)
             else:
                 _merge(tile, x, count, channels, top, half, target)
             x += count

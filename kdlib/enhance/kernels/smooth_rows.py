@@ -134,6 +134,8 @@ def smooth_gain_rows(
             row = rings[0, newest % kept[0]]
             if channels == 3:  # a constant stride lets the compiler vectorise
                 _split(source, 3, scales[0], row)
+            elif channels == 4:
+                _split(source, 4, scales[0], row)
             else:
                 _split(source, channels, scales[0], row)
             _continue(row, width)
