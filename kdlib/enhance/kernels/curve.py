@@ -74,6 +74,7 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> 
         step = (h - 1) / (height - 1) if height > 1 else 0.0
         scale, unit = compute(top), compute(1 / top)
         reached = -2
+        line = np.empty(samples, source.dtype)
         for y in range(first, last):
             above = max(0, min(int(y * step), h - 2))
             if above != reached:
@@ -84,8 +85,10 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> 
                 _stretch(maps, min(above + 1, h - 1), channels, colours, lower)
                 reached = above
             weight = compute(y * step - above)
+            # A copy, because the loop has no vector instructions where it reads the memory that it writes.
+            line[:] = source[y]
             for i in range(samples):
-                x = compute(source[y, i]) * unit
+                x = compute(line[i]) * unit
                 r = upper[0, i] + weight * (lower[0, i] - upper[0, i])
                 for n in range(iterations):
                     if not shared and n > 0:
