@@ -9,6 +9,7 @@ import numpy as np
 from PIL import GifImagePlugin
 
 from kdlib.enhance import array_kinds as kinds
+from kdlib.enhance.photos.formats.jpeg_pixels import PixelMemory
 from kdlib.enhance.photos.formats.shared import require_single
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES, PhotoError, photo_errors
 from kdlib.files import replacing
@@ -51,7 +52,7 @@ class PhotoFile:
 
 
 def decode_photo(
-    path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale: int = 1, *, padded: bool = False
+    path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale: int = 1, *, memory: PixelMemory | None = None
 ) -> PhotoFile:
     """Decode a photo without rotating it. Palettes become RGB, CMYK becomes sRGB. Several threads may decode at once.
 
@@ -61,8 +62,8 @@ def decode_photo(
             before they fill the memory; None is no limit.
         upscale: factor by which the photo will be enlarged; the enlarged size must be within the limit and within
             that of the format.
-        padded: whether RGB pixels may be the first three of four channels in memory, as those of a JPEG are decoded. An
-            Enhancer brightens them in place, and :func:`encode_photo` writes them, without a copy.
+        memory: where a JPEG is decoded to. RGB pixels are then the first three of four channels, and valid until the
+            next photo; an Enhancer brightens them in place, and :func:`encode_photo` writes them, without a copy.
 
     Raises:
         PhotoError: the file is missing, empty, truncated, damaged, too large, not an image, an animation, or of a
@@ -93,8 +94,9 @@ def decode_photo(
 
     with photo_errors(path):
         name = _format(path)
-        decoded = import_module(_CODECS[name]).decode(path, check_size)
-        pixels = decoded.pixels if padded else np.ascontiguousarray(decoded.pixels)
+        where = {"memory": memory} if memory and name == "JPEG" else {}
+        decoded = import_module(_CODECS[name]).decode(path, check_size, **where)
+        pixels = decoded.pixels if memory else np.ascontiguousarray(decoded.pixels)
         return PhotoFile(pixels, name, decoded.container, decoded.notes)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from kdlib.enhance.photos.formats.exif import with_size, without_thumbnail
-from kdlib.enhance.photos.formats.jpeg_pixels import decoded_in_place, image_of_padded
+from kdlib.enhance.photos.formats.jpeg_pixels import PixelMemory, decoded_in_place, image_of_padded
 from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, image_of, pixels_of, plain
 from kdlib.enhance.photos.paths import PhotoError
 
@@ -59,7 +59,7 @@ class JpegContainer:
     rgb: bool
 
 
-def decode(path: Path, check_size: CheckSize) -> Decoded:
+def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None) -> Decoded:
     """Decode the first picture of a JPEG or MPO file."""
     data = path.read_bytes()
     segments: list[Segment] = []
@@ -85,7 +85,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     check_size(*image.size)
     icc = _icc(segments)
-    pixels, new_icc, notes = decoded_in_place(image, data), icc, ()
+    pixels, new_icc, notes = decoded_in_place(image, data, memory), icc, ()
     if pixels is None:
         image.load()
         converted, new_icc, notes = plain(image, icc)
