@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdlib.cli._options import Model, check_weights
-from kdlib.cli._output import console, errors_reported, write_result
+from kdlib.cli._output import console, errors_reported, fail, write_result
 
 
 def benchmark(
@@ -27,15 +27,32 @@ def benchmark(
     engines: Annotated[
         bool, typer.Option("--engines", help="Compare the engines of kdlib enhance, local and Ray, instead.")
     ] = False,
-    photos: Annotated[int, typer.Option(help="With --engines: 12 MP photos in the largest folder.")] = 60,
+    folder: Annotated[
+        bool, typer.Option("--folder", help="Compare a folder's pace with decoding and encoding it, instead.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="With --folder: your own JPEG photos. Default: made from the embedded photos.")
+    ] = None,
+    photos: Annotated[
+        int | None,
+        typer.Option(
+            help="With --folder: photos to measure, 100 by default. With --engines: 12 MP photos in the largest "
+            "folder, 60 by default."
+        ),
+    ] = None,
     price: Annotated[float, typer.Option(help="With --engines: assumed price of a core-hour.")] = 0.05,
 ) -> None:
     """Compare the speed of the Enhancer with PyTorch, ONNX Runtime, torch.compile, CLAHE, a lookup table and a copy."""
     with errors_reported():
         check_weights([model])
     if engines:
-        _engines(model, size, repeats or 3, photos, price, out)
+        _engines(model, size, repeats or 3, 60 if photos is None else photos, price, out)
         return
+    if folder:
+        _folder(model, size, 100 if photos is None else photos, threads, data, out)
+        return
+    if data is not None:
+        raise fail("--data names photos for --folder; add --folder")
     from rich.markdown import Markdown
 
     from kdlib.evaluation.benchmark import SIZES, speed_table
@@ -63,6 +80,28 @@ def benchmark(
 
         plot_speed(result["rows"]).savefig(plot, dpi=120, bbox_inches="tight")
         console.print(f"drawn to {plot}")
+
+
+def _folder(model: str, size: list[str] | None, photos: int, threads: int, data: Path | None, out: Path | None) -> None:
+    import tempfile
+
+    from kdlib.experiments.folder_speed import folder_table, measure_folder
+    from kdlib.weights.catalogue import DEFAULT_MODEL
+
+    if size is not None and len(size) > 1:
+        raise fail("--folder measures one size; give --size once")
+    models = list(dict.fromkeys([model, DEFAULT_MODEL]))
+    with (
+        errors_reported(RuntimeError),
+        console.status("…") as status,
+        tempfile.TemporaryDirectory(prefix="kdlib-") as scratch,
+    ):
+        result = measure_folder(
+            Path(scratch), models, data=data, size=size[0] if size else "12 MP", photos=photos, threads=threads,
+            progress=status.update,
+        )  # fmt: skip
+    print(folder_table(result))
+    write_result(out, {"command": "kdlib benchmark --folder", **result})
 
 
 def _engines(model: str, size: list[str] | None, repeats: int, photos: int, price: float, out: Path | None) -> None:

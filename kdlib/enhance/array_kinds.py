@@ -87,6 +87,18 @@ def is_contiguous(image: Any) -> bool:
     return bool(image.flags.c_contiguous if isinstance(image, np.ndarray) else image.is_contiguous())
 
 
+def padded(image: Any) -> np.ndarray | None:
+    """Return H×W×4 uint8, C-contiguous, if H×W×3 are the first three channels of such an array; else None."""
+    memory = image.base if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 else None
+    if not isinstance(memory, np.ndarray) or image.dtype != np.uint8 or not memory.flags.c_contiguous:
+        return None
+    height, width, _ = image.shape
+    first, size = image.ctypes.data - memory.ctypes.data, 4 * height * width
+    if memory.dtype != np.uint8 or image.strides != (4 * width, 4, 1) or not 0 <= first <= memory.size - size:
+        return None
+    return memory.reshape(-1)[first : first + size].reshape(height, width, 4)
+
+
 def empty_like(image: Any, upscale: int = 1) -> Any:
     """Return a contiguous array or tensor of the same kind and dtype, with height and width times ``upscale``."""
     shape = enlarged_shape(image, upscale)

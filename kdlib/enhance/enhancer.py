@@ -130,8 +130,8 @@ class Enhancer:
             image: a Pillow image, a NumPy array or a PyTorch tensor. Arrays and tensors: H×W (grey), H×W×C, or B×H×W×C,
                 with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha); uint8, uint16, or float32 in [0, 1].
             out: contiguous array or tensor to write to, with the dtype and shape of ``image``; it may be ``image``
-                itself. With an ``upscale`` above 1, height and width are larger by that factor, and ``image`` itself
-                does not serve.
+                itself, also where that is the first three channels of an H×W×4 array. With an ``upscale`` above 1,
+                height and width are larger by that factor, and ``image`` itself does not serve.
 
         Returns:
             ``out``, or a new photo of the same type, dtype, mode and, but for ``upscale``, shape. Alpha is kept, or
@@ -185,6 +185,9 @@ class Enhancer:
                 return image.copy()
             return pillow.enhance_pillow(image, lambda array: self._each(array, None, enhance))
         kinds.check(image)
+        if out is image and self.upscale == 1 and (whole := kinds.padded(image)) is not None:
+            self._each(whole, whole, enhance)  # the fourth channel is kept like alpha
+            return out
         if out is None:
             out = kinds.empty_like(image, self.upscale)
         else:

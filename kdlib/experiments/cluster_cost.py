@@ -11,12 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from kdlib.checks import check_number
-from kdlib.data.samples import sample_pairs
-from kdlib.enhance.photos.rgb import to_array
 from kdlib.evaluation.benchmark import parse_size
+from kdlib.experiments.folder_speed import STOPS, write_photos
 from kdlib.weights.catalogue import DEFAULT_MODEL
 
 LOCAL, RAY = "local", "ray"
@@ -24,7 +21,6 @@ SIZES_OF_PHOTOS = ("640×480", "12 MP")
 WORKERS = (1, 2)
 MACHINES = (1, 2, 10, 100)
 _CORES, _PHOTOS, _PROJECTED = 16, 100_000_000, "12 MP"  # of the projection: cores of a machine, photos, their size
-_STOPS = 3.0  # exposure reduction of the embedded photos, in stops
 
 
 def measure_engines(
@@ -68,7 +64,7 @@ def measure_engines(
         # The start-up time varies by a second, so that the work itself has to take several.
         most = round(photos * (12e6 / (width * height)) ** 0.75)
         progress(f"{size}: writing photos")
-        _write_photos(folder / "in", width, height, most)
+        write_photos(folder / "in", width, height, most)
         counts = [most // 4, most // 2, most]
         runs: dict[tuple[str, int, int], list[float]] = {}
         for repeat in range(repeats):
@@ -85,29 +81,11 @@ def measure_engines(
             rows.append({**row, "seconds": round(statistics.median(seconds_of), 3)})
         shutil.rmtree(folder / "in")
     fits = fit(rows)
-    settings = {"model": model, "photos": photos, "repeats": repeats, "stops": _STOPS}
+    settings = {"model": model, "photos": photos, "repeats": repeats, "stops": STOPS}
     result: dict[str, Any] = {**settings, "bytes": bytes_each, "rows": rows, "fits": fits}
     result["pays"] = {size: {str(machines): pays_from(fits, size, machines) for machines in MACHINES} for size in sizes}
     result["projection"] = project(fits, bytes_each[_PROJECTED], price) if _PROJECTED in shapes else None
     return result
-
-
-def _write_photos(folder: Path, width: int, height: int, count: int) -> None:
-    """Write copies of the embedded photos, upsampled until they cover the given size and cropped to it."""
-    folder.mkdir(parents=True)
-    names = []
-    for name, (dark, _) in sample_pairs(_STOPS).items():
-        photo = to_array(dark)
-        scale = max(width / photo.shape[1], height / photo.shape[0])
-        large = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        path = folder / f"{name}.jpg"
-        if not cv2.imwrite(str(path), cv2.cvtColor(large[:height, :width], cv2.COLOR_RGB2BGR)):
-            raise RuntimeError(f"{path} could not be written")
-        names.append(path)
-    for k in range(count):
-        shutil.copy(names[k % len(names)], folder / f"{k:06}.jpg")
-    for path in names:
-        path.unlink()
 
 
 def _time(folder: Path, count: int, engine: str, workers: int, model: str) -> tuple[float, int]:

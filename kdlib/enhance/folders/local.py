@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from queue import SimpleQueue
 from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.folders.memory import MEMORY, LocalMemory
+from kdlib.enhance.photos.formats.jpeg_pixels import PixelMemory
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES, PhotoError, photos_in
 from kdlib.enhance.photos.photo_file import decode_photo, encode_photo, resized
 from kdlib.files import MadeMeanwhileError, replacing
@@ -271,8 +273,16 @@ def enhance_files(
         summary.failed = sorted((str(job.source), str(error)) for job in jobs)
         return summary
 
+    free: SimpleQueue[PixelMemory] = SimpleQueue()
+    for _ in range(workers):
+        free.put(PixelMemory())
+
     def run(job: Job) -> Result:
-        return enhance_photo(job.source, job.target, enhance, max_pixels, overwrite=overwrite)
+        memory = free.get()
+        try:
+            return enhance_photo(job.source, job.target, enhance, max_pixels, overwrite=overwrite, memory=memory)
+        finally:
+            free.put(memory)
 
     waiting = iter(jobs)
     running: dict[Future[Result], Job] = {}
@@ -312,9 +322,15 @@ def _memories(jobs: Sequence[Job], enhance: Enhancer, *, keeps: bool) -> dict[Lo
 
 
 def enhance_photo(
-    source: Path, target: Path, enhance: Enhancer, max_pixels: int | None = None, *, overwrite: bool = True
+    source: Path,
+    target: Path,
+    enhance: Enhancer,
+    max_pixels: int | None = None,
+    *,
+    overwrite: bool = True,
+    memory: PixelMemory | None = None,
 ) -> Result:
-    """Decode, enhance and encode one photo.
+    """Decode, enhance and encode one photo, in memory that may have served another one before.
 
     Raises:
         PhotoError: as ``decode_photo``, but without the name of the file.
@@ -322,7 +338,7 @@ def enhance_photo(
     """
     limit = {} if max_pixels is None else {"max_pixels": max_pixels}
     try:
-        photo = decode_photo(source, **limit, upscale=enhance.upscale)
+        photo = decode_photo(source, **limit, upscale=enhance.upscale, memory=memory)
     except PhotoError as error:
         raise PhotoError(str(error).removeprefix(f"{source}: ")) from None
     if enhance.upscale > 1:

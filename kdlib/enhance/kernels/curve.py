@@ -68,12 +68,14 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> 
         first: int,
         last: int,
         top: float,
+        in_place: bool,
     ) -> None:
         height, samples = source.shape
         h = maps.shape[2]
         step = (h - 1) / (height - 1) if height > 1 else 0.0
         scale, unit = compute(top), compute(1 / top)
         reached = -2
+        line = np.empty(samples, source.dtype)
         for y in range(first, last):
             above = max(0, min(int(y * step), h - 2))
             if above != reached:
@@ -84,8 +86,13 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> 
                 _stretch(maps, min(above + 1, h - 1), channels, colours, lower)
                 reached = above
             weight = compute(y * step - above)
+            row = source[y]
+            if in_place:  # the loop below has no vector instructions where it reads the memory that it writes
+                for i in range(samples):
+                    line[i] = row[i]
+                row = line
             for i in range(samples):
-                x = compute(source[y, i]) * unit
+                x = compute(row[i]) * unit
                 r = upper[0, i] + weight * (lower[0, i] - upper[0, i])
                 for n in range(iterations):
                     if not shared and n > 0:
@@ -124,10 +131,11 @@ def apply_curve_map(
     kernel = _curve_kernel(iterations, len(maps) == 1, compute, photo.dtype.kind == "u")
     maps = np.ascontiguousarray(maps, dtype=compute)
     source, target = photo.reshape(height, -1), out.reshape(height, -1)
+    in_place = photo.ctypes.data == out.ctypes.data
 
     def work(first: int, last: int) -> None:
         lines = np.zeros((2, len(maps), width * channels), dtype=compute)
-        kernel(source, target, maps, lines[0], lines[1], channels, colours, first, last, top)
+        kernel(source, target, maps, lines[0], lines[1], channels, colours, first, last, top, in_place)
 
     over_rows(work, height, threads)
     return out

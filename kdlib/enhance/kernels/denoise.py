@@ -125,7 +125,7 @@ def over_parts(photo: np.ndarray, out: np.ndarray, reach: int, work: Callable[..
         work: gets the arguments of :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` up to ``last``.
     """
     height, _, channels = photo.shape
-    if channels in {2, 4}:
+    if channels in {2, 4} and out.ctypes.data != photo.ctypes.data:
         out[..., -1] = photo[..., -1]
     source, target = photo.reshape(height, -1), out.reshape(height, -1)
     parts = max(1, min(threads, height // max(2 * reach, 1)))

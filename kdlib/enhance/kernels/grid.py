@@ -171,7 +171,7 @@ def apply_gains(
 
         over_parts(photo, out, sum(step for step, *_ in TAPS), work, threads)
         return
-    if channels in {2, 4}:
+    if channels in {2, 4} and out.ctypes.data != photo.ctypes.data:
         out[..., -1] = photo[..., -1]
     constants = np.array([*factors.chroma, 0, top, half], compute)
     source, target = photo.reshape(height, -1), out.reshape(height, -1)

@@ -45,6 +45,23 @@ def _split(source: Any, first: Any, count: Any, channels: Any, tile: Any) -> Non
 
 
 @compiled
+def colours_of(word: Any) -> Any:
+    """Return red, green and blue of a pixel of four bytes, which vector instructions read as one number."""
+    byte = np.int32(255)
+    return word & byte, (word >> np.int32(8)) & byte, (word >> np.int32(16)) & byte
+
+
+@compiled
+def _split_words(source: Any, first: Any, count: Any, tile: Any) -> None:
+    """Read pixels of four bytes as three planes."""
+    wide_vectors()
+    real = tile.dtype.type
+    for x in range(count):
+        red, green, blue = colours_of(source[at(first) + at(x)])
+        tile[at(x)], tile[at(x) + at(TILE)], tile[at(x) + at(2 * TILE)] = real(red), real(green), real(blue)
+
+
+@compiled
 def _unite(source: Any, first: Any, count: Any, top: Any, tile: Any) -> None:
     """Convert pixels of a smoothed row from luminance and two colour differences to three planes, clipped."""
     zero, half = tile.dtype.type(0), tile.dtype.type(0.5)
@@ -66,6 +83,19 @@ def _merge(tile: Any, first: Any, count: Any, channels: Any, top: Any, half: Any
         if channels >= 3:
             target[i + at(1)] = min(max(tile[at(x) + at(TILE)], zero), top) + half
             target[i + at(2)] = min(max(tile[at(x) + at(2 * TILE)], zero), top) + half
+
+
+@compiled
+def _merge_words(tile: Any, first: Any, count: Any, top: Any, half: Any, target: Any) -> None:
+    """Do the same for pixels of four bytes."""
+    wide_vectors()
+    zero, last = tile.dtype.type(0), np.int32(-(1 << 24))
+    for x in range(count):
+        red = np.int32(min(max(tile[at(x)], zero), top) + half)
+        green = np.int32(min(max(tile[at(x) + at(TILE)], zero), top) + half)
+        blue = np.int32(min(max(tile[at(x) + at(2 * TILE)], zero), top) + half)
+        i = at(first) + at(x)
+        target[i] = (target[i] & last) | np.int32(blue << np.int32(16)) | np.int32(green << np.int32(8)) | red
 
 
 @compiled
@@ -169,11 +199,15 @@ def gain_row(source: Any, target: Any, line: Any, channels: int, factors: Any, e
                 count = min(last - x, TILE)
                 if channels == 3:  # a constant stride lets the compiler vectorise
                     _split(source, x, count, 3, tile)
+                elif channels == 4 and source.itemsize == 1:
+                    _split_words(source.view(np.int32), x, count, tile)
                 else:
                     _split(source, x, count, channels, tile)
                 _apply_tile(tile, vectors(count), ends, start, real(step), factors, False)
             if channels == 3:
                 _merge(tile, x, count, 3, top, half, target)
+            elif channels == 4 and target.itemsize == 1:
+                _merge_words(tile, x, count, top, half, target.view(np.int32))
             else:
                 _merge(tile, x, count, channels, top, half, target)
             x += count

@@ -15,7 +15,7 @@ from numpy import uintp as at  # see kdlib.enhance.kernels.denoise_rows
 
 from kdlib.enhance.kernels.compiled import compiled, wide_vectors
 from kdlib.enhance.kernels.denoise_rows import row_of
-from kdlib.enhance.kernels.grid_rows import PAD, ROW, TILE, gain_row, grid_row, vectors, working_memory
+from kdlib.enhance.kernels.grid_rows import PAD, ROW, TILE, colours_of, gain_row, grid_row, vectors, working_memory
 from kdlib.gain_grid import TAPS
 
 _FARTHEST = max(step for step, *_ in TAPS)
@@ -40,6 +40,21 @@ def _split(source: Any, channels: Any, scales: Any, row: Any) -> None:
         for x in range(min(width - t * TILE, TILE)):
             i, k = (at(t * TILE) + at(x)) * at(channels), at(t * 3 * ROW + PAD) + at(x)
             r, g, b = f32(source[i]), f32(source[i + green]), f32(source[i + blue])
+            row[k] = (r + g + g + b) * light
+            row[k + at(ROW)] = (r - b) * colour
+            row[k + at(2 * ROW)] = (g + g - r - b) * half
+
+
+@compiled
+def _split_words(source: Any, scales: Any, row: Any) -> None:
+    """Do the same for pixels of four bytes; see :func:`~kdlib.enhance.kernels.grid_rows.colours_of`."""
+    wide_vectors()
+    light, colour, half = scales[0] * f32(0.25), scales[1], scales[1] * f32(0.5)
+    for t in range(len(row) // (3 * ROW)):
+        for x in range(min(source.size - t * TILE, TILE)):
+            k = at(t * 3 * ROW + PAD) + at(x)
+            red, green, blue = colours_of(source[at(t * TILE) + at(x)])
+            r, g, b = f32(red), f32(green), f32(blue)
             row[k] = (r + g + g + b) * light
             row[k + at(ROW)] = (r - b) * colour
             row[k + at(2 * ROW)] = (g + g - r - b) * half
@@ -134,6 +149,8 @@ def smooth_gain_rows(
             row = rings[0, newest % kept[0]]
             if channels == 3:  # a constant stride lets the compiler vectorise
                 _split(source, 3, scales[0], row)
+            elif channels == 4 and source.itemsize == 1:
+                _split_words(source.view(np.int32), scales[0], row)
             else:
                 _split(source, channels, scales[0], row)
             _continue(row, width)

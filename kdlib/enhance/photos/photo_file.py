@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import GifImagePlugin
 
+from kdlib.enhance import array_kinds as kinds
+from kdlib.enhance.photos.formats.jpeg_pixels import PixelMemory
 from kdlib.enhance.photos.formats.shared import require_single
 from kdlib.enhance.photos.paths import PHOTO_SUFFIXES, PhotoError, photo_errors
 from kdlib.files import replacing
@@ -37,7 +39,7 @@ class PhotoFile:
 
     Attributes:
         pixels: H×W (grey), H×W×2 (grey and alpha), H×W×3 (RGB) or H×W×4 (RGB and alpha), uint8 or uint16, writable
-            and C-contiguous; as stored, not rotated upright.
+            and C-contiguous, unless :func:`decode_photo` was told otherwise; as stored, not rotated upright.
         format: "JPEG", "PNG", "WEBP", "BMP", "TIFF" or "AVIF", recognised by content, not by extension.
         container: what the file contains besides pixels, which is metadata and settings of the compression.
         notes: what the written file will lack, in words for a user; usually empty.
@@ -49,7 +51,9 @@ class PhotoFile:
     notes: tuple[str, ...] = ()
 
 
-def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale: int = 1) -> PhotoFile:
+def decode_photo(
+    path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale: int = 1, *, memory: PixelMemory | None = None
+) -> PhotoFile:
     """Decode a photo without rotating it. Palettes become RGB, CMYK becomes sRGB. Several threads may decode at once.
 
     Args:
@@ -58,6 +62,8 @@ def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale:
             before they fill the memory; None is no limit.
         upscale: factor by which the photo will be enlarged; the enlarged size must be within the limit and within
             that of the format.
+        memory: where a JPEG is decoded to. RGB pixels are then the first three of four channels, and valid until the
+            next photo; an Enhancer brightens them in place, and :func:`encode_photo` writes them, without a copy.
 
     Raises:
         PhotoError: the file is missing, empty, truncated, damaged, too large, not an image, an animation, or of a
@@ -88,8 +94,10 @@ def decode_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS, upscale:
 
     with photo_errors(path):
         name = _format(path)
-        decoded = import_module(_CODECS[name]).decode(path, check_size)
-        return PhotoFile(decoded.pixels, name, decoded.container, decoded.notes)
+        where = {"memory": memory} if memory and name == "JPEG" else {}
+        decoded = import_module(_CODECS[name]).decode(path, check_size, **where)
+        pixels = decoded.pixels if memory else np.ascontiguousarray(decoded.pixels)
+        return PhotoFile(pixels, name, decoded.container, decoded.notes)
 
 
 def resized(photo: PhotoFile, pixels: np.ndarray) -> PhotoFile:
@@ -117,7 +125,9 @@ def encode_photo(photo: PhotoFile, path: str | Path, *, overwrite: bool = True) 
         OSError: the file cannot be written.
     """
     path = Path(path)
-    pixels = np.ascontiguousarray(photo.pixels, dtype=photo.pixels.dtype.newbyteorder("="))
+    pixels = photo.pixels
+    if photo.format != "JPEG" or kinds.padded(pixels) is None:
+        pixels = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
     with replacing(path, overwrite=overwrite) as partial:
         import_module(_CODECS[photo.format]).encode(pixels, photo.container, partial)
     return path

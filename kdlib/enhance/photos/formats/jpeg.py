@@ -12,6 +12,7 @@ import numpy as np
 from PIL import JpegImagePlugin
 
 from kdlib.enhance.photos.formats.exif import with_size, without_thumbnail
+from kdlib.enhance.photos.formats.jpeg_pixels import PixelMemory, decoded_in_place, image_of_padded
 from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, image_of, pixels_of, plain
 from kdlib.enhance.photos.paths import PhotoError
 
@@ -58,7 +59,7 @@ class JpegContainer:
     rgb: bool
 
 
-def decode(path: Path, check_size: CheckSize) -> Decoded:
+def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None) -> Decoded:
     """Decode the first picture of a JPEG or MPO file."""
     data = path.read_bytes()
     segments: list[Segment] = []
@@ -79,12 +80,18 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     # Pillow gets only what the pixels depend on, because a photo with damaged EXIF data must not be refused.
     bare.append(data[end:])
     del data
-    image = JpegImagePlugin.JpegImageFile(io.BytesIO(b"".join(bare)))
+    data = b"".join(bare)
     del bare
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     check_size(*image.size)
-    image.load()
     icc = _icc(segments)
-    converted, new_icc, notes = plain(image, icc)
+    pixels, new_icc, notes = decoded_in_place(image, data, memory), icc, ()
+    if pixels is None:
+        image.load()
+        converted, new_icc, notes = plain(image, icc)
+        pixels = pixels_of(converted)
+        del converted
+    del data
     container = JpegContainer(
         segments=tuple(kept for segment in segments if (kept := _kept(segment)) is not None),
         tables=_tables(image),
@@ -100,8 +107,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
         notes += ("further pictures in the file (such as a preview, a depth map or a gain map) are left out",)
     elif any(b"MotionPhoto" in segment.payload or b"MicroVideo" in segment.payload for segment in segments):
         notes += ("the short video attached to the photo is left out",)
-    del image
-    return Decoded(pixels_of(converted), container, notes)
+    return Decoded(pixels, container, notes)
 
 
 def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
@@ -115,7 +121,7 @@ def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
 
 
 def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:
-    image = image_of(pixels, "JPEG", (1, 3))
+    image = image_of_padded(pixels) or image_of(pixels, "JPEG", (1, 3))
     how = {"qtables": [list(table) for table in container.tables]} if container.tables else {"quality": 95}
     # Save to a file rather than to memory, because Pillow then releases the interpreter lock.
     image.save(
