@@ -1,16 +1,14 @@
 """Notebooks as pages of the site: nbconvert writes them as Markdown, with the outputs that they store.
 
-MkDocs then treats a lesson like any other page, so that its links are checked, its headings are in the table of contents
+MkDocs then treats a lesson like any other page: its links are checked, its headings are in the table of contents,
 and its text is in the search. Nothing is executed.
 """
 
 from __future__ import annotations
 
 import html
-import os
 import re
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import latex2mathml.converter
@@ -42,10 +40,12 @@ def as_page(path: Path, repository: str) -> tuple[str, dict[str, bytes]]:
     """
     notebook = nbformat.read(path, as_version=4)
     heading = path.stem
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             found = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
             heading = re.sub(r"[\[\]*`]", "", found[-1]) if found else heading
+            if number and "```" not in cell.source:  # the table of contents of a page has one title
+                cell.source = re.sub(r"^# ", "## ", cell.source, flags=re.MULTILINE)
             # Markdown inside HTML is read as such on a code host, and in the site where it is asked for.
             cell.source = cell.source.replace("<details>", '<details markdown="1">')
         elif cell.cell_type == "code":
