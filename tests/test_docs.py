@@ -136,6 +136,9 @@ def test_every_page_can_be_reached():
 def parse(words: list[str], *, mention: bool) -> None:
     """Let the command line read the words without running anything."""
     command: Any = typer.main.get_command(app)
+    if words in (["--install-completion"], ["--show-completion"]):  # reading them would do it
+        assert any(words[0] in parameter.opts for parameter in command.params)
+        return
     words, context = list(words), None
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         name = words.pop(0)
@@ -310,6 +313,16 @@ def test_the_site_fetches_nothing_from_elsewhere(site):
     assert len(pages) > len(PAGES) + len(NOTEBOOKS) + len(SOLUTIONS)
     for name, page in pages.items():
         assert not [link for link in page.loaded if re.match(r"(?:https?:)?//", link)], name
+
+
+@pytest.mark.slow
+def test_the_first_lesson_and_the_page_that_enhances_are_one_click_away(site):
+    folder, pages = site
+    assert "notebooks/00_distillation.html" in pages["index.html"].targets
+    there = (ROOT / "web" / "index.html").is_file()
+    assert (folder / "web" / "index.html").is_file() == there
+    assert ("web/index.html" in pages["index.html"].targets) == there
+    assert ("../web/index.html" in pages["notebooks/00_distillation.html"].targets) == there
 
 
 @pytest.mark.slow

@@ -46,6 +46,13 @@ def _with_targets(markdown: str, folder: Path, change: Callable[[Path], str]) ->
     return _TARGET.sub(changed, markdown)
 
 
+def on_config(config: Any) -> Any:
+    """Link to the repository below each page, if its address is known."""
+    if repository := config.extra["repository"]:
+        config.extra["social"] = [{"icon": "fontawesome/brands/git-alt", "link": repository, "name": "Repository"}]
+    return config
+
+
 @event_priority(100)  # before plugins that look at all files
 def on_files(files: Any, config: Any) -> Any:
     """Add the files that pages link to, those that added pages link to, and the page that enhances in a browser."""
@@ -55,7 +62,7 @@ def on_files(files: Any, config: Any) -> Any:
         place = _place(path)
         if files.get_file_from_path(place) is None:
             if path.suffix == ".ipynb":
-                markdown, pictures = as_page(path, config.repo_url or "")
+                markdown, pictures = as_page(path, config.extra["repository"])
                 file = File.generated(config, place, content=markdown)
                 folder = Path(place).parent
                 for name, content in pictures.items():
@@ -70,7 +77,8 @@ def on_files(files: Any, config: Any) -> Any:
         return place
 
     for path in [*LESSONS.rglob("*.ipynb"), *WEB.rglob("*")]:
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(ROOT).parts):
+        hidden = any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+        if path.is_file() and path.suffix != ".md" and not hidden:
             add(path)
     for page in pages:  # grows meanwhile
         _with_targets(page.content_string, _source(page).parent, add)
