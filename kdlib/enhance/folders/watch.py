@@ -145,8 +145,15 @@ class Watch:
             else:
                 summary.kept += 1
         if jobs:
-            doing = {"workers": self._workers, "overwrite": self._overwrite, "resume": not self._overwrite}
-            summary.add(enhance_files(jobs, self._enhancer, max_pixels=self._max_pixels, **doing))
+            made = enhance_files(
+                jobs,
+                self._enhancer,
+                workers=self._workers,
+                overwrite=self._overwrite,
+                resume=not self._overwrite,
+                max_pixels=self._max_pixels,
+            )
+            summary.add(made)
         failed = {photo for photo, _ in summary.failed}
         look.done += [(job.source, job.target) for job in jobs if str(job.source) not in failed]
         look.summary.add(summary)
@@ -169,7 +176,7 @@ class Watch:
                             if self._recursive and os.path.realpath(path) != place:
                                 yield from below(path)
                         elif path.suffix.lower() in PHOTO_SUFFIXES and entry.is_file():
-                            found = entry.stat()
+                            found = path.stat()  # what Windows tells of the entry is old while the file is written
                             if found.st_size:
                                 yield path, State(found.st_size, found.st_mtime_ns)
                     except FileNotFoundError:  # removed meanwhile
