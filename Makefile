@@ -2,7 +2,7 @@
 # make test      lint, types, unit tests and every notebook
 # make check     lint, types and the fast unit tests
 # make lint      ruff, mypy, and which module may import which
-# make docs      the documentation as a site, in site/
+# make site      the course, the guides and the reference as a site, in site/
 # make lab       open the course in JupyterLab
 # make fuzz      look for inputs that break the readers of photos, weights and exports, FUZZ_SECONDS (600) each
 # make soak      kill trainings and workers and damage files for nine minutes; results/reliability.json
@@ -12,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup distill test check lint docs lab fuzz soak notebooks
+.PHONY: setup distill test check lint site docs lab fuzz soak notebooks
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -54,7 +54,9 @@ test: lint
 check: lint
 	$(PYTEST) -m "not slow" tests
 
-docs: $(READY)
+# KDLIB_REPOSITORY=https://… adds buttons that open a lesson in Colab and Binder, KDLIB_CHECK_WEB=true follows links to
+# other hosts.
+site docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
 FUZZ_SECONDS ?= 600

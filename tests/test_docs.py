@@ -15,8 +15,10 @@ import subprocess
 import sys
 import unicodedata
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import nbformat
 import pytest
@@ -134,6 +136,9 @@ def test_every_page_can_be_reached():
 def parse(words: list[str], *, mention: bool) -> None:
     """Let the command line read the words without running anything."""
     command: Any = typer.main.get_command(app)
+    if words in (["--install-completion"], ["--show-completion"]):  # reading them would do it
+        assert any(words[0] in parameter.opts for parameter in command.params)
+        return
     words, context = list(words), None
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         name = words.pop(0)
@@ -252,19 +257,109 @@ def test_the_readmes_map_is_the_package():
         assert f"`kdlib/{folder}/`" in architecture
 
 
-@pytest.mark.slow
-def test_the_site_builds_and_fetches_nothing_from_elsewhere(tmp_path):
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
-    pytest.importorskip("material", reason="mkdocs-material is not installed")
+def test_the_course_page_has_the_map_of_lesson_01():
+    """Both name, for each lesson, those that it needs."""
+    lesson = nbformat.read(ROOT / "notebooks" / "01_architecture.ipynb", as_version=4)
+    drawn = re.findall(r"^\| \[?(\d\d)\b.* \| ([^|]+) \|$", lesson.cells[0].source, re.MULTILINE)
+    listed = re.findall(
+        r"^\| \[(\d\d)_.* \| ([^|]+) \| [^|]+ \|$", (ROOT / "docs" / "course.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert len(listed) == len([path for path in NOTEBOOKS if path.stem[0].isdigit()])
+    assert drawn == listed
+
+
+class Rendered(HTMLParser):
+    """What a page of the built site points to, which ids it has, and its text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.loaded: list[str] = []
+        self.ids: set[str] = set()
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.ids |= {value for name in ("id", "name") if (value := given.get(name))}
+        self.targets += [value for name in ("href", "src") if (value := given.get(name))]
+        if tag in {"link", "script", "img", "iframe"}:
+            self.loaded += [given.get("href") or given.get("src") or ""]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site: its folder, and each of its pages."""
+    for module in ("mkdocs", "material", "mkdocstrings", "htmlproofer", "latex2mathml"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    folder = tmp_path_factory.mktemp("built") / "site"
     subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
         cwd=ROOT,
         check=True,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "KDLIB_REPOSITORY": "https://github.com/owner/name"},
     )
-    pages = list((tmp_path / "site").rglob("*.html"))
-    assert len(pages) >= len(PAGES)
-    for page in pages:
-        text = page.read_text(encoding="utf-8")
-        assert not re.search(r'<(?:link|script|img)\b[^>]*(?:href|src)="(?:https?:)?//', text)
-    assert (tmp_path / "site" / "notebooks" / "04_distill.ipynb").is_file()
+    return folder, {page.relative_to(folder).as_posix(): Rendered(page) for page in folder.rglob("*.html")}
+
+
+@pytest.mark.slow  # builds the site, once for this and the following tests
+def test_the_site_fetches_nothing_from_elsewhere(site):
+    _, pages = site
+    assert len(pages) > len(PAGES) + len(NOTEBOOKS) + len(SOLUTIONS)
+    for name, page in pages.items():
+        assert not [link for link in page.loaded if re.match(r"(?:https?:)?//", link)], name
+
+
+@pytest.mark.slow
+def test_the_first_lesson_and_the_page_that_enhances_are_one_click_away(site):
+    folder, pages = site
+    assert "notebooks/00_distillation.html" in pages["index.html"].targets
+    there = (ROOT / "web" / "index.html").is_file()
+    assert (folder / "web" / "index.html").is_file() == there
+    assert ("web/index.html" in pages["index.html"].targets) == there
+    assert ("../web/index.html" in pages["notebooks/00_distillation.html"].targets) == there
+
+
+@pytest.mark.slow
+def test_links_of_the_site_lead_to_files_and_places(site):
+    folder, pages = site
+    for name, page in pages.items():
+        if name == "404.html":  # which is shown at any depth, with absolute links
+            continue
+        for link in page.targets:
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            path, _, place = link.partition("#")
+            target = os.path.normpath(os.path.join(os.path.dirname(name), unquote(path))) if path else name
+            assert (folder / target).exists(), f"{name} links to {link}"
+            if place and target in pages and not place.startswith("__"):
+                assert unquote(place) in pages[target].ids, f"{name} links to {link}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_lesson_of_the_site_has_its_outputs_figures_formulas_and_buttons(site, path):
+    folder, pages = site
+    inside = path.relative_to(ROOT)
+    page, notebook = pages[inside.with_suffix(".html").as_posix()], nbformat.read(path, as_version=4)
+    assert (folder / inside).read_bytes() == path.read_bytes()  # to download
+    place = inside.as_posix()
+    assert f"https://colab.research.google.com/github/owner/name/blob/HEAD/{place}" in page.targets
+    assert f"https://mybinder.org/v2/gh/owner/name/HEAD?urlpath=lab/tree/{place}" in page.targets
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    figures = [output for output in outputs if {"image/png", "image/jpeg"} & output.get("data", {}).keys()]
+    assert page.tags.count("img") == len(figures)
+    shown = " ".join(page.text.split())
+    for output in outputs:
+        if text := output.get("text"):
+            assert " ".join(text.split()) in shown
+    # Nothing is left in the form in which it was written.
+    assert "arithmatex" not in (folder / inside.with_suffix(".html")).read_text(encoding="utf-8")
+    folded = sum(text.count("<details>") for text in markdown)
+    assert page.tags.count("details") >= folded

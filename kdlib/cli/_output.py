@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 console = Console()
 STARTING = "starting; the first run compiles once, for some seconds"
 """What a progress bar says until the first photo or frame is done."""
+STREAM = "-"
+"""The name of standard input and output among inputs and outputs."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

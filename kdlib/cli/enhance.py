@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Strength
-from kdlib.cli._output import STARTING, console, errors_reported, escape, fail, progress_bar, say
+from kdlib.cli._output import STARTING, STREAM, console, errors_reported, escape, fail, progress_bar, say
 from kdlib.weights.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -29,11 +29,15 @@ class Engine(StrEnum):
 
 
 def enhance(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN…", help="Photos, folders or glob patterns.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN…", help="Photos, folders or glob patterns; - is standard input.")
+    ],
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", help="Folder for the results, or file name for one photo. Default: beside the input."
+            "--output",
+            "-o",
+            help="Folder for the results, or file name for one photo; - is standard output. Default: beside the input.",
         ),
     ] = None,
     model: Model = DEFAULT_MODEL,
@@ -61,6 +65,13 @@ def enhance(
         str | None,
         typer.Option(help="With --engine ray: address of a cluster. Default: RAY_ADDRESS, else this machine."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait for photos to arrive in a folder, and enhance each.")
+    ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Write one contact sheet of photos before and after, instead of results."),
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write all failures and notes to this file, as JSON lines.")
     ] = None,
@@ -82,9 +93,24 @@ def enhance(
         raise fail("--engine ray runs on CPUs and needs an --output folder; give --output and leave --device out")
     if report is not None and report.is_dir():
         raise fail(f"{report} is a folder; give --report the name of a file")
+    options = {"strength": strength, "denoise": denoise, "upscale": upscale}
+    if watch or preview or STREAM in (*inputs, output):
+        if engine is Engine.ray or report is not None:
+            raise fail("--watch, --preview and standard input or output take neither --engine ray nor --report")
+        from kdlib.cli._ways import Ways
+
+        ways = Ways(inputs, output, model, {**options, "device": device}, workers, overwrite, max_pixels)
+        if watch + preview + (STREAM in (*inputs, output)) > 1:
+            raise fail("--watch, --preview and standard input or output exclude each other; choose one")
+        if watch:
+            ways.watch(recursive=recursive, suffix=suffix)
+        elif preview:
+            ways.preview(recursive=recursive)
+        else:
+            ways.pipe()
+        return
     shared = {"recursive": recursive, "suffix": suffix}
     doing = {"workers": workers, "overwrite": overwrite, "resume": resume, "max_pixels": max_pixels}
-    options = {"strength": strength, "denoise": denoise, "upscale": upscale}
     start = time.perf_counter()
     with errors_reported(), progress_bar() as bar:
         task = bar.add_task("", total=None, speed=STARTING)

@@ -64,6 +64,7 @@ def test_the_plateau_lies_where_the_lesson_says():
     unchanged, one, three = run["yardsticks"].values()
     assert f"a loss of about {unchanged:.1f}, the best single curve one of about {one:.1f}" in said
     assert f"Ours goes down to {run['objective']['validation']:.1f}" in said
+    assert f"here {unchanged:.1f} for unchanged photos and {three:.2f} for three fixed numbers" in said
     assert three == pytest.approx(run["objective"]["validation"], rel=0.05)
     assert f"fell from {run['objective']['first']:.1f} to {run['objective']['last']:.1f}" in said
 

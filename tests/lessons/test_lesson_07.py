@@ -97,6 +97,10 @@ def test_parts_one_at_a_time():
         assert min(fidelities(name)) < curve() + 1 < curve() + 7 < max(fidelities(name))
     for name in ("− curve map", "+ features 0.005", cell(0.9, 0.1), cell(0.7, 0.3), "+ contrastive 0.05"):
         assert told()[name]["verdict"] == "not shown"
+    states("The row of task 0.1 says −2.1 ± 13.1 dB", "The interval reaches from −15.2 to +10.9 dB")
+    quiz = told()[cell(0.9, 0.0)]
+    low, high = (quiz["difference"] + side * quiz["margin"] for side in (-1, 1))
+    assert f"{quiz['difference']:.1f} {quiz['margin']:.1f} {low:.1f} {high:.1f}" == "-2.1 13.1 -15.2 10.9"
     same = told()["task 0.3, teacher's own loss"]
     assert abs(same["difference"]) + same["margin"] < 0.3
 
