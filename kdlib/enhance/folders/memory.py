@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path, PurePath
 from typing import Any
 
-from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
+from kdlib.enhance.photos.kinds import SUFFIXES
 from kdlib.files import changed_settings, held, replacing, strict_json
 
 MEMORY = ".kdlib.json"
@@ -129,7 +129,7 @@ class Memory(ABC):
         for path in self._files():
             hidden = any(part.startswith(".") for part in path.parts)
             ours = path.stem.endswith(suffix) and not path.stem.endswith(longer)
-            if path.suffix.lower() in PHOTO_SUFFIXES and ours and not hidden:
+            if path.suffix.lower() in SUFFIXES and ours and not hidden:
                 yield path
 
     def _read(self) -> list[_Made]:
