@@ -62,12 +62,12 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     colour = data[at + 8 : at + 12] if (at := data.find(_NCLX)) >= 0 else b""
     _require_decodable(data, check_size)
     image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
-    has_gain_map = b"infe" in data and b"tmap" in data[: data.find(b"mdat")]
+    attached = has_gain_map(data)
     del data
     check_size(*image.size, image.n_frames)
     exif, found = without_thumbnail(image.info.get("exif", b"")), xmp.of_picture_alone(image.info.get("xmp", b""))
     notes: tuple[str, ...] = (f"{depth} bits per channel became 8",) if depth > 8 else ()
-    if has_gain_map or found.gain_map:
+    if attached or found.gain_map:
         notes += (GAIN_MAP_NOTE,)
     container = AvifContainer(sampling, colour, image.info.get("icc_profile") or b"", exif, found.data)
     if image.n_frames > 1:
@@ -77,6 +77,12 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     converted, icc, further_notes = plain(image, image.info.get("icc_profile"))
     del image
     return Decoded(pixels_of(converted), replace(container, icc=icc or b""), further_notes + notes)
+
+
+def has_gain_map(data: bytes) -> bool:
+    """Whether an AVIF file has an item of the type of gain maps, which libavif leaves out."""
+    items = data.find(b"infe")
+    return items >= 0 and data.find(b"tmap", items, data.find(b"mdat")) >= 0
 
 
 def _require_decodable(data: bytes, check_size: CheckSize) -> None:

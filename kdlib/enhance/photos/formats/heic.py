@@ -56,7 +56,8 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     try:
         file = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
     except ValueError as error:
-        raise PhotoError(f"the file is truncated or damaged, or holds no HEIC photo ({error})") from None
+        cut = "; the file is truncated" if "outside of file" in str(error) or "nd of file" in str(error) else ""
+        raise PhotoError(f"this HEIC file holds no photo that libheif can read ({str(error).strip()}){cut}") from None
     image = file[file.primary_index]
     check_size(*image.size)
     info = image.info

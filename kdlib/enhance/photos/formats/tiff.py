@@ -191,7 +191,12 @@ def _by_pillow(
             raise PhotoError(f"{name} in TIFF is not supported; convert it to PNG, or save it with LZW or ZIP")
         stream = _bare(order, data, {number: value for number, value in tags.items() if number in _STORAGE})
         del data
-        image = _opened(stream)
+        try:
+            image = _opened(stream)
+        except OSError:
+            if compression == _OLD_JPEG:
+                raise PhotoError("this kind of old-style JPEG in TIFF is not supported; convert it to PNG") from None
+            raise
     converted, icc, notes = plain(image, profile)
     return pixels_of(converted), (icc or b"") if image.mode in ("CMYK", "LAB") else None, notes
 
