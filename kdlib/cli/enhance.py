@@ -91,10 +91,10 @@ def enhance(
 ) -> None:
     """Brighten photos, or enlarge them with a super-resolution model.
 
-    A result keeps its photo's format, bit depth, alpha, EXIF, colour profile, date and, unless it is enlarged, size. Of
+    A result keeps its photo's format, bit depth, alpha, EXIF, colour profile, date and, unless it is enlarged, size.
+    Inputs are never changed. Photos that cannot be enhanced are listed at the end, and the exit code is then 1. Of
     animations and documents, every frame and page is enhanced. HEIC photos take the extra 'kdlib[heic]', raw photos of
-    cameras 'kdlib[raw]'. Inputs are never changed. Photos that cannot be enhanced are listed at the end, and the exit
-    code is then 1.
+    cameras 'kdlib[raw]'.
     """
     import time
     from collections import Counter

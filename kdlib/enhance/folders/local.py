@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import NamedTuple, Self, TypeVar
@@ -14,7 +15,6 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 
 from kdlib.enhance.enhancer import Enhancer
-from kdlib.enhance.folders.frames import enhanced
 from kdlib.enhance.folders.memory import MEMORY, LocalMemory
 from kdlib.enhance.folders.others import in_words, passed_over
 from kdlib.enhance.photos.convert import converted
@@ -28,7 +28,7 @@ from kdlib.enhance.photos.kinds import (
     result_suffix,
 )
 from kdlib.enhance.photos.paths import PhotoError, photos_in
-from kdlib.enhance.photos.photo_file import decode_photo, encode_photo
+from kdlib.enhance.photos.photo_file import decode_photo, encode_photo, resized
 from kdlib.files import MadeMeanwhileError, replacing
 from kdlib.noise import TOP
 
@@ -394,16 +394,25 @@ def enhance_photo(
         photo = decode_photo(source, **limit, upscale=enhance.upscale)
     except PhotoError as error:
         raise PhotoError(str(error).removeprefix(f"{source}: ")) from None
+    notes: tuple[str, ...] = ()
     if enhance.changes_nothing and wanted is None and quality is None:
-        notes = ()
         with replacing(target, overwrite=overwrite) as partial:
             shutil.copyfile(source, partial)
     else:
-        photo = converted(enhanced(photo, enhance), wanted, quality)
+        if photo.pages:
+            from kdlib.enhance.folders.frames import enhanced  # which imports what videos need
+
+            photo = enhanced(photo, enhance)
+        elif enhance.upscale > 1:
+            photo = resized(photo, enhance(photo.pixels))
+        else:
+            enhance(photo.pixels, out=photo.pixels)
+        photo = converted(photo, wanted, quality)
         notes = photo.notes
         encode_photo(photo, target, overwrite=overwrite)
-    modified = os.stat(source)
-    os.utime(target, ns=(modified.st_atime_ns, modified.st_mtime_ns))
+    with suppress(OSError):  # such as on a disk that takes no dates
+        dates = os.stat(source)
+        os.utime(target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
     return Result(notes, enhance.upscale == 1 and enhance.strength > 0 and is_dark(photo.pixels))
 
 

@@ -11,13 +11,18 @@ from kdlib.enhance.photos.formats.shared import Metadata, Timing
 from kdlib.enhance.photos.kinds import WRITABLE
 from kdlib.enhance.photos.photo_file import CODECS, PhotoFile
 from kdlib.extras import needed_by
+from kdlib.noise import TOP
 
 # For each format: numbers of channels, and the most bits per channel.
 _CHANNELS = {
     "JPEG": (1, 3), "PNG": (1, 2, 3, 4), "WEBP": (3, 4), "BMP": (1, 3, 4), "TIFF": (1, 2, 3, 4), "AVIF": (1, 3, 4),
     "GIF": (1, 3, 4), "PNM": (1, 3), "HEIC": (1, 3, 4),
 }  # fmt: skip
-_DTYPES = {"PNG": (np.uint8, np.uint16), "PNM": (np.uint8, np.uint16), "HEIC": (np.uint8, np.uint16)}
+_DTYPES: dict[str, tuple[type, ...]] = {
+    "PNG": (np.uint8, np.uint16),
+    "PNM": (np.uint8, np.uint16),
+    "HEIC": (np.uint8, np.uint16),
+}
 _DTYPES |= {"TIFF": (np.uint8, np.uint16, np.float32)}
 _ANIMATED = ("PNG", "WEBP", "AVIF", "GIF")
 _PAGED = ("TIFF",)
@@ -50,6 +55,7 @@ def converted(photo: PhotoFile, wanted: str | None = None, quality: int | None =
     with needed_by("a HEIC photo"):
         target = import_module(CODECS[wanted])
     found = source.metadata(photo.container) if hasattr(source, "metadata") else Metadata()
+    notes: tuple[str, ...]
     if wanted in ("GIF", "PNM"):
         container = GifContainer() if wanted == "GIF" else PnmContainer()
         notes = (f"{wanted} files have no metadata, so they are left out",) if any(found) else ()
@@ -94,7 +100,7 @@ def _with_channels(pixels: np.ndarray, allowed: tuple[int, ...]) -> np.ndarray:
         return np.repeat(pixels[..., None], 3, axis=2)
     if channels == 2 and 4 in allowed:
         return pixels[..., [0, 0, 0, 1]]
-    top = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
+    top = TOP[pixels.dtype.name]
     laid = np.empty((*pixels.shape[:2], channels - 1), pixels.dtype)
     for start in range(0, len(pixels), 64):  # in strips, because of the wide copies
         strip = pixels[start : start + 64].astype(np.float32) / top
@@ -109,7 +115,7 @@ def _with_depth(pixels: np.ndarray, dtypes: tuple[type, ...]) -> np.ndarray:
     if pixels.dtype in dtypes:
         return pixels
     target = np.dtype(dtypes[-1])
-    top, most = (1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max), np.iinfo(target).max
+    top, most = TOP[pixels.dtype.name], TOP[target.name]
     result = np.empty(pixels.shape, target)
     for start in range(0, len(pixels), 64):
         result[start : start + 64] = np.rint(pixels[start : start + 64] * np.float64(most / top))

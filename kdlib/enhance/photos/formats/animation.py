@@ -12,7 +12,8 @@ from kdlib.enhance.photos.formats.shared import CheckSize, Timing, pixels_of
 
 def frames_of(image: Any, check_size: CheckSize) -> tuple[list[np.ndarray], Timing]:
     """Decode every frame of an open Pillow image as RGB, or as RGBA if any of them has transparent pixels."""
-    check_size(*image.size, image.n_frames)
+    width, height = image.size
+    check_size(width, height, image.n_frames)
     frames, durations = [], []
     loop = image.info.get("loop")  # which Pillow forgets after the first frame
     for number in range(image.n_frames):

@@ -89,7 +89,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
             kept.append(Chunk(name, data[start:end]))
     container = PngContainer(tuple(before), tuple(after), still=still and frames > 0)
     if frames + container.still > 1:
-        notes = ("16 bits per channel became 8",) if depth == 16 else ()
+        notes: tuple[str, ...] = ("16 bits per channel became 8",) if depth == 16 else ()
         (first, *further), timing = frames_of(PngImagePlugin.PngImageFile(io.BytesIO(data)), check_size)
         return Decoded(first, container, notes, tuple(further), timing)
     file = b"".join(bare)
@@ -168,7 +168,7 @@ def encode_frames(frames: Sequence[np.ndarray], container: PngContainer, timing:
         for number, frame in enumerate(frames):
             if timing is not None and not (container.still and number == 0):
                 delay = timing.durations[number]
-                delay = delay.limit_denominator(int(65535 / max(1, delay)) or 1)  # both are 16-bit numbers
+                delay = delay.limit_denominator(int(65535 / max(1.0, float(delay))) or 1)  # both are 16-bit numbers
                 control = struct.pack(">5I2H2B", next(sequence), width, height, 0, 0, *delay.as_integer_ratio(), 0, 0)
                 stream.write(Chunk(b"fcTL", control).tobytes())
             for part in _filtered_and_compressed(frame, channels * pixels.itemsize):

@@ -31,6 +31,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
     check_size(width, height)
     if not 1 <= white <= 65535:
         raise PhotoError(f"the file is damaged; its header gives {white} as the level of white")
+    levels: np.ndarray
     shape = (height, width, 3) if kind in (3, 6) else (height, width)
     if kind == 4:
         packed = _bytes(data, head.end(), height * ((width + 7) // 8)).reshape(height, -1)

@@ -60,7 +60,7 @@ def _require_all(data: bytes) -> None:
     if data[:4] not in (b"II*\0", b"MM\0*"):
         return
     reader = TiffReader(data)
-    waiting, seen = [reader.first], set()
+    waiting, seen = [reader.first], set[int]()
     while waiting:
         position = waiting.pop()
         if not position or position in seen or len(seen) > 100:

@@ -116,7 +116,7 @@ def normalised(values: np.ndarray) -> tuple[np.ndarray, Samples, tuple[str, ...]
         wide = np.maximum(wide, 0)
         notes += ("values below 0 became 0",)
     common = np.partition(wide, -(wide.size // 100) - 1, axis=None)[-(wide.size // 100) - 1]
-    whites = [white for white in _WHITES if white >= common and (white > 1 or values.dtype.kind == "f")]
+    whites: list[float] = [white for white in _WHITES if white >= common and (white > 1 or values.dtype.kind == "f")]
     if values.dtype.kind != "f":
         whites = [min(whites[0] if whites else np.inf, np.iinfo(values.dtype).max)]
     white = float(whites[0] if whites else wide.max())
