@@ -89,12 +89,22 @@ def test_a_name_with_jfif_is_one_of_a_jpeg(tmp_path):
     assert plan([source], tmp_path / "out.jpg")[0].target == tmp_path / "out.jpg"
 
 
-def test_what_is_passed_over_is_counted_and_named_by_kind(tmp_path, monkeypatch):
+@pytest.fixture
+def without_extras(monkeypatch):
+    """As if neither pillow-heif nor rawpy were installed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(kinds, "find_spec", lambda _: None)
+        kinds.installed.cache_clear()
+        yield
+    kinds.installed.cache_clear()
+
+
+@pytest.mark.usefixtures("without_extras")
+def test_what_is_passed_over_is_counted_and_named_by_kind(tmp_path):
     folder = tmp_path / "album"
     (folder / "deep").mkdir(parents=True)
     for name in ("a.jpg", "b.heic", "c.heic", "d.nef", "e.mp4", "f.txt", "deep/g.jxl", ".hidden.heic"):
         file(folder, name, corpus.saved("JPEG") if name == "a.jpg" else b"x")
-    monkeypatch.setattr(kinds, "find_spec", lambda _: None)
     assert dict(passed_over([folder], None)) == {
         "HEIC: pip install 'kdlib[heic]' reads them, whose wheels are under the GPLv2": 2,
         "raw (.nef): pip install 'kdlib[raw]' reads them": 1,
@@ -166,7 +176,7 @@ def test_format_and_quality_of_results(tmp_path):
     assert (tmp_path / "low.jpg").stat().st_size < (tmp_path / "jpeg" / "photo.jpg").stat().st_size
     refused = kdlib(source, "-o", tmp_path / "no.jpg")
     assert "photo.png stays a png file; name the result no.png, or add --format jpeg" in " ".join(
-        refused.stdout.split()
+        refused.output.split()
     )
 
 

@@ -19,11 +19,9 @@ _CHANNELS = {
     "GIF": (1, 3, 4), "PNM": (1, 3), "HEIC": (1, 3, 4),
 }  # fmt: skip
 _DTYPES: dict[str, tuple[type, ...]] = {
-    "PNG": (np.uint8, np.uint16),
-    "PNM": (np.uint8, np.uint16),
-    "HEIC": (np.uint8, np.uint16),
+    **dict.fromkeys(("PNG", "PNM", "HEIC"), (np.uint8, np.uint16)),
+    "TIFF": (np.uint8, np.uint16, np.float32),
 }
-_DTYPES |= {"TIFF": (np.uint8, np.uint16, np.float32)}
 _ANIMATED = ("PNG", "WEBP", "AVIF", "GIF")
 _PAGED = ("TIFF",)
 

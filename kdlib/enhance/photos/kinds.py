@@ -1,5 +1,6 @@
 """Kinds of files by their extension: which are photos, of what format, and how a result is named."""
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import PurePath
 from typing import NamedTuple
@@ -53,6 +54,7 @@ def format_of(path: PurePath) -> str | None:
     return _OF_SUFFIX.get(path.suffix.lower())
 
 
+@cache
 def installed(name: str) -> bool:
     """Whether photos of a format can be read, which takes an extra for some."""
     return not FORMATS[name].module or find_spec(FORMATS[name].module) is not None
