@@ -13,12 +13,15 @@ _MODULES = {
     ),
     "benchmark": ("onnxscript",),
     "onnx": ("onnx", "onnxruntime"),
+    "heic": ("pillow_heif",),
+    "raw": ("rawpy",),
     "ray": ("fsspec", "pyarrow", "ray"),
     "sweep": ("filelock", "optuna"),
 }  # fmt: skip
 EXTRAS = {module: extra for extra, modules in _MODULES.items() for module in modules}
 """Top-level module → the extra that installs it."""
-_TITLES = {"torch": "PyTorch"}
+_TITLES = {"torch": "PyTorch", "pillow_heif": "pillow-heif"}
+_TERMS = {"pillow_heif": " (its wheels are under the GPLv2)"}
 
 
 class MissingExtraError(ModuleNotFoundError):
@@ -43,7 +46,8 @@ def with_extra(error: ImportError, what: str, *, importing: bool = False) -> Imp
     if isinstance(error, MissingExtraError) and not error.importing:
         return error
     found = MissingExtraError(
-        f"{what} needs {_TITLES.get(module, module)}, which is not installed: pip install 'kdlib[{EXTRAS[module]}]'",
+        f"{what} needs {_TITLES.get(module, module)}, which is not installed: pip install 'kdlib[{EXTRAS[module]}]'"
+        f"{_TERMS.get(module, '')}",
         name=error.name,
     )
     found.importing = importing

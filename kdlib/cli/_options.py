@@ -29,12 +29,17 @@ Model = Annotated[
     str, typer.Option(help=f"Name of a shipped model, or path of a weights file. Shipped:{_shipped_models()}")
 ]
 Strength = Annotated[
-    float, typer.Option(help="Strength of the brightening: 0 is none, 1 the network's choice, 2 the maximum.")
+    float,
+    typer.Option(
+        help="Strength of the brightening: 0 leaves all as it is unless --denoise is given, 1 is the network's "
+        "choice, 2 the maximum."
+    ),
 ]
 Denoise = Annotated[
     float | None,
     typer.Option(
-        help=f"Strength of the denoising, from 0 (off) to 2. Default: the model's own, {_own_denoise()}otherwise 0."
+        help=f"Strength of the denoising, from 0 (off) to 2. Default: the model's own, {_own_denoise()}otherwise 0; "
+        "0 with --strength 0."
     ),
 ]
 Smoothing = Annotated[

@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 _LISTED = 100  # most lines on the screen of failures and of notes; a report has all of them
 
 
+class Format(StrEnum):
+    """Formats that results can have."""
+
+    jpeg = "jpeg"
+    png = "png"
+    webp = "webp"
+    avif = "avif"
+    tiff = "tiff"
+    heic = "heic"
+    bmp = "bmp"
+    gif = "gif"
+    ppm = "ppm"
+
+
 class Engine(StrEnum):
     """Where photos are enhanced: by threads of this process, or by workers on Ray."""
 
@@ -51,6 +65,16 @@ def enhance(
         bool, typer.Option("--recursive", "-r", help="Include subfolders, mirrored in the output.")
     ] = False,
     suffix: Annotated[str, typer.Option(help="Text to add to each file name, before the extension.")] = "",
+    format: Annotated[
+        Format | None,
+        typer.Option(help="Format of the results. Default: that of each photo; of raw photos, 16-bit TIFF."),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, help="Quality of JPEG, WebP, AVIF and HEIC. Default: that of a JPEG photo, else a high one."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Photos to enhance at once; 0 is one per core.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep existing results and make the missing ones.")] = False,
@@ -78,10 +102,16 @@ def enhance(
 ) -> None:
     """Brighten photos, or enlarge them with a super-resolution model.
 
-    A result keeps its photo's format, bit depth, alpha, EXIF, colour profile and, unless it is enlarged, size. Inputs
-    are never changed. Photos that cannot be enhanced are listed at the end, and the exit code is then 1.
+    A result keeps its photo's format, bit depth, alpha, EXIF, colour profile, date and, unless it is enlarged, size.
+    Inputs are never changed. Photos that cannot be enhanced are listed at the end, and the exit code is then 1. Of
+    animations and documents, every frame and page is enhanced. HEIC photos take the extra 'kdlib[heic]', raw photos of
+    cameras 'kdlib[raw]'.
     """
     import time
+    from collections import Counter
+
+    from kdlib.enhance.folders.others import in_words
+    from kdlib.enhance.photos.kinds import installed
 
     if overwrite and resume:
         raise fail("--overwrite replaces existing results and --resume keeps them; choose one")
@@ -97,6 +127,8 @@ def enhance(
     if watch or preview or STREAM in (*inputs, output):
         if engine is Engine.ray or report is not None:
             raise fail("--watch, --preview and standard input or output take neither --engine ray nor --report")
+        if format or quality is not None:
+            raise fail("--watch, --preview and standard input or output take neither --format nor --quality")
         from kdlib.cli._ways import Ways
 
         ways = Ways(inputs, output, model, {**options, "device": device}, workers, overwrite, max_pixels)
@@ -109,8 +141,12 @@ def enhance(
         else:
             ways.pipe()
         return
-    shared = {"recursive": recursive, "suffix": suffix}
-    doing = {"workers": workers, "overwrite": overwrite, "resume": resume, "max_pixels": max_pixels}
+    wanted = {"PPM": "PNM"}.get(format.upper(), format.upper()) if format else None
+    if wanted is not None and not installed(wanted):
+        raise fail(f"--format {format} needs pillow-heif: pip install 'kdlib[heic]' (its wheels are under the GPLv2)")
+    shared: dict[str, Any] = {"recursive": recursive, "suffix": suffix, "wanted": wanted}
+    doing = {"workers": workers, "overwrite": overwrite, "resume": resume, "max_pixels": max_pixels, "quality": quality}
+    others: Counter[str] = Counter()
     start = time.perf_counter()
     with errors_reported(), progress_bar() as bar:
         task = bar.add_task("", total=None, speed=STARTING)
@@ -120,13 +156,16 @@ def enhance(
             bar.update(task, completed=photos, total=total, speed=f"{rate:.1f} photos/s" if photos else STARTING)
 
         if engine is Engine.ray:
+            from kdlib.enhance.folders.others import passed_over
             from kdlib.scale import enhance_dataset
 
             everything: dict[str, Any] = {**shared, **doing, **options, "model": model, "address": address}
             summary, where = enhance_dataset(inputs, str(output), **everything, progress=progress), str(output)
+            folders = [Path(os.path.expanduser(given)) for given in inputs if "://" not in given]
+            others = passed_over(filter(Path.is_dir, folders), Path(str(output)), recursive=recursive)
         else:
             summary, where = _on_this_machine(
-                inputs, output, shared, doing, {**options, "device": device}, model, progress
+                inputs, output, {**shared, "others": others}, doing, {**options, "device": device}, model, progress
             )
     seconds, most, unwritten = time.perf_counter() - start, _LISTED, ""
     if report is not None:
@@ -137,6 +176,8 @@ def enhance(
     kept = f", {summary.kept} kept" if summary.kept else ""
     place = f" → {escape(where)}" if summary.done or summary.kept else ""
     say(f"{summary.done} enhanced{kept}, {seconds:.1f} s{place}")
+    if others:
+        say(f"[yellow]{escape(in_words(others))}[/]")
     for line in (_still_dark(summary, strength), _taken_again(inputs, output if recursive else None)):
         if line:
             say(line)
@@ -177,7 +218,11 @@ def _on_this_machine(
 
     doing = {**doing, "workers": doing["workers"] or available_threads()}
     summary = enhance_files(
-        jobs, lambda threads: Enhancer(model, threads=threads, **options), **doing, progress=one_more
+        jobs,
+        lambda threads: Enhancer(model, threads=threads, **options),
+        **doing,
+        wanted=chosen["wanted"],
+        progress=one_more,
     )
     if len(jobs) == 1:
         return summary, str(jobs[0].target)

@@ -41,13 +41,13 @@ class Enhancer:
     Args:
         model: name of a shipped model, path of a weights file or of an exported ``.onnx`` file, or a model; by default
             :data:`kdlib.weights.catalogue.DEFAULT_MODEL`. Exported files run on the CPU, and their smoothing is fixed.
-        strength: from 0 to 2. 0 does not brighten (with ``denoise=0`` it returns the photo bit for bit), 1 applies what
+        strength: from 0 to 2. 0 returns the photo bit for bit, unless ``denoise`` asks for smoothing; 1 applies what
             the network proposes, and values up to 2 go further. The strength multiplies the curve map, which stays in
             its range; without a curve map, it multiplies the difference from the photo or, for super-resolution, from
             the bicubic result, and the sum is clipped.
         denoise: from 0 to 2. Smooths the noise that brightening amplifies, and keeps edges. 1 is right for most
             photos; 2 also removes single specks and some texture. None takes the family's own value
-            (:attr:`kdlib.models.Family.denoise`). Some families have no denoising.
+            (:attr:`kdlib.models.Family.denoise`), or 0 if the strength is 0. Some families have no denoising.
         max_network_side: largest side in pixels of the copy that the network sees, which bounds its time and memory. A
             network that sees 1/12 of the photo reaches the default with a side of 12,288 pixels. A network at full size
             derives what holds for the whole photo from such a copy. For super-resolution these are tiles, spread evenly
@@ -102,7 +102,8 @@ class Enhancer:
             raise ValueError(f"the denoising of an exported file is fixed, here at {fixed:g}; leave denoise out")
         if fixed is None and family.denoise is None and denoise:
             raise ValueError(f"this network has no denoising, which {denoise:g} asks for; leave it out, or give 0")
-        self.denoise = float((family.denoise or 0) if denoise is None else denoise)
+        own = family.denoise if self.strength else 0  # without brightening there is nothing to smooth unasked
+        self.denoise = float((own or 0) if denoise is None else denoise)
 
     @property
     def settings(self) -> dict[str, str | float]:
@@ -181,7 +182,7 @@ class Enhancer:
         if isinstance(image, Image.Image):
             if out is not None:
                 raise ValueError("out works with arrays; a Pillow image comes back as a new one")
-            if self._copies:
+            if self.changes_nothing:
                 return image.copy()
             return pillow.enhance_pillow(image, lambda array: self._each(array, None, enhance))
         kinds.check(image)
@@ -192,7 +193,7 @@ class Enhancer:
             out = kinds.empty_like(image, self.upscale)
         else:
             kinds.check_out(image, out, self.upscale)
-        if self._copies:
+        if self.changes_nothing:
             out[...] = image
             return out
         if isinstance(image, np.ndarray) and not image.dtype.isnative:
@@ -214,8 +215,8 @@ class Enhancer:
         return out
 
     @property
-    def _copies(self) -> bool:
-        """Whether the result is the photo as it is."""
+    def changes_nothing(self) -> bool:
+        """Whether every result is the photo as it is, bit for bit."""
         return self.strength == 0 and self.denoise == 0 and self.upscale == 1
 
     def _reachable(self, image: Any) -> Any:

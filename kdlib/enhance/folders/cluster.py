@@ -11,8 +11,8 @@ from typing import Any
 
 from kdlib.checks import check_number
 from kdlib.enhance.enhancer import Enhancer
-from kdlib.enhance.folders.local import Summary
-from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
+from kdlib.enhance.folders.local import Summary, settings_of
+from kdlib.enhance.photos.kinds import SUFFIXES
 from kdlib.extras import needed_by
 from kdlib.threads import available_threads
 from kdlib.weights.catalogue import DEFAULT_MODEL, catalogue, find_weights
@@ -37,6 +37,8 @@ def enhance_dataset(
     recursive: bool = False,
     suffix: str = "",
     max_pixels: int | None = None,
+    wanted: str | None = None,
+    quality: int | None = None,
     address: str | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Summary:
@@ -52,8 +54,8 @@ def enhance_dataset(
         output: path or address of a folder; new or empty, unless ``overwrite`` or ``resume`` is set.
         model, strength, denoise, upscale: as for :class:`kdlib.Enhancer`. A weights file is sent to the workers.
         workers: number of workers; 0 is one per core.
-        overwrite, resume, max_pixels: see :func:`~kdlib.enhance.folders.local.enhance_files`.
-        recursive, suffix: see :func:`~kdlib.enhance.folders.local.plan`.
+        overwrite, resume, max_pixels, quality: see :func:`~kdlib.enhance.folders.local.enhance_files`.
+        recursive, suffix, wanted: see :func:`~kdlib.enhance.folders.local.plan`.
         address: address of a running cluster, such as ``auto`` or ``head:6379``. The default is the one in the
             environment variable RAY_ADDRESS, or else a cluster on this machine alone, which ends with the call.
         progress: called with the growing number of photos processed.
@@ -74,12 +76,12 @@ def enhance_dataset(
     options: dict[str, Any] = {"strength": strength, "denoise": denoise, "upscale": upscale, "device": "cpu"}
     enhancer = Enhancer(model, threads=1, **options)  # reports wrong values before anything is started
     root = place(output)
-    if Path(root.path).suffix.lower() in PHOTO_SUFFIXES and not root.store.isdir(root.path):
+    if Path(root.path).suffix.lower() in SUFFIXES and not root.store.isdir(root.path):
         raise ValueError(f"{output} names a file; --engine ray writes into a folder, so give one")
-    plan = plan_inputs(inputs, root, suffix)
+    plan = plan_inputs(inputs, root, suffix, wanted)
     if not (overwrite or resume or is_empty(root)):
         raise FileExistsError(f"{root} is not empty; --overwrite replaces existing results, --resume keeps them")
-    memory = memory_of(root, suffix, enhancer.settings, keeps=resume and not overwrite)
+    memory = memory_of(root, suffix, settings_of(enhancer, quality), keeps=resume and not overwrite)
     memory.check()
     shipped = str(model) in catalogue()
     settings = Settings(
@@ -88,10 +90,14 @@ def enhance_dataset(
         None if shipped else find_weights(model).read_bytes(),
         max_pixels,
         list(dict.fromkeys([*(given.source.store for given in plan), root.store])),
+        wanted,
+        quality,
     )
 
     def parts(_: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
-        tasks = tasks_of(plan, root, recursive=recursive, suffix=suffix, resume=resume and not overwrite)
+        tasks = tasks_of(
+            *(plan, root), recursive=recursive, suffix=suffix, resume=resume and not overwrite, wanted=wanted
+        )
         listed, (least, most) = 0, _PARTS
         while part := list(itertools.islice(tasks, max(least, min(most, listed // 64)))):
             listed += len(part)
@@ -106,7 +112,7 @@ def enhance_dataset(
     if not summary.photos:
         raise ValueError("no photos found; --recursive also searches subfolders")
     # A file given by name may have any extension; the memory counts photos by theirs.
-    others = sum(not given.folder and Path(given.target.path).suffix.lower() not in PHOTO_SUFFIXES for given in plan)
+    others = sum(not given.folder and Path(given.target.path).suffix.lower() not in SUFFIXES for given in plan)
     memory.end(summary.done - others if overwrite and not summary.failed else 0)
     summary.failed.sort()
     summary.notes.sort()

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from kdlib.enhance.folders.local import Result, Summary, enhance_photo, outcome
 from kdlib.enhance.folders.stores import Place, Task, as_file, partial_place, published
+from kdlib.enhance.photos.kinds import changed_format
 
 DEATHS = 2
 """A photo is given up when this many workers in succession died on it."""
@@ -29,6 +30,7 @@ class Settings:
         weights: content of the weights file, which need not exist on the worker's machine; None for a shipped model.
         max_pixels: see :func:`kdlib.enhance.photos.photo_file.decode_photo`.
         stores: the stores of inputs and results; packed tasks refer to them by index.
+        wanted, quality: see :func:`kdlib.enhance.photos.convert.converted`.
     """
 
     options: Mapping[str, Any]
@@ -36,6 +38,8 @@ class Settings:
     weights: bytes | None
     max_pixels: int | None
     stores: Sequence[AbstractFileSystem]
+    wanted: str | None = None
+    quality: int | None = None
 
     def packed(self, tasks: Sequence[Task]) -> str:
         """Return tasks as JSON."""
@@ -121,4 +125,10 @@ class PhotoWorker:
 
     def _enhance_one(self, task: Task) -> Result:
         with as_file(task.source) as read, published(task.target) as written:
-            return enhance_photo(read, written, self._enhance, self._settings.max_pixels)
+            names = PurePosixPath(task.source.path), PurePosixPath(task.target.path)
+            wanted = self._settings.wanted or changed_format(*names)
+            return enhance_photo(
+                *(read, written, self._enhance, self._settings.max_pixels),
+                wanted=wanted,
+                quality=self._settings.quality,
+            )

@@ -3,8 +3,11 @@
 import glob
 import json
 import os
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from queue import SimpleQueue
@@ -14,8 +17,19 @@ import numpy as np
 
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.folders.memory import MEMORY, LocalMemory
+from kdlib.enhance.folders.others import in_words, passed_over
+from kdlib.enhance.photos.convert import converted
 from kdlib.enhance.photos.formats.jpeg_pixels import PixelMemory
-from kdlib.enhance.photos.paths import PHOTO_SUFFIXES, PhotoError, photos_in
+from kdlib.enhance.photos.kinds import (
+    FORMATS,
+    SUFFIXES,
+    WRITABLE,
+    changed_format,
+    format_of,
+    readable_suffixes,
+    result_suffix,
+)
+from kdlib.enhance.photos.paths import PhotoError, photos_in
 from kdlib.enhance.photos.photo_file import decode_photo, encode_photo, resized
 from kdlib.files import MadeMeanwhileError, replacing
 from kdlib.noise import TOP
@@ -106,7 +120,15 @@ def is_dark(pixels: np.ndarray) -> bool:
     return bool(samples.mean() < DARK * TOP[pixels.dtype.name])
 
 
-def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool = False, suffix: str = "") -> list[Job]:
+def plan(
+    inputs: Sequence[str | Path],
+    output: Path | None,
+    *,
+    recursive: bool = False,
+    suffix: str = "",
+    wanted: str | None = None,
+    others: Counter[str] | None = None,
+) -> list[Job]:
     """Choose a target for every photo.
 
     Args:
@@ -117,6 +139,8 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
             the result or the folder gets ``_enhanced`` added.
         recursive: whether to include subfolders.
         suffix: added to every file name, before the extension.
+        wanted: format of the results, one of :data:`kdlib.enhance.photos.kinds.WRITABLE`; None for that of each photo.
+        others: gets the number of files passed over in folders, by kind.
 
     Raises:
         FileNotFoundError: an input does not exist.
@@ -129,10 +153,7 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
     if output is not None and _names_a_file(output):
         if len(files) != 1 or folders:
             raise ValueError(f"{output} names one file, but there are several results to write; give a folder")
-        if _kind(files[0]) != _kind(output):
-            raise ValueError(
-                f"{files[0].name} stays a {_kind(files[0])} file; name the result {output.stem}{files[0].suffix}"
-            )
+        _check_name(files[0], output, wanted)
         jobs = [Job(files[0], output)]
     elif output is not None and os.path.lexists(output) and not output.is_dir():
         raise NotADirectoryError(f"{output} is not a folder; give a folder or an unused name")
@@ -144,14 +165,17 @@ def plan(inputs: Sequence[str | Path], output: Path | None, *, recursive: bool =
                 if output is not None and len(folders) > 1:
                     root = output / _real(path).name
                 jobs += [
-                    Job(photo, root / renamed(photo, suffix).relative_to(path), output or root, suffix)
+                    Job(photo, root / renamed(photo, suffix, wanted).relative_to(path), output or root, suffix)
                     for photo in _photos_of(path, recursive, root)
                 ]
             elif output is None:
-                jobs.append(Job(path, renamed(path, suffix or "_enhanced"), suffix=suffix or "_enhanced"))
+                jobs.append(Job(path, renamed(path, suffix or "_enhanced", wanted), suffix=suffix or "_enhanced"))
             else:
-                jobs.append(Job(path, output / renamed(path, suffix).name, output, suffix))
-    return _checked(jobs)
+                jobs.append(Job(path, output / renamed(path, suffix, wanted).name, output, suffix))
+    found = passed_over(folders, output, recursive=recursive)
+    if others is not None:
+        others.update(found)
+    return _checked(jobs, in_words(found))
 
 
 def expand(pattern: str | Path) -> list[Path]:
@@ -178,28 +202,45 @@ def _real(path: Path) -> Path:
 
 
 def _names_a_file(output: Path) -> bool:
-    return output.suffix.lower() in PHOTO_SUFFIXES and not output.is_dir()
+    return output.suffix.lower() in SUFFIXES and not output.is_dir()
 
 
-def _kind(path: Path) -> str:
-    extension = path.suffix.lower().removeprefix(".")
-    return {"jpeg": "jpg", "tiff": "tif"}.get(extension, extension)
+def _check_name(source: Path, output: Path, wanted: str | None) -> None:
+    """Raise ValueError if the name of a result is one of another format than the result will have."""
+    becomes = format_of(output)
+    if wanted is not None and becomes != wanted:
+        raise ValueError(f"{output.name} is not the name of a {wanted} file; name it {output.stem}{_usual(wanted)}")
+    if becomes not in WRITABLE:
+        raise ValueError(
+            f"{output.name} is the name of a raw file, which only cameras write; name it {output.stem}.tif"
+        )
+    # Of the formats that not every program opens, the name alone says enough.
+    if wanted is None and becomes != format_of(source) and format_of(source) not in ("HEIC", "RAW"):
+        kind = (_usual(format_of(source)) or source.suffix.lower()).removeprefix(".")
+        raise ValueError(
+            f"{source.name} stays a {kind} file; name the result {output.stem}{source.suffix}, or add --format "
+            f"{becomes.lower()}"
+        )
 
 
-def renamed(path: AnyPath, suffix: str) -> AnyPath:
-    """Return the path of a photo with the suffix added to its stem."""
-    return path.with_name(f"{path.stem}{suffix}{path.suffix}")
+def _usual(name: str | None) -> str:
+    return FORMATS[name].suffixes[0] if name else ""
+
+
+def renamed(path: AnyPath, suffix: str, wanted: str | None = None) -> AnyPath:
+    """Return the path of a photo with the suffix added to its stem, and the extension of the result's format."""
+    return path.with_name(f"{path.stem}{suffix}{result_suffix(path, wanted)}")
 
 
 def _photos_of(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
     """Yield the photos of a folder, without those in an output folder below it."""
     nested = _real(output) != _real(folder)
-    for path in photos_in(folder, recursive=recursive):
+    for path in photos_in(folder, recursive=recursive, suffixes=readable_suffixes()):
         if not (nested and _real(path).is_relative_to(_real(output))):
             yield path
 
 
-def _checked(jobs: list[Job]) -> list[Job]:
+def _checked(jobs: list[Job], others: str) -> list[Job]:
     targets: dict[Path, Path] = {}
     # A second run with a suffix in the photos' own folder finds the results of the first, which are not inputs.
     results = {_real(job.target) for job in jobs if _real(job.target) != _real(job.source)}
@@ -214,7 +255,7 @@ def _checked(jobs: list[Job]) -> list[Job]:
             )
         targets[target] = job.source
     if not jobs:
-        raise ValueError("no photos found; --recursive also searches subfolders")
+        raise ValueError("; ".join(filter(None, ["no photos found", others, "--recursive also searches subfolders"])))
     return jobs
 
 
@@ -226,6 +267,8 @@ def enhance_files(
     overwrite: bool = False,
     resume: bool = False,
     max_pixels: int | None = None,
+    wanted: str | None = None,
+    quality: int | None = None,
     progress: Callable[[Path], object] = lambda _: None,
 ) -> Summary:
     """Enhance files in parallel, so that one worker decodes while another enhances and a third encodes.
@@ -242,6 +285,8 @@ def enhance_files(
             :mod:`kdlib.enhance.folders.memory`.
         max_pixels: photos are refused if they or, in super-resolution, their results are larger, because a small file
             may decode to fill all memory; None keeps the default.
+        wanted: format of the results, whose names :func:`plan` has chosen; None for what each name says.
+        quality: see :func:`kdlib.enhance.photos.convert.converted`.
         progress: called with each finished source.
 
     Raises:
@@ -263,7 +308,7 @@ def enhance_files(
     workers = max(1, min(workers, len(jobs)))
     # With many photos, one core for each keeps all cores busy. A single photo gets all cores.
     enhance = enhancer(1 if workers > 1 else None)
-    memories = _memories(whole, enhance, keeps=resume and not overwrite)
+    memories = _memories(whole, settings_of(enhance, quality), keeps=resume and not overwrite)
     for memory in memories:
         memory.check()
     try:
@@ -278,9 +323,19 @@ def enhance_files(
         free.put(PixelMemory())
 
     def run(job: Job) -> Result:
+        becomes = wanted or changed_format(job.source, job.target)
         memory = free.get()
         try:
-            return enhance_photo(job.source, job.target, enhance, max_pixels, overwrite=overwrite, memory=memory)
+            return enhance_photo(
+                job.source,
+                job.target,
+                enhance,
+                max_pixels,
+                overwrite=overwrite,
+                wanted=becomes,
+                quality=quality,
+                memory=memory,
+            )
         finally:
             free.put(memory)
 
@@ -306,18 +361,23 @@ def enhance_files(
     return summary
 
 
-def _memories(jobs: Sequence[Job], enhance: Enhancer, *, keeps: bool) -> dict[LocalMemory, int]:
+def settings_of(enhance: Enhancer, quality: int | None) -> dict[str, str | float]:
+    """Return what decides how results look; the quality only if it was asked for."""
+    return enhance.settings if quality is None else {**enhance.settings, "quality": quality}
+
+
+def _memories(jobs: Sequence[Job], settings: dict[str, str | float], *, keeps: bool) -> dict[LocalMemory, int]:
     """Return the memories of all folders of results, each with the number of photos that the jobs write there."""
     targets: dict[tuple[Path | None, Path, str], list[Path]] = {}
     for job in jobs:
         place = (job.output, job.output or job.target.parent, job.suffix)
         targets.setdefault(place, []).append(job.target)
-    found, settings = {}, enhance.settings
+    found = {}
     for (output, folder, suffix), paths in targets.items():
         # A single result that is no part of a folder of results leaves nothing beside itself but what is there anyway.
         if output or len(jobs) > 1 or os.path.lexists(folder / MEMORY):
             memory = LocalMemory(folder, suffix, settings, keeps=keeps, nested=output is not None)
-            found[memory] = sum(path.suffix.lower() in PHOTO_SUFFIXES for path in paths)
+            found[memory] = sum(path.suffix.lower() in SUFFIXES for path in paths)
     return found
 
 
@@ -328,9 +388,21 @@ def enhance_photo(
     max_pixels: int | None = None,
     *,
     overwrite: bool = True,
+    wanted: str | None = None,
+    quality: int | None = None,
     memory: PixelMemory | None = None,
 ) -> Result:
-    """Decode, enhance and encode one photo, in memory that may have served another one before.
+    """Decode, enhance and encode one photo, and give the result the photo's date of modification.
+
+    With a strength of 0 the result is the photo's file, byte for byte, unless another format or quality is wanted.
+
+    Args:
+        source: the photo.
+        target: its result.
+        enhance: what is done to it.
+        max_pixels, overwrite: see :func:`enhance_files`.
+        wanted, quality: see :func:`kdlib.enhance.photos.convert.converted`.
+        memory: where the photo is decoded to, which may have served another one before.
 
     Raises:
         PhotoError: as ``decode_photo``, but without the name of the file.
@@ -341,12 +413,26 @@ def enhance_photo(
         photo = decode_photo(source, **limit, upscale=enhance.upscale, memory=memory)
     except PhotoError as error:
         raise PhotoError(str(error).removeprefix(f"{source}: ")) from None
-    if enhance.upscale > 1:
-        photo = resized(photo, enhance(photo.pixels))
+    notes: tuple[str, ...] = ()
+    if enhance.changes_nothing and wanted is None and quality is None:
+        with replacing(target, overwrite=overwrite) as partial:
+            shutil.copyfile(source, partial)
     else:
-        enhance(photo.pixels, out=photo.pixels)
-    encode_photo(photo, target, overwrite=overwrite)
-    return Result(photo.notes, enhance.upscale == 1 and enhance.strength > 0 and is_dark(photo.pixels))
+        if photo.pages:
+            from kdlib.enhance.folders.frames import enhanced  # which imports what videos need
+
+            photo = enhanced(photo, enhance)
+        elif enhance.upscale > 1:
+            photo = resized(photo, enhance(photo.pixels))
+        else:
+            enhance(photo.pixels, out=photo.pixels)
+        photo = converted(photo, wanted, quality)
+        notes = photo.notes
+        encode_photo(photo, target, overwrite=overwrite)
+    with suppress(OSError):  # such as on a disk that takes no dates
+        dates = os.stat(source)
+        os.utime(target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    return Result(notes, enhance.upscale == 1 and enhance.strength > 0 and is_dark(photo.pixels))
 
 
 def outcome(work: Callable[[], Result], source: str, target: str, *, resume: bool = False) -> Summary:

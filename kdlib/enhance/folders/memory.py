@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path, PurePath
 from typing import Any
 
-from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
+from kdlib.enhance.photos.kinds import SUFFIXES
 from kdlib.files import changed_settings, held, replacing, strict_json
 
 MEMORY = ".kdlib.json"

@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-
 
 from kdlib.enhance.folders.local import expand, renamed
 from kdlib.enhance.folders.memory import MEMORY, LocalMemory, Memory
-from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
+from kdlib.enhance.photos.kinds import readable_suffixes
 from kdlib.files import partial_name
 
 # Protocols of stores that show an object only after all of it has arrived. In others, a result is renamed at the end.
@@ -70,7 +70,7 @@ def place(url: str | Path) -> Place:
     return Place(store, path)
 
 
-def plan_inputs(inputs: Sequence[str | Path], output: Place, suffix: str) -> list[Input]:
+def plan_inputs(inputs: Sequence[str | Path], output: Place, suffix: str, wanted: str | None = None) -> list[Input]:
     """Choose targets for the inputs as :func:`kdlib.enhance.folders.local.plan` does, without listing any folder.
 
     Raises:
@@ -83,7 +83,7 @@ def plan_inputs(inputs: Sequence[str | Path], output: Place, suffix: str) -> lis
     for source, folder in places:
         name = PurePosixPath(source.path).name
         if not folder:
-            target = output / renamed(PurePosixPath(name), suffix).name
+            target = output / renamed(PurePosixPath(name), suffix, wanted).name
         else:
             target = output / name if len(folders) > 1 else output
         if target == source and not (folder and suffix):
@@ -110,7 +110,15 @@ def _expand(pattern: str | Path) -> list[tuple[Place, bool]]:
     return [(Place(found.store, path), False) for path in shown]
 
 
-def tasks_of(inputs: Sequence[Input], output: Place, *, recursive: bool, suffix: str, resume: bool) -> Iterator[Task]:
+def tasks_of(
+    inputs: Sequence[Input],
+    output: Place,
+    *,
+    recursive: bool,
+    suffix: str,
+    resume: bool,
+    wanted: str | None = None,
+) -> Iterator[Task]:
     """Yield the photos of the inputs, one folder at a time.
 
     Photos are recognised by their extension; hidden ones, and those in the output, are left out. Existing results are
@@ -119,6 +127,7 @@ def tasks_of(inputs: Sequence[Input], output: Place, *, recursive: bool, suffix:
 
     Raises:
         OSError: a folder cannot be listed.
+        ValueError: two photos in a folder have the same target, because a format was asked for.
     """
     for given in inputs:
         given.source.store.invalidate_cache()
@@ -132,10 +141,16 @@ def tasks_of(inputs: Sequence[Input], output: Place, *, recursive: bool, suffix:
             found = {info["name"].rstrip("/").rpartition("/")[2]: info for info in store.ls(folder, detail=True)}
             photos = {name for name, info in found.items() if _is_photo(store, name, info)}
             existing = _names_in(target) if resume and photos else set()
+            chosen: dict[str, str] = {}
             for name in sorted(photos):
                 if given.target == given.source and _is_result(name, suffix, photos):
                     continue
-                result = renamed(PurePosixPath(name), suffix).name
+                result = renamed(PurePosixPath(name), suffix, wanted).name
+                if (other := chosen.setdefault(result, name)) != name:
+                    raise ValueError(
+                        f"{other} and {name} in {Place(store, folder)} would both be written to {result}; "
+                        "run them separately"
+                    )
                 yield Task(Place(store, found[name]["name"]), target / result, result in existing)
             for name in sorted(found, reverse=True) if recursive else ():
                 below = Place(store, found[name]["name"].rstrip("/"))
@@ -146,7 +161,7 @@ def tasks_of(inputs: Sequence[Input], output: Place, *, recursive: bool, suffix:
 
 
 def _is_photo(store: AbstractFileSystem, name: str, info: dict[str, Any]) -> bool:
-    if name.startswith(".") or PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES:
+    if name.startswith(".") or PurePosixPath(name).suffix.lower() not in readable_suffixes():
         return False
     return info["type"] == "file" or (bool(info.get("islink")) and store.isfile(info["name"]))
 

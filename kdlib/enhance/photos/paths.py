@@ -1,6 +1,7 @@
 """Finding photos on disk, and reporting why one cannot be read."""
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -9,7 +10,14 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm", ".pgm"})
+from kdlib.enhance.photos import kinds
+from kdlib.extras import MissingExtraError
+
+PHOTO_SUFFIXES = frozenset(
+    suffix for found in kinds.FORMATS.values() if not found.extra for suffix in found.suffixes
+)  # fmt: skip
+"""Extensions of the photos that the core package reads."""
+_UNSUPPORTED = re.compile("unsupported|not supported|cannot handle|not implemented", re.IGNORECASE)
 
 
 class PhotoError(ValueError):
@@ -43,6 +51,8 @@ def photo_errors(path: Path) -> Iterator[None]:
         raise PhotoError(f"{path}: no such file") from None
     except PermissionError:
         raise PhotoError(f"{path}: no permission to read it") from None
+    except MissingExtraError as error:
+        raise PhotoError(f"{path}: {error}") from None
     except MemoryError:
         raise PhotoError(f"{path}: too large for the free memory") from None
     except Image.DecompressionBombError as error:
@@ -50,16 +60,24 @@ def photo_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, _DAMAGE) and type(error).__module__ != "cv2":
             raise
+        if _UNSUPPORTED.search(str(error)):
+            raise PhotoError(
+                f"{path}: this kind of photo is not supported ({error}); convert it to PNG first"
+            ) from None
         reason = "the file is truncated" if "truncated" in str(error).lower() else "the file is damaged"
         raise PhotoError(f"{path}: cannot be decoded because {reason} ({error})") from None
 
 
-def photos_in(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
-    """Yield the photos of a folder, recognised by extension and sorted, without hidden files and folders."""
+def files_in(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
+    """Yield the files of a folder, sorted, without hidden files and folders."""
     for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in PHOTO_SUFFIXES and not hidden and path.is_file():
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file():
             yield path
+
+
+def photos_in(folder: Path, *, recursive: bool = True, suffixes: frozenset[str] = PHOTO_SUFFIXES) -> Iterator[Path]:
+    """Yield the photos of a folder, recognised by extension and sorted, without hidden files and folders."""
+    return (path for path in files_in(folder, recursive=recursive) if path.suffix.lower() in suffixes)
 
 
 def list_photos(folder: str | Path) -> list[Path]:

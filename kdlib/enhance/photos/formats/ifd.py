@@ -91,7 +91,10 @@ class TiffReader:
                     continue
                 found = found._replace(directory=self.read(found.integers[0], depth=depth + 1)[0])
             directory[number] = found
-        (following,) = self._unpack("Q" if self._big else "I", position + count * entry_size)
+        end = position + count * entry_size
+        if end == len(self.data):  # some programs leave the pointer to a next page out
+            return directory, 0
+        (following,) = self._unpack("Q" if self._big else "I", end)
         return directory, following
 
 

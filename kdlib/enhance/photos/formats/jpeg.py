@@ -3,7 +3,7 @@
 import errno
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,18 +11,40 @@ from typing import NamedTuple
 import numpy as np
 from PIL import JpegImagePlugin
 
+from kdlib.enhance.photos.formats import photoshop, xmp
 from kdlib.enhance.photos.formats.exif import with_size, without_thumbnail
 from kdlib.enhance.photos.formats.jpeg_pixels import PixelMemory, decoded_in_place, image_of_padded
-from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, image_of, pixels_of, plain
+from kdlib.enhance.photos.formats.shared import (
+    GAIN_MAP_NOTE,
+    VIDEO_NOTE,
+    CheckSize,
+    Decoded,
+    Metadata,
+    image_of,
+    pixels_of,
+    plain,
+)
 from kdlib.enhance.photos.paths import PhotoError
 
 _SOI, _SOS, _DHT, _COM = 0xD8, 0xDA, 0xC4, 0xFE
-_APP0, _APP1, _APP2, _APP11, _APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xEE
+_APP0, _APP1, _APP2, _APP11, _APP13, _APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE
 _EXIF, _ICC, _JFIF, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe"
+_XMP, _PHOTOSHOP = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
+_MOST = 65_533  # bytes in a segment
+_DEFAULT_QUALITY = 95
+
+# Processes other than the two that decoders support, by the marker of the frame.
+_PROCESSES = {
+    **dict.fromkeys((0xC3, 0xCB), "lossless"),
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
+    0xF7: "JPEG-LS",
+}
+_FRAMES = frozenset({*_PROCESSES, 0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 
 # Segments that describe the original pixels or further pictures in the file, which the result does not have: the index
 # of a multi-picture file, gain maps, JFIF thumbnails, and boxes with residuals or signatures.
-_DROPPED = ((_APP2, b"MPF\0"), (_APP2, b"urn:iso:std:iso:ts:21496:-1\0"), (_APP0, b"JFXX\0"), (_APP11, b"JP"))
+_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+_DROPPED = ((_APP2, b"MPF\0"), (_APP2, _ISO_GAIN_MAP), (_APP0, b"JFXX\0"), (_APP11, b"JP"))
 
 # Luma samples per chroma sample, across and down → Pillow's number. Others are written at full chroma resolution.
 _SAMPLINGS = {(1.0, 1.0): 0, (2.0, 1.0): 1, (2.0, 2.0): 2}
@@ -49,6 +71,7 @@ class JpegContainer:
         progressive: whether the file has several scans, from coarse to fine.
         optimised: whether the Huffman tables were computed for the photo.
         rgb: whether the components are red, green and blue instead of luma and chroma.
+        quality: from 1 to 100, where there are no tables.
     """
 
     segments: tuple[Segment, ...]
@@ -57,6 +80,7 @@ class JpegContainer:
     progressive: bool
     optimised: bool
     rgb: bool
+    quality: int = _DEFAULT_QUALITY
 
 
 def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None) -> Decoded:
@@ -71,6 +95,8 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
             end = start
             break
         segment = Segment(marker, data[start + 4 : end])
+        if marker in _FRAMES:
+            _require_supported(segment)
         if _is_metadata(marker):
             segments.append(segment)
         if not _is_metadata(marker) or segment.payload.startswith((_ADOBE, _JFIF)):
@@ -79,6 +105,7 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
             huffman_bytes += len(segment.payload)
     # Pillow gets only what the pixels depend on, because a photo with damaged EXIF data must not be refused.
     bare.append(data[end:])
+    samsung_video = data.rfind(b"MotionPhoto_Data", max(end, len(data) - 2**26)) >= 0
     del data
     data = b"".join(bare)
     del bare
@@ -93,7 +120,7 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
         del converted
     del data
     container = JpegContainer(
-        segments=tuple(kept for segment in segments if (kept := _kept(segment)) is not None),
+        segments=_without_photoshop_thumbnail([kept for segment in segments if (kept := _kept(segment)) is not None]),
         tables=_tables(image),
         sampling=0 if _is_rgb(image) else _sampling(image),  # RGB cannot be subsampled
         progressive=bool(image.info.get("progressive")),
@@ -103,10 +130,13 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
     )
     if image.mode == "CMYK":
         container = replace(container, segments=_with_colours(container.segments, new_icc))
-    if any(segment.payload.startswith(b"MPF\0") for segment in segments):
+    announced = [xmp.of_picture_alone(segment.payload) for segment in segments if segment.payload.startswith(_XMP)]
+    if samsung_video or any(found.video for found in announced):
+        notes += (VIDEO_NOTE,)
+    if any(found.gain_map for found in announced) or any(s.payload.startswith(_ISO_GAIN_MAP) for s in segments):
+        notes += (GAIN_MAP_NOTE,)
+    elif any(segment.payload.startswith(b"MPF\0") for segment in segments):
         notes += ("further pictures in the file (such as a preview, a depth map or a gain map) are left out",)
-    elif any(b"MotionPhoto" in segment.payload or b"MicroVideo" in segment.payload for segment in segments):
-        notes += ("the short video attached to the photo is left out",)
     return Decoded(pixels, container, notes)
 
 
@@ -120,9 +150,37 @@ def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
     return replace(container, segments=segments)
 
 
+def metadata(container: JpegContainer) -> Metadata:
+    """Return the metadata that other formats have, too."""
+    of = {
+        start: b"".join(s.payload for s in container.segments if s.payload.startswith(start)) for start in (_EXIF, _XMP)
+    }
+    return Metadata(of[_EXIF].removeprefix(_EXIF), _icc(container.segments) or b"", of[_XMP].removeprefix(_XMP))
+
+
+def container_of(found: Metadata, quality: int | None) -> tuple[JpegContainer, tuple[str, ...]]:
+    """Return the container for a photo of another format, and notes."""
+    notes: tuple[str, ...] = ()
+    segments = [Segment(_APP0, _JFIF + struct.pack(">BBBHHBB", 1, 1, 0, 1, 1, 0, 0))]
+    for name, start, content in (("EXIF", _EXIF, found.exif), ("XMP", _XMP, found.xmp)):
+        if len(start + content) > _MOST:
+            notes += (f"{name} data are left out, because a JPEG file holds at most 64 KiB of them",)
+        elif content:
+            segments.append(Segment(_APP1, start + content))
+    container = JpegContainer(_with_colours(tuple(segments), found.icc or None), (), 0, False, False, False)
+    return container if quality is None else with_quality(container, quality), notes
+
+
+def with_quality(container: JpegContainer, quality: int) -> JpegContainer:
+    """Return the container for a photo that is written with another quality."""
+    return replace(container, tables=(), quality=quality)
+
+
 def encode(pixels: np.ndarray, container: JpegContainer, file: Path) -> None:
     image = image_of_padded(pixels) or image_of(pixels, "JPEG", (1, 3))
-    how = {"qtables": [list(table) for table in container.tables]} if container.tables else {"quality": 95}
+    how = (
+        {"qtables": [list(table) for table in container.tables]} if container.tables else {"quality": container.quality}
+    )
     # Save to a file rather than to memory, because Pillow then releases the interpreter lock.
     image.save(
         file,
@@ -177,10 +235,35 @@ def _kept(segment: Segment) -> Segment | None:
         return Segment(marker, without_thumbnail(payload))
     if marker == _APP0 and payload.startswith(_JFIF) and len(payload) > 14:
         return Segment(marker, payload[:12] + bytes(2))  # without its thumbnail
+    if marker == _APP1 and payload.startswith(_XMP):
+        return Segment(marker, xmp.of_picture_alone(payload).data)
     return segment
 
 
-def _icc(segments: list[Segment]) -> bytes | None:
+def _without_photoshop_thumbnail(segments: list[Segment]) -> tuple[Segment, ...]:
+    """Remove the thumbnail from Photoshop's resources, which may be spread over several segments."""
+    parts = [s for s in segments if s.marker == _APP13 and s.payload.startswith(_PHOTOSHOP)]
+    whole = b"".join(part.payload.removeprefix(_PHOTOSHOP) for part in parts)
+    if (kept := photoshop.without_thumbnail(whole)) == whole:
+        return tuple(segments)
+    room = _MOST - len(_PHOTOSHOP)
+    new = [Segment(_APP13, _PHOTOSHOP + kept[at : at + room]) for at in range(0, len(kept), room)]
+    first = segments.index(parts[0])
+    return (*segments[:first], *new, *(segment for segment in segments[first:] if segment not in parts))
+
+
+def _require_supported(frame: Segment) -> None:
+    """Raise PhotoError for a kind of JPEG that is not damaged, but that no decoder here supports."""
+    if (process := _PROCESSES.get(frame.marker)) is not None:
+        kind = process if process == "JPEG-LS" else f"{process} JPEG"
+    elif frame.payload[:1] != b"\x08":
+        kind = f"{frame.payload[0]}-bit JPEG" if frame.payload else "this kind of JPEG"
+    else:
+        return
+    raise PhotoError(f"{kind} is not supported; convert the photo to PNG or TIFF first")
+
+
+def _icc(segments: Sequence[Segment]) -> bytes | None:
     """Return the ICC profile, which may be spread over several numbered segments."""
     parts = sorted(s.payload[12:] for s in segments if s.marker == _APP2 and s.payload.startswith(_ICC))
     return b"".join(part[2:] for part in parts) or None
@@ -194,7 +277,11 @@ def _with_colours(segments: tuple[Segment, ...], icc: bytes | None) -> tuple[Seg
         if not (segment.marker == _APP2 and segment.payload.startswith(_ICC))
         and not (segment.marker == _APP14 and segment.payload.startswith(_ADOBE))
     )
-    return kept if icc is None else (*kept, Segment(_APP2, _ICC + b"\1\1" + icc))
+    if icc is None:
+        return kept
+    room = _MOST - len(_ICC) - 2
+    parts = [icc[at : at + room] for at in range(0, len(icc), room)]
+    return (*kept, *(Segment(_APP2, _ICC + bytes([n, len(parts)]) + part) for n, part in enumerate(parts, 1)))
 
 
 def _tables(image: JpegImagePlugin.JpegImageFile) -> tuple[tuple[int, ...], ...]:

@@ -1,25 +1,28 @@
 """The PNG format with 8 or 16 bits per channel; all chunks that remain valid are copied byte for byte."""
 
 import io
+import itertools
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import PngImagePlugin
 
+from kdlib.enhance.photos.formats.animation import frames_of
 from kdlib.enhance.photos.formats.exif import with_size, without_thumbnail
 from kdlib.enhance.photos.formats.shared import (
     CheckSize,
     Decoded,
+    Metadata,
+    Timing,
     decode_with_opencv,
     pixels_of,
     plain,
     require_pixels,
-    require_single,
 )
 from kdlib.enhance.photos.paths import PhotoError
 
@@ -30,6 +33,7 @@ _PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 # may be copied too, because brightening does not change the colour space; signatures, animations and additions to a
 # palette may not.
 _KEPT = frozenset({b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tIME"})
+_XMP = b"XML:com.adobe.xmp\0\0\0\0\0"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
 
 
@@ -46,20 +50,24 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class PngContainer:
-    """What a PNG file contains besides its pixels: the other chunks, before and after the pixels."""
+    """What a PNG file contains besides its pixels: the other chunks, before and after the pixels.
+
+    ``still`` says that the first picture is not part of the animation, but stands for it where none is shown.
+    """
 
     before: tuple[Chunk, ...]
     after: tuple[Chunk, ...]
+    still: bool = False
 
 
 def decode(path: Path, check_size: CheckSize) -> Decoded:
-    """Decode a PNG file with a single picture."""
+    """Decode a PNG file; of an animation, every frame is decoded, with 8 bits per channel."""
     data = path.read_bytes()
     bare = [memoryview(data)[:8]]  # views, because slices would copy the photo's compressed data once more
     before: list[Chunk] = []
     after: list[Chunk] = []
     kept = before
-    pictures = 0
+    frames, still = 0, False
     transparency = b""
     for name, start, end in _chunks(data):
         if name == b"IHDR":
@@ -67,10 +75,10 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
             check_size(width, height)
         elif name == b"IDAT":
             # In an animation, the picture is either the first frame or separate from the animation.
-            pictures += pictures == 0
+            still = still or (kept is before and not frames)
             kept = after
         elif name == b"fcTL":
-            pictures += 1
+            frames += 1
         elif name == b"tRNS":
             transparency = data[start:end]
         if name in _PIXELS and not (name == b"tRNS" and depth == 16):
@@ -79,10 +87,13 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
             kept.append(Chunk(name, without_thumbnail(data[start:end])))
         elif name in _KEPT or (name not in _PIXELS and name[3:].islower()):
             kept.append(Chunk(name, data[start:end]))
-    require_single(pictures)
+    container = PngContainer(tuple(before), tuple(after), still=still and frames > 0)
+    if frames + container.still > 1:
+        notes: tuple[str, ...] = ("16 bits per channel became 8",) if depth == 16 else ()
+        (first, *further), timing = frames_of(PngImagePlugin.PngImageFile(io.BytesIO(data)), check_size)
+        return Decoded(first, container, notes, tuple(further), timing)
     file = b"".join(bare)
     del data, bare
-    container = PngContainer(tuple(before), tuple(after))
     if depth == 16:
         return Decoded(_transparent(_grey_alpha(decode_with_opencv(file), file), transparency), container)
     stream = io.BytesIO(file)
@@ -103,10 +114,43 @@ def resized(container: PngContainer, width: int, height: int) -> PngContainer:
             for name, data in chunks
         )
 
-    return PngContainer(updated(container.before), updated(container.after))
+    return replace(container, before=updated(container.before), after=updated(container.after))
+
+
+def metadata(container: PngContainer) -> Metadata:
+    """Return the metadata that other formats have, too."""
+    of = {name: data for name, data in (*container.after, *container.before) if name != b"iTXt"}
+    texts = [data for name, data in (*container.before, *container.after) if name == b"iTXt"]
+    xmp = next((data for data in texts if data.startswith(_XMP)), b"").removeprefix(_XMP)
+    # A damaged profile is none.
+    packed = of.get(b"iCCP", b"").partition(b"\0")[2][1:]
+    unpacked = zlib.decompressobj()
+    try:
+        icc = unpacked.decompress(packed, 2**24)
+    except zlib.error:
+        icc = b""
+    return Metadata(of.get(b"eXIf", b""), icc if unpacked.eof else b"", xmp)
+
+
+def container_of(found: Metadata, quality: int | None) -> tuple[PngContainer, tuple[str, ...]]:
+    """Return the container for a photo of another format, and notes."""
+    chunks = []
+    if found.icc:
+        chunks.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(found.icc)))
+    if found.xmp:
+        chunks.append(Chunk(b"iTXt", _XMP + found.xmp))
+    if found.exif:
+        chunks.append(Chunk(b"eXIf", found.exif))
+    return PngContainer(tuple(chunks), ()), ()
 
 
 def encode(pixels: np.ndarray, container: PngContainer, file: Path) -> None:
+    encode_frames([pixels], container, None, file)
+
+
+def encode_frames(frames: Sequence[np.ndarray], container: PngContainer, timing: Timing | None, file: Path) -> None:
+    """Write a photo, or an animation of whole frames."""
+    pixels = frames[0]
     require_pixels(pixels, "PNG", (1, 2, 3, 4), (np.uint8, np.uint16))
     height, width = pixels.shape[:2]
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
@@ -114,8 +158,24 @@ def encode(pixels: np.ndarray, container: PngContainer, file: Path) -> None:
     header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPES[channels], 0, 0, 0)
     with file.open("wb") as stream:
         stream.write(_SIGNATURE + Chunk(b"IHDR", header).tobytes())
+        if timing is not None:
+            animated = len(frames) - container.still
+            stream.write(
+                Chunk(b"acTL", struct.pack(">II", animated, 1 if timing.loop is None else timing.loop)).tobytes()
+            )
         stream.writelines(chunk.tobytes() for chunk in container.before)
-        stream.writelines(_filtered_and_compressed(pixels, channels * pixels.itemsize))
+        sequence = itertools.count()
+        for number, frame in enumerate(frames):
+            if timing is not None and not (container.still and number == 0):
+                delay = timing.durations[number]
+                delay = delay.limit_denominator(int(65535 / max(1.0, float(delay))) or 1)  # both are 16-bit numbers
+                control = struct.pack(">5I2H2B", next(sequence), width, height, 0, 0, *delay.as_integer_ratio(), 0, 0)
+                stream.write(Chunk(b"fcTL", control).tobytes())
+            for part in _filtered_and_compressed(frame, channels * pixels.itemsize):
+                chunk = (
+                    Chunk(b"IDAT", part) if number == 0 else Chunk(b"fdAT", struct.pack(">I", next(sequence)) + part)
+                )
+                stream.write(chunk.tobytes())
         stream.writelines(chunk.tobytes() for chunk in container.after)
         stream.write(Chunk(b"IEND", b"").tobytes())
 
@@ -159,7 +219,7 @@ def _transparent(pixels: np.ndarray, transparency: bytes) -> np.ndarray:
 
 
 def _filtered_and_compressed(pixels: np.ndarray, pixel_bytes: int) -> Iterator[bytes]:
-    """Yield the pixels as IDAT chunks.
+    """Yield the pixels as the contents of IDAT chunks.
 
     Filtered photos contain hardly any repeated patterns. One filter for all rows without a search for patterns (RLE)
     gives files about as small as Pillow's in a tenth of the time, and Pillow cannot write 16-bit colour anyway.
@@ -179,5 +239,5 @@ def _filtered_and_compressed(pixels: np.ndarray, pixel_bytes: int) -> Iterator[b
         filtered[:, 0] = 3  # "Average": difference from the mean of the pixels to the left and above, rounded down
         np.subtract(rows, (left & up) + ((left ^ up) >> 1), out=filtered[:, 1:])
         if data := compressor.compress(filtered.data):
-            yield Chunk(b"IDAT", data).tobytes()
-    yield Chunk(b"IDAT", compressor.flush()).tobytes()
+            yield data
+    yield compressor.flush()

@@ -1,33 +1,68 @@
 """Helpers that the formats share: checks of size, conversion of colour modes, and conversion from Pillow to NumPy."""
 
 import io
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from fractions import Fraction
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from kdlib.enhance.photos.paths import PhotoError
 
-CheckSize = Callable[[int, int], None]
-"""Called with width and height as soon as the header is read; raises PhotoError if they are too large."""
+
+class CheckSize(Protocol):
+    """Called as soon as the header is read; raises PhotoError if the photo is too large."""
+
+    def __call__(self, width: int, height: int, pictures: int = 1, /) -> None:
+        """Check a photo, or an animation or document of several pictures of this size."""
+
+
+class Timing(NamedTuple):
+    """When the frames of an animation are shown.
+
+    Attributes:
+        durations: seconds for which each frame is shown.
+        loop: how often the animation is shown, 0 for endlessly; None if the file does not say, which means once.
+    """
+
+    durations: tuple[Fraction, ...]
+    loop: int | None
 
 
 class Decoded(NamedTuple):
-    """A decoded file: ``pixels``, the ``container`` needed to write it again, and ``notes`` on what is lost."""
+    """A decoded file.
+
+    Attributes:
+        pixels: of the picture, or of the first one.
+        container: what is needed to write it again.
+        notes: what is lost.
+        pages: pixels of the further pages or frames.
+        timing: of the frames of an animation; None for a photo and for a document.
+    """
 
     pixels: np.ndarray
     container: Any
     notes: tuple[str, ...] = ()
+    pages: tuple[np.ndarray, ...] = ()
+    timing: Timing | None = None
 
 
-def require_single(pictures: int) -> None:
-    """Raise PhotoError for animations and files with several pages."""
-    if pictures > 1:
-        raise PhotoError(
-            f"contains {pictures} pictures (an animation or several pages), but only files with a single one can be "
-            "enhanced; for videos, use kdlib video"
-        )
+class Metadata(NamedTuple):
+    """What photos of different formats have in common besides pixels; each empty if absent.
+
+    Attributes:
+        exif: an EXIF block, which begins with the byte order.
+        icc: an ICC profile.
+        xmp: XMP data.
+    """
+
+    exif: bytes = b""
+    icc: bytes = b""
+    xmp: bytes = b""
+
+
+GAIN_MAP_NOTE = "the gain map for HDR displays is left out, because it fits the original brightness only"
+VIDEO_NOTE = "the short video attached to the photo is left out"
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
@@ -113,6 +148,15 @@ def _srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | N
         return image.convert("RGB"), None, (f"{image.mode} colours became RGB without their profile, which is damaged",)
     assert converted is not None
     return converted, srgb.tobytes(), note
+
+
+def divide_by_alpha(pixels: np.ndarray) -> None:
+    """Take the alpha in the last channel out of colours that were multiplied by it, in place."""
+    most = np.iinfo(pixels.dtype).max
+    for top in range(0, len(pixels), 64):
+        strip = pixels[top : top + 64].astype(np.uint32)
+        alpha = np.maximum(strip[..., -1:], 1)
+        pixels[top : top + 64, :, :-1] = np.minimum((strip[..., :-1] * most + alpha // 2) // alpha, most)
 
 
 def swap_red_and_blue(pixels: np.ndarray) -> np.ndarray:

@@ -1,24 +1,37 @@
-"""TIFF, 8 and 16 bits per channel: every tag that does not describe the storage of the pixels is kept."""
+"""TIFF, up to 64 bits per channel and any number of pages: tags that do not describe the storage of pixels are kept."""
 
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
+from kdlib.enhance.photos.formats import photoshop, tiff_samples, xmp
 from kdlib.enhance.photos.formats.exif import EXIF_DIRECTORY, EXIF_SIZE_TAGS
 from kdlib.enhance.photos.formats.ifd import DAMAGED_TAGS, LONG, SHORT, Directory, Tag, TiffReader, directory_bytes, tag
-from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, pixels_of, plain, require_pixels, require_single
+from kdlib.enhance.photos.formats.libtiff import silence
+from kdlib.enhance.photos.formats.shared import (
+    CheckSize,
+    Decoded,
+    Metadata,
+    Timing,
+    divide_by_alpha,
+    pixels_of,
+    plain,
+    require_pixels,
+)
 from kdlib.enhance.photos.paths import PhotoError
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, OFFSETS, SAMPLES = 256, 257, 258, 259, 262, 273, 277
 STRIP_ROWS, BYTE_COUNTS, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT = 278, 279, 284, 317, 322, 323
 TILE_OFFSETS, TILE_BYTE_COUNTS, EXTRA_SAMPLES, FORMAT, ICC = 324, 325, 338, 339, 34675
-SUBFILE_TYPE, DNG_VERSION = 254, 50706
+SUBFILE_TYPE, DNG_VERSION, XMP, PHOTOSHOP, SUB_DIRECTORIES = 254, 50706, 700, 34377, 330
+JPEG_START, JPEG_BYTES, GPS_DIRECTORY, COPYRIGHT = 513, 514, 34853, 33432
 
 # Tags about how the pixels are stored: decoders get these alone, and the result has its own.
 _STORAGE = frozenset(
@@ -36,6 +49,11 @@ _DROPPED = frozenset({SUBFILE_TYPE, 255, 263, 264, 265, 280, 281, 288, 289, 290,
 _NONE, _DEFLATE = 1, 8
 _GREY_INVERTED, _GREY, _RGB = 0, 1, 2
 _PREMULTIPLIED, _STRAIGHT = 1, 2
+_OLD_JPEG = 6
+# Tags of the first directory that EXIF blocks of other formats have, too: descriptions, resolution and directories.
+_OF_EXIF = frozenset({270, 271, 272, 274, 282, 283, 296, 305, 306, 315, COPYRIGHT, EXIF_DIRECTORY, GPS_DIRECTORY})
+_COMPRESSIONS = {34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 50002: "JPEG XL", 34887: "LERC"}
+_COMPRESSIONS |= {34661: "JBIG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "lossy DNG"}
 # Compressions that know only bytes and no pixels, so that a photo can be read as a grey one with more columns.
 _OF_BYTES = frozenset({_NONE, 5, _DEFLATE, 32773, 32946, 34925, 50000})
 
@@ -48,68 +66,157 @@ class TiffContainer:
         tags: all that do not describe the storage of the pixels, EXIF and GPS directories included.
         compressed: the pixels are compressed, in whatever way; they will be by deflate, without loss.
         extra: the meaning of a channel after grey or RGB, None without one: 0 for unknown, 2 for alpha.
+        samples: how samples are stored that are neither of 8 nor of 16 bits, else None.
+        pages: of the further pages.
     """
 
     tags: Directory
     compressed: bool
     extra: int | None
+    samples: tiff_samples.Samples | None = None
+    pages: tuple["TiffContainer", ...] = ()
 
 
 def decode(path: Path, check_size: CheckSize) -> Decoded:
-    """Decode a TIFF file with a single page, as stored: not turned by its orientation tag."""
+    """Decode a TIFF file as stored: not turned by its orientation tag. Pages may differ in size and depth."""
     data = path.read_bytes()
     reader = TiffReader(data)
-    tags = _page(reader)
+    pages = _pages(reader)
     if reader.missing & _STORAGE:
         raise PhotoError(DAMAGED_TAGS)
-    tags |= {number: _first(tags[number]) for number in _SINGLE & tags.keys()}
+    for number, tags in enumerate(pages):
+        pages[number] = tags | {single: _first(tags[single]) for single in _SINGLE & tags.keys()}
+    areas = [_number(tags, WIDTH) * _number(tags, HEIGHT) for tags in pages]
+    for tags, area in zip(pages, areas, strict=True):
+        check_size(_number(tags, WIDTH), _number(tags, HEIGHT), -(-sum(areas) // max(1, area)))
+        require_data(tags, len(data))
+    held, order = [data], reader.order
+    del data, reader
+    decoded = [_decoded(order, held, tags, last=tags is pages[-1]) for tags in pages]
+    (first, container, notes, *_), further = decoded[0], decoded[1:]
+    container = replace(container, pages=tuple(page.container for page in further))
+    notes = tuple(dict.fromkeys([*notes, *(note for page in further for note in page.notes)]))
+    return Decoded(first, container, notes, tuple(page.pixels for page in further))
+
+
+def _decoded(order: str, held: list[bytes], tags: Directory, *, last: bool) -> Decoded:
+    """Decode a page; the file's bytes, the only item of ``held``, are let go with the last one."""
     width, height = _number(tags, WIDTH), _number(tags, HEIGHT)
-    check_size(width, height)
-    _require_data(tags, len(data))
     bits = set(tags[BITS].integers) if BITS in tags else {1}
-    if not bits <= {1, 2, 4, 8, 16}:
-        raise PhotoError(f"{max(bits)}-bit samples are not supported; convert it to 8 or 16 bits per channel")
-    if FORMAT in tags and set(tags[FORMAT].integers) != {1}:
-        raise PhotoError("only unsigned samples are supported; convert it to plain 8 or 16 bits per channel")
+    kinds = set(tags[FORMAT].integers) & set(range(1, 7)) if FORMAT in tags else {1}  # 4 is "undefined"
+    if len(bits) > 1 or len(kinds) > 1:
+        raise PhotoError("samples that differ from channel to channel are not supported; convert it to plain RGB")
+    depth, kind = max(bits, default=1), 1 if kinds <= {4} else max(kinds)
     kept = {number: value for number, value in tags.items() if number not in _STORAGE | _DROPPED}
-    compressed = _number(tags, COMPRESSION, _NONE) != _NONE
+    if XMP in kept:
+        kept[XMP] = kept[XMP]._replace(data=xmp.of_picture_alone(kept[XMP].data).data)
+    if PHOTOSHOP in kept:
+        kept[PHOTOSHOP] = kept[PHOTOSHOP]._replace(data=photoshop.without_thumbnail(kept[PHOTOSHOP].data))
+    compression = _number(tags, COMPRESSION, _NONE)
     notes: tuple[str, ...] = ()
     colours = {_GREY_INVERTED: 1, _GREY: 1, _RGB: 3}.get(_number(tags, PHOTOMETRIC, _GREY), 0)
     extra: int | None = None
-    if colours and bits <= {8, 16} and len(bits) == 1 and _number(tags, COMPRESSION, _NONE) in _OF_BYTES:
+    samples: tiff_samples.Samples | None = None
+    ordinary = kind == tiff_samples.UNSIGNED and depth in (8, 16)
+    if colours and compression in _OF_BYTES and (ordinary or kind != tiff_samples.UNSIGNED or depth > 8):
         channels = _number(tags, SAMPLES, 1)
         if channels not in (colours, colours + 1):
             raise PhotoError(f"{channels} channels are not supported; save it with at most one besides its colours")
-        planes = _planes(reader.order, data, tags, channels, max(bits))
-        del reader, data
+        if not ordinary:
+            tiff_samples.require_supported(depth, kind, _number(tags, PREDICTOR, 1))
+        planes = _planes(order, held[0], tags, channels, depth if ordinary else 8, depth)
+        if last:
+            held.clear()
+        inverted = not ordinary and _number(tags, PHOTOMETRIC, _GREY) == _GREY_INVERTED
+        if not ordinary:
+            planes = _in_samples(planes, order, tags, channels, depth, kind)
+            tags = tags | {PREDICTOR: tag(SHORT, 1), PHOTOMETRIC: tag(SHORT, _GREY)}
+            if depth <= 16 and kind == tiff_samples.UNSIGNED:
+                notes += (f"{depth} bits per channel are written as 16",)
         pixels = _joined(planes, tags, (height, width, channels))
+        if pixels.dtype not in (np.uint8, np.uint16):
+            pixels, samples, notes = tiff_samples.normalised(pixels)
+        if inverted:
+            top = 65535 if pixels.dtype == np.uint16 else 1
+            colour = pixels if channels == 1 else pixels[..., 0]
+            np.subtract(top, colour, out=colour)
         if channels > colours:
             extra = _number(tags, EXTRA_SAMPLES, _STRAIGHT)
             if extra >= 2**16:  # it is a SHORT; a damaged type makes more of its bytes
                 raise PhotoError(DAMAGED_TAGS)
-            if extra == _PREMULTIPLIED:
-                _divide_by_alpha(pixels)
-                extra, notes = _STRAIGHT, ("colours are stored without their alpha multiplied into them",)
+            if extra == _PREMULTIPLIED and samples is None:
+                divide_by_alpha(pixels)
+                extra, notes = _STRAIGHT, (*notes, "colours are stored without their alpha multiplied into them")
     else:
-        storage = {number: value for number, value in tags.items() if number in _STORAGE}
-        stream = _bare(reader.order, data, storage)
-        del reader, data
-        image = _opened(stream)
-        converted, icc, notes = plain(image, tags[ICC].data if ICC in tags else None)
-        if max(bits) == 16:
+        if depth > 16 or kind != tiff_samples.UNSIGNED or (depth > 8 and depth != 16):
+            raise PhotoError(f"{depth}-bit samples of this kind are not supported; convert it to plain RGB of 16 bits")
+        pixels, icc, notes = _by_pillow(order, held, tags, compression, last=last)
+        if depth == 16:
             notes += ("16 bits per channel became 8",)
-        if image.mode in ("CMYK", "LAB"):
+        if icc is not None:
             kept.pop(ICC, None)
-            if icc is not None:
+            if icc:
                 kept[ICC] = Tag(7, icc)
-        del image
-        pixels = pixels_of(converted)
         extra = _STRAIGHT if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None
-    return Decoded(pixels, TiffContainer(kept, compressed, extra), notes)
+    return Decoded(pixels, TiffContainer(kept, compression != _NONE, extra, samples), notes)
+
+
+def _by_pillow(
+    order: str, held: list[bytes], tags: Directory, compression: int, *, last: bool
+) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
+    """Decode a page whose pixels Pillow has to interpret.
+
+    Returns:
+        pixels, the new ICC profile (empty for none, and None for that of the file), and notes.
+    """
+    silence()
+    data = held[0]
+    if last:
+        held.clear()
+    profile = tags[ICC].data if ICC in tags else None
+    if compression == _OLD_JPEG and JPEG_START in tags and JPEG_BYTES in tags:
+        # The strips are parts of a JPEG file.
+        start = _number(tags, JPEG_START)
+        stream = io.BytesIO(data[start : start + _number(tags, JPEG_BYTES)])
+        try:
+            image: Image.Image = JpegImagePlugin.JpegImageFile(stream)
+        except SyntaxError:
+            raise PhotoError("this kind of old-style JPEG in TIFF is not supported; convert it to PNG first") from None
+        if image.size != (_number(tags, WIDTH), _number(tags, HEIGHT)):
+            raise PhotoError("the file is damaged; the photo within has another size than its header")
+        image.load()
+    else:
+        if compression not in TiffImagePlugin.COMPRESSION_INFO or compression in _COMPRESSIONS:
+            name = _COMPRESSIONS.get(compression, f"the compression {compression}")
+            raise PhotoError(f"{name} in TIFF is not supported; convert it to PNG, or save it with LZW or ZIP")
+        stream = _bare(order, data, {number: value for number, value in tags.items() if number in _STORAGE})
+        del data
+        try:
+            image = _opened(stream)
+        except OSError:
+            if compression == _OLD_JPEG:
+                raise PhotoError("this kind of old-style JPEG in TIFF is not supported; convert it to PNG") from None
+            raise
+    converted, icc, notes = plain(image, profile)
+    return pixels_of(converted), (icc or b"") if image.mode in ("CMYK", "LAB") else None, notes
+
+
+def _in_samples(
+    planes: Iterator[np.ndarray], order: str, tags: Directory, channels: int, depth: int, kind: int
+) -> Iterator[np.ndarray]:
+    """Yield planes of bytes as planes of samples, without their predictor."""
+    width = _number(tags, WIDTH)
+    together = 1 if _number(tags, PLANAR, 1) == 2 else channels
+    predictor, step = _number(tags, PREDICTOR, 1), _number(tags, TILE_WIDTH, width)
+    for plane in planes:
+        layout = tiff_samples.Layout(order, depth, kind, together, predictor, step)
+        yield tiff_samples.unpacked(plane, width, layout)
 
 
 def resized(container: TiffContainer, width: int, height: int) -> TiffContainer:
     """The container for a photo of another size, which its EXIF data then tell."""
+    if container.samples is not None:
+        container = replace(container, samples=replace(container.samples, above=None))
     exif = container.tags.get(EXIF_DIRECTORY)
     if exif is None or exif.directory is None:
         return container
@@ -119,59 +226,106 @@ def resized(container: TiffContainer, width: int, height: int) -> TiffContainer:
     return replace(container, tags=tags)
 
 
+def metadata(container: TiffContainer) -> Metadata:
+    """Return the metadata that other formats have, too."""
+    exif = {number: value for number, value in container.tags.items() if number in _OF_EXIF}
+    block = struct.pack("<2sHI", b"II", 42, 8) + directory_bytes(exif, 8) if exif else b""
+    icc, found = (container.tags[number].data if number in container.tags else b"" for number in (ICC, XMP))
+    return Metadata(block, icc, found)
+
+
+def container_of(found: Metadata, quality: int | None) -> tuple[TiffContainer, tuple[str, ...]]:
+    """Return the container for a photo of another format, and notes."""
+    tags: Directory = {}
+    notes: tuple[str, ...] = ()
+    if found.exif:
+        try:
+            reader = TiffReader(found.exif)
+            tags = {number: value for number, value in reader.read(reader.first)[0].items() if number in _OF_EXIF}
+        except PhotoError:
+            notes = ("EXIF data are left out, because they are damaged",)
+    for number, data in ((ICC, found.icc), (XMP, found.xmp)):
+        if data:
+            tags[number] = Tag(7 if number == ICC else 1, data)
+    return TiffContainer(tags, True, None), notes
+
+
 def encode(pixels: np.ndarray, container: TiffContainer, file: Path) -> None:
-    """Write a TIFF file, in strips that follow each other."""
-    require_pixels(pixels, "TIFF", (1, 2, 3, 4), (np.uint8, np.uint16))
+    """Write a TIFF file with a single page."""
+    encode_frames([pixels], container, None, file)
+
+
+def encode_frames(pages: Sequence[np.ndarray], container: TiffContainer, timing: Timing | None, file: Path) -> None:
+    """Write a TIFF file, each page in strips that follow each other; the times of an animation are lost."""
+    containers = (container, *container.pages) if container.pages else (container,) * len(pages)
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<2sHI", b"II", 42, 0))
+        pointer = 4
+        for pixels, of_page in zip(pages, containers, strict=True):
+            directory = _write_page(stream, pixels, of_page)
+            position = stream.tell()
+            stream.write(directory_bytes(directory, position))
+            stream.seek(pointer)
+            stream.write(struct.pack("<I", position))
+            stream.seek(0, io.SEEK_END)
+            pointer = position + 2 + 12 * len(directory)
+
+
+def _write_page(stream: BinaryIO, pixels: np.ndarray, container: TiffContainer) -> Directory:
+    """Write the pixels of a page, and return its directory, which is to follow."""
+    require_pixels(pixels, "TIFF", (1, 2, 3, 4), (np.uint8, np.uint16, np.float32))
     height, width = pixels.shape[:2]
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    kind = tiff_samples.UNSIGNED
+    if pixels.dtype == np.float32:
+        pixels = (container.samples or tiff_samples.Samples(np.dtype(np.float32))).stored(pixels)
+        kind = tiff_samples.kind_of(pixels.dtype)
     rows = max(1, 2**18 // (width * channels * pixels.itemsize))
+    predicted = container.compressed and pixels.dtype in (np.uint8, np.uint16)
     offsets, sizes = [], []
-    with file.open("wb") as stream:
-        stream.write(bytes(8))
-        for strip in _strips(pixels.reshape(height, width, channels), rows, container.compressed):
-            offsets.append(stream.tell())
-            sizes.append(stream.write(strip))
-        stream.write(bytes(stream.tell() % 2))
-        position = stream.tell()
-        if position > 2**32 - 2**24:
-            raise ValueError("a TIFF file cannot be larger than 4 GB")
-        storage: Directory = {
-            WIDTH: tag(LONG, width),
-            HEIGHT: tag(LONG, height),
-            BITS: tag(SHORT, *[8 * pixels.itemsize] * channels),
-            COMPRESSION: tag(SHORT, _DEFLATE if container.compressed else _NONE),
-            PHOTOMETRIC: tag(SHORT, _GREY if channels < 3 else _RGB),
-            OFFSETS: tag(LONG, *offsets),
-            SAMPLES: tag(SHORT, channels),
-            STRIP_ROWS: tag(LONG, min(rows, height)),
-            BYTE_COUNTS: tag(LONG, *sizes),
-            PLANAR: tag(SHORT, 1),
-        }
-        if container.compressed:
-            storage[PREDICTOR] = tag(SHORT, 2)
-        if channels in (2, 4):
-            storage[EXTRA_SAMPLES] = tag(SHORT, _STRAIGHT if container.extra is None else container.extra)
-        stream.write(directory_bytes(container.tags | storage, position))
-        stream.seek(0)
-        stream.write(struct.pack("<2sHI", b"II", 42, position))
+    for strip in _strips(pixels.reshape(height, width, channels), rows, container.compressed, predicted):
+        offsets.append(stream.tell())
+        sizes.append(stream.write(strip))
+    stream.write(bytes(stream.tell() % 2))
+    if stream.tell() > 2**32 - 2**24:
+        raise ValueError("a TIFF file cannot be larger than 4 GB")
+    storage: Directory = {
+        WIDTH: tag(LONG, width),
+        HEIGHT: tag(LONG, height),
+        BITS: tag(SHORT, *[8 * pixels.itemsize] * channels),
+        COMPRESSION: tag(SHORT, _DEFLATE if container.compressed else _NONE),
+        PHOTOMETRIC: tag(SHORT, _GREY if channels < 3 else _RGB),
+        OFFSETS: tag(LONG, *offsets),
+        SAMPLES: tag(SHORT, channels),
+        STRIP_ROWS: tag(LONG, min(rows, height)),
+        BYTE_COUNTS: tag(LONG, *sizes),
+        PLANAR: tag(SHORT, 1),
+    }
+    if predicted:
+        storage[PREDICTOR] = tag(SHORT, 2)
+    if kind != tiff_samples.UNSIGNED:
+        storage[FORMAT] = tag(SHORT, *[kind] * channels)
+    if channels in (2, 4):
+        storage[EXTRA_SAMPLES] = tag(SHORT, _STRAIGHT if container.extra is None else container.extra)
+    return container.tags | storage
 
 
-def _strips(pixels: np.ndarray, rows: int, compressed: bool) -> Iterator[bytes]:
+def _strips(pixels: np.ndarray, rows: int, compressed: bool, predicted: bool) -> Iterator[bytes]:
     for top in range(0, len(pixels), rows):
         levels = pixels[top : top + rows].astype(pixels.dtype.newbyteorder("<"))
         if not compressed:
             yield levels.tobytes()
             continue
-        # The predictor: each pixel as its difference from the one to its left.
-        levels[:, 1:] -= levels[:, :-1].copy()
+        if predicted:  # each pixel as its difference from the one to its left
+            levels[:, 1:] -= levels[:, :-1].copy()
         # Such differences hold hardly any repeated patterns; without the search for these (RLE), files come out
         # slightly smaller in a fraction of the time.
         compressor = zlib.compressobj(1, strategy=zlib.Z_RLE)
         yield compressor.compress(levels.data) + compressor.flush()
 
 
-def _page(reader: TiffReader) -> Directory:
-    """The tags of the only page; thumbnails, which are marked as such, are not counted."""
+def _pages(reader: TiffReader) -> list[Directory]:
+    """The tags of each page; thumbnails and other masks, which are marked as such, are left out."""
     pages: list[Directory] = []
     seen: set[int] = set()
     position = reader.first
@@ -179,13 +333,12 @@ def _page(reader: TiffReader) -> Directory:
         seen.add(position)
         directory, position = reader.read(position)
         if DNG_VERSION in directory:
-            raise PhotoError("a raw file of a camera (DNG); develop it to JPEG, PNG or TIFF first")
+            raise PhotoError("a raw file of a camera (DNG); give it the extension .dng")
         pages.append(directory)
-    full = [page for page in pages if not _number(page, SUBFILE_TYPE, 0) & 1]
+    full = [page for page in pages if not _number(page, SUBFILE_TYPE, 0) & 5]
     if not full:
         raise PhotoError("holds only a thumbnail, like raw files of cameras; develop it to JPEG, PNG or TIFF first")
-    require_single(len(full))
-    return full[0]
+    return full
 
 
 def _number(tags: Directory, number: int, default: int | None = None) -> int:
@@ -200,7 +353,8 @@ def _first(value: Tag) -> Tag:
     return value._replace(data=value.data[: len(value.data) // max(1, len(value.integers))])
 
 
-def _require_data(tags: Directory, file_size: int) -> None:
+def require_data(tags: Directory, file_size: int) -> None:
+    """Raise PhotoError if the pixels that a directory describes reach beyond the end of the file."""
     for offsets, counts in ((OFFSETS, BYTE_COUNTS), (TILE_OFFSETS, TILE_BYTE_COUNTS)):
         if offsets in tags and counts in tags:
             end = max(map(sum, zip(tags[offsets].integers, tags[counts].integers, strict=False)), default=0)
@@ -221,6 +375,7 @@ def _bare(order: str, data: bytes, storage: Directory) -> io.BytesIO:
 
 
 def _opened(stream: io.BytesIO) -> Image.Image:
+    silence()
     try:
         image = TiffImagePlugin.TiffImageFile(stream)
     except SyntaxError as error:
@@ -232,8 +387,8 @@ def _opened(stream: io.BytesIO) -> Image.Image:
     return image
 
 
-def _planes(order: str, data: bytes, tags: Directory, channels: int, bits: int) -> Iterator[np.ndarray]:
-    """Each plane as H×(W·C) samples, with the predictor still on them.
+def _planes(order: str, data: bytes, tags: Directory, channels: int, unit: int, bits: int) -> Iterator[np.ndarray]:
+    """Each plane as H×(W·C) samples, with the predictor still on them; as bytes if the unit of 8 bits is no sample.
 
     Reading all samples as those of one wide grey photo gives them at their full depth and untouched. Pillow would cut
     16 bits to 8 for colours.
@@ -244,13 +399,13 @@ def _planes(order: str, data: bytes, tags: Directory, channels: int, bits: int) 
     for number in (PREDICTOR, EXTRA_SAMPLES, FORMAT, PLANAR):
         storage.pop(number, None)
     storage |= {
-        WIDTH: tag(LONG, _number(tags, WIDTH) * wide),
-        BITS: tag(SHORT, bits),
+        WIDTH: tag(LONG, -(-_number(tags, WIDTH) * wide * bits // unit)),
+        BITS: tag(SHORT, unit),
         SAMPLES: tag(SHORT, 1),
         PHOTOMETRIC: tag(SHORT, _GREY),
     }
     if TILE_WIDTH in tags:
-        storage[TILE_WIDTH] = tag(LONG, _number(tags, TILE_WIDTH) * wide)
+        storage[TILE_WIDTH] = tag(LONG, _number(tags, TILE_WIDTH) * wide * bits // unit)
     count = channels if separate else 1
     for plane in range(count):
         for number in (OFFSETS, BYTE_COUNTS, TILE_OFFSETS, TILE_BYTE_COUNTS):
@@ -285,11 +440,3 @@ def _joined(planes: Iterator[np.ndarray], tags: Directory, shape: tuple[int, int
     if _number(tags, PHOTOMETRIC, _GREY) == _GREY_INVERTED:
         np.invert(pixels[..., :1], out=pixels[..., :1])
     return pixels[..., 0] if channels == 1 else pixels
-
-
-def _divide_by_alpha(pixels: np.ndarray) -> None:
-    most = np.iinfo(pixels.dtype).max
-    for top in range(0, len(pixels), 64):
-        strip = pixels[top : top + 64].astype(np.uint32)
-        alpha = np.maximum(strip[..., -1:], 1)
-        pixels[top : top + 64, :, :-1] = np.minimum((strip[..., :-1] * most + alpha // 2) // alpha, most)

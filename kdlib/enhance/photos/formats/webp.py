@@ -1,14 +1,25 @@
 """The WebP format; lossless files stay lossless, and EXIF, XMP and the ICC profile are kept."""
 
+import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import WebPImagePlugin
 
+from kdlib.enhance.photos.formats import xmp
+from kdlib.enhance.photos.formats.animation import frames_of, with_frames
 from kdlib.enhance.photos.formats.exif import with_size, without_thumbnail
-from kdlib.enhance.photos.formats.shared import CheckSize, Decoded, decode_with_opencv, image_of, require_single
+from kdlib.enhance.photos.formats.shared import (
+    CheckSize,
+    Decoded,
+    Metadata,
+    Timing,
+    decode_with_opencv,
+    image_of,
+)
 from kdlib.enhance.photos.paths import PhotoError
 
 # A WebP file does not record its quality. At 95, photos of quality 75 to 90 lose 0.5 to 1 dB against the uncompressed
@@ -18,50 +29,79 @@ _QUALITY = 95
 
 @dataclass(frozen=True)
 class WebPContainer:
-    """What a WebP file contains besides its pixels; ``icc``, ``exif`` and ``xmp`` as in the file, empty if absent."""
+    """What a WebP file contains besides its pixels; ``icc``, ``exif`` and ``xmp`` as in the file, empty if absent.
+
+    An animation of both lossless and lossy frames counts as lossy; ``quality`` is from 0 to 100.
+    """
 
     lossless: bool
     icc: bytes = b""
     exif: bytes = b""
     xmp: bytes = b""
+    quality: int = _QUALITY
 
 
 def decode(path: Path, check_size: CheckSize) -> Decoded:
-    """Decode a WebP file with a single picture to RGB or RGBA; the format does not support grey."""
+    """Decode a WebP file to RGB or RGBA; the format does not support grey. Of an animation, every frame is decoded."""
     data = path.read_bytes()
     parts: dict[bytes, bytes] = {}
-    frames = 0
+    lossless = []  # for each frame
     for name, start, end in _chunks(data):
         if name == b"ANMF":
-            frames += 1
+            lossless.append(b"VP8L" in _names(data, start + 16, end))
         elif name in (b"VP8 ", b"VP8L", b"VP8X"):
             parts.setdefault(name, data[start : min(end, start + 10)])
         elif name in (b"ICCP", b"EXIF", b"XMP "):
             parts.setdefault(name, data[start:end])
-    require_single(frames)
-    check_size(*_size(parts))
-    pixels = decode_with_opencv(data)
+    check_size(*_size(parts), max(1, len(lossless)))
     exif = without_thumbnail(parts.get(b"EXIF", b""))
-    container = WebPContainer(b"VP8L" in parts, parts.get(b"ICCP", b""), exif, parts.get(b"XMP ", b""))
-    return Decoded(pixels, container)
+    is_lossless = all(lossless) if lossless else b"VP8L" in parts
+    kept_xmp = xmp.of_picture_alone(parts.get(b"XMP ", b"")).data
+    container = WebPContainer(is_lossless, parts.get(b"ICCP", b""), exif, kept_xmp)
+    if not lossless:
+        return Decoded(decode_with_opencv(data), container)
+    (first, *further), timing = frames_of(WebPImagePlugin.WebPImageFile(io.BytesIO(data)), check_size)
+    return Decoded(first, container, (), tuple(further), timing if further else None)
 
 
 def resized(container: WebPContainer, width: int, height: int) -> WebPContainer:
     return replace(container, exif=with_size(container.exif, width, height))
 
 
+def metadata(container: WebPContainer) -> Metadata:
+    """Return the metadata that other formats have, too."""
+    return Metadata(container.exif.removeprefix(b"Exif\0\0"), container.icc, container.xmp)
+
+
+def container_of(found: Metadata, quality: int | None) -> tuple[WebPContainer, tuple[str, ...]]:
+    """Return the container for a photo of another format, and notes."""
+    container = WebPContainer(False, found.icc, found.exif, found.xmp)
+    return container if quality is None else with_quality(container, quality), ()
+
+
+def with_quality(container: WebPContainer, quality: int) -> WebPContainer:
+    """Return the container for a photo that is written with another quality, and no longer without loss."""
+    return replace(container, lossless=False, quality=quality)
+
+
 def encode(pixels: np.ndarray, container: WebPContainer, file: Path) -> None:
-    image = image_of(pixels, "WebP", (3, 4))
+    encode_frames([pixels], container, Timing((), None), file)
+
+
+def encode_frames(frames: Sequence[np.ndarray], container: WebPContainer, timing: Timing, file: Path) -> None:
+    """Write an animation. Frames that are equal become one, which is shown for their time together."""
+    images = [image_of(frame, "WebP", (3, 4)) for frame in frames]
     # For lossless files, "quality" is effort; more makes files a few percent smaller and takes several times as long.
     effort = {"lossless": True, "exact": True, "quality": 20, "method": 1}
-    fidelity = {"quality": _QUALITY, "method": 4}
-    image.save(
+    fidelity = {"quality": container.quality, "method": 4}
+    images[0].save(
         file,
         "WEBP",
         icc_profile=container.icc,
         exif=container.exif,
         xmp=container.xmp,
         **(effort if container.lossless else fidelity),
+        **(with_frames(images, timing) if len(images) > 1 else {}),
     )
 
 
@@ -76,6 +116,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if position + 8 + size > len(data):
             raise PhotoError("the file is damaged; a chunk extends beyond its end")
         yield name, position + 8, position + 8 + size
+        position += 8 + size + size % 2
+
+
+def _names(data: bytes, position: int, end: int) -> Iterator[bytes]:
+    """Yield the names of the chunks within a frame."""
+    while position + 8 <= end:
+        name, size = struct.unpack_from("<4sI", data, position)
+        yield name
         position += 8 + size + size % 2
 
 

@@ -1,0 +1,18 @@
+"""libtiff as Pillow brings it: its messages go to standard error, without the name of the file."""
+
+import ctypes
+from contextlib import suppress
+from functools import cache
+
+from PIL import Image
+
+
+@cache
+def silence() -> None:
+    """Switch libtiff's messages off, where it is a library that can be reached; what fails is raised as an error."""
+    with suppress(OSError, AttributeError):  # such as on Windows, where it is linked statically
+        libtiff = ctypes.CDLL(Image.core.__file__)
+        for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            set_handler = getattr(libtiff, handler)
+            set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            set_handler(None)
