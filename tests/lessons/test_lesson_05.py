@@ -130,21 +130,26 @@ def test_daylight_is_brightened_by_about_three_quarters(board):
 
 
 @pytest.fixture(scope="module")
-def failures():
-    """Of the default network, as the lesson makes them: input, output and original."""
-    default = as_method(load_model("grid-960"))
+def exposed():
     photos = {name: to_tensor(photo) for name, photo in sample_photos().items()}
 
-    def exposed(name, stops):
+    def expose(name, stops, every=1):
+        photo = photos[name][:, ::every, ::every]
         if stops >= 0:
-            return linear_to_srgb(srgb_to_linear(photos[name]) * 2**stops).mul(255).round() / 255
+            return linear_to_srgb(srgb_to_linear(photo) * 2**stops).mul(255).round() / 255
         less = Darkening(stops=(-stops, -stops), cast=0)
-        return darken(photos[name][None], less, generator=torch.Generator().manual_seed(0))[0]
+        return darken(photo[None], less, generator=torch.Generator().manual_seed(0))[0]
 
-    cases = [("rocket", 0), ("astronaut", 2.5), ("motorcycle", -7), ("astronaut", -3), ("astronaut", -6)]
-    cases += [("coffee", 2.5)]
+    return expose
+
+
+@pytest.fixture(scope="module")
+def failures(exposed):
+    """Of the default network, as the lesson makes them: input, output and original."""
+    default = as_method(load_model("grid-960"))
+    cases = [("rocket", 0), ("chelsea", 2), ("astronaut", 2.5), ("motorcycle", -7)]
     taken = {case: exposed(*case) for case in cases}
-    return {case: (photo, default(photo), photos[case[0]]) for case, photo in taken.items()}
+    return {case: (photo, default(photo), exposed(case[0], 0)) for case, photo in taken.items()}
 
 
 def test_where_the_default_network_fails(failures):
@@ -153,32 +158,37 @@ def test_where_the_default_network_fails(failures):
     assert 0.6 < after.mean() / before.mean() - 1 < 0.75
     _, after, original = failures["motorcycle", -7]
     assert after.mean() < 0.8 * original.mean()
-    before, after, original = failures["astronaut", 2.5]
+    before, after, original = failures["chelsea", 2]
     white = (before == 1).all(dim=0)
-    assert white.float().mean() > 0.2
-    assert float(after[:, white].mean()) < 0.95
+    assert white.float().mean() > 0.1
+    assert float(after[:, white].mean()) < 0.9
     assert after[:, white].std() < original[:, white].std()
-    for name in ("astronaut", "coffee"):
-        before, after, original = failures[name, 2.5]
-        half = (before[0] == 1) & (before[2] < 0.9)
-        blue_to_red = [float(photo[2, half].mean() / photo[0, half].mean()) for photo in (after, original)]
-        green_to_red = [float(photo[1, half].mean() / photo[0, half].mean()) for photo in (after, original)]
-        assert green_to_red[0] > green_to_red[1]
-        assert blue_to_red[0] < green_to_red[0]
+    half = (before[0] == 1) & (before[2] < 0.9)
+    blue, green = (
+        [float(photo[c, half].mean() / photo[0, half].mean()) for photo in (after, original)] for c in (2, 1)
+    )
+    assert green[0] > green[1] + 0.1
+    assert blue[0] < green[0]
+    before, after, _ = failures["astronaut", 2.5]
+    assert "Two fifths of the astronaut's photo are purely white" in PAGE
+    assert float((before == 1).all(dim=0).float().mean()) == pytest.approx(0.4, abs=0.02)
+    assert "the photo stays as it is" in PAGE
+    assert float((after - before).abs().mean()) < 0.01
 
 
-def test_the_network_is_ahead_of_the_adaptive_gamma_where_there_is_something_to_correct(failures):
-    gamma = classical_methods()["gamma to mean 0.45"]
-    before, after, original = failures["astronaut", 2.5]
-    assert psnr(after, original) > psnr(gamma(before), original)
-    photos = [to_tensor(sample_photos()[name]) for name in ("astronaut", "chelsea", "coffee")]
-    default = as_method(load_model("grid-960"))
-    losses = [fmean(psnr(method(photo), photo) for photo in photos) for method in (gamma, default)]
+def test_the_network_is_ahead_of_the_adaptive_gamma_where_there_is_something_to_correct(exposed):
+    assert "From six stops too little to one and a half too much" in PAGE
+    assert "the network even falls behind the gamma" in PAGE
+    gamma, default = classical_methods()["gamma to mean 0.45"], as_method(load_model("grid-960"))
+    lead = {}
+    for stops in (2.5, 1.5, 0.5, 0, -1.5, -6, -7):
+        pairs = [(exposed(name, stops, 2), exposed(name, 0, 2)) for name in ("astronaut", "chelsea", "coffee")]
+        lead[stops] = fmean(psnr(default(photo), truth) - psnr(gamma(photo), truth) for photo, truth in pairs)
+    assert min(lead[stops] for stops in (1.5, 0.5, -1.5, -6)) > 1
+    assert lead[2.5] < 0
     assert "The gamma loses less" in PAGE
-    assert losses[0] > losses[1]
-    for stops in (-3, -6):
-        before, after, original = failures["astronaut", stops]
-        assert psnr(after, original) > psnr(gamma(before), original) + 5
+    assert lead[0] < 0
+    assert lead[-7] < lead[-6] / 3
 
 
 def test_uneven_light_and_the_lamp(pairs):
