@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
@@ -50,9 +51,15 @@ WITHOUT_WEBGL = """
 """
 
 
-def measure(repeats: int) -> Iterator[dict[str, Any]]:
-    """Yield the page's times in milliseconds after each photo: by the clock, and of the CPU in all processes."""
-    rows, how = [], {}
+def measure(repeats: int, earlier: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the page's times in milliseconds after each photo: by the clock, and of the CPU in all processes.
+
+    Args:
+        repeats: how often each is taken, for a median.
+        earlier: what an interrupted measurement has yielded last; its photos are not measured again.
+    """
+    rows, how = earlier.get("rows", []), earlier.get("engines", {})
+    known = {(row["engine"], row["size"]) for row in rows}
     with served() as address, browser() as chromium:
         processes = chromium.new_browser_cdp_session()
 
@@ -66,7 +73,7 @@ def measure(repeats: int) -> Iterator[dict[str, Any]]:
 
         for engine, script in (("WebGL2", ""), ("JavaScript", WITHOUT_WEBGL)):
             for name, (height, width) in SIZES.items():
-                if engine == "JavaScript" and height * width > MOST_IN_JAVASCRIPT:
+                if (engine == "JavaScript" and height * width > MOST_IN_JAVASCRIPT) or (engine, name) in known:
                     continue
                 file = io.BytesIO()
                 photo = np.tile(scene(height // 2, width // 2), (2, 2, 1))
@@ -109,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--resume", action="store_true", help="continue what is in the file")
     arguments = parser.parse_args()
     files = {path.name: len(gzip.compress(path.read_bytes())) for path in sorted(WEB.iterdir()) if path.is_file()}
     about = {
@@ -118,7 +126,8 @@ def main() -> None:
         "rendering": "software (SwiftShader), two cores",
         "bytes_compressed": {**files, "all": sum(files.values())},
     }
-    for times in measure(arguments.repeats):
+    earlier = json.loads(arguments.out.read_text()) if arguments.resume and arguments.out else {}
+    for times in measure(arguments.repeats, earlier):
         print(times_table(times).splitlines()[-1], flush=True)
         if arguments.out:
             write_json(arguments.out, about | times)
