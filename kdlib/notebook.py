@@ -36,6 +36,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
     Raises:
         NameError: a parameter is unknown; the message suggests the nearest known name.
         TypeError: a value has the wrong type, or no parameter has an annotation.
+        ValueError: ``output_dir`` is empty, which would be the working directory.
     """
     expected = {name: kind for name, kind in _annotations(namespace).items() if name in namespace}
     if not (known := list(expected)):
@@ -55,6 +56,8 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
         takes = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
         hint = " In a YAML file write 1.0e-4, not 1e-4." if float in kinds and isinstance(value, str) else ""
         raise TypeError(f"parameter {name!r} takes {takes}, got {type(value).__name__} {value!r}.{hint}")
+    if "output_dir" in expected and not str(namespace["output_dir"]).strip():
+        raise ValueError("parameter 'output_dir' is empty: name the folder for what the notebook writes.")
 
 
 def _annotations(namespace: Mapping[str, Any]) -> dict[str, Any]:

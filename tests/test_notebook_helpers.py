@@ -2,6 +2,7 @@ import ast
 import base64
 import io
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -257,3 +258,30 @@ def test_a_picture_that_is_transparent_stays_as_it_is():
     kind, shown, _ = stored(Image.effect_noise((90, 90), 50).convert("RGBA").rotate(45))
     assert kind == "image/png"
     assert shown.mode == "RGBA"
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_output_folder_is_refused_before_anything_is_written(empty):
+    namespace = {}
+    exec('output_dir: str = "runs/some"', namespace)
+    check_parameters(namespace)
+    with pytest.raises(ValueError, match="'output_dir' is empty: name the folder"):
+        check_parameters({**namespace, "output_dir": empty})
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if "output_dir" in parameters_of(path)], ids=lambda p: p.stem
+)
+def test_every_notebook_that_writes_checks_its_folder_first(path):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    [first] = [at for at, source in enumerate(cells) if source.startswith("check_parameters(globals())")]
+    assert not any(word in source for source in cells[:first] for word in ("output_dir)", "mkdir", "save_"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_notebook_ends_in_an_assertion_without_words_after_its_training(path):
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    trained = [at for at, source in enumerate(cells) if re.search(r"^ *run = \w+\($", source, re.MULTILINE)]
+    for source in cells[trained[0] :] if trained else ():
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.Assert) or node.msg is not None, ast.unparse(node)
