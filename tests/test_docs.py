@@ -268,6 +268,29 @@ def test_the_course_page_has_the_map_of_lesson_01():
     assert drawn == listed
 
 
+@pytest.mark.parametrize(
+    ("repository", "colab", "binder"),
+    [
+        ("", None, None),
+        ("https://example.org/owner/name", None, None),
+        ("https://github.com/owner/name.git", "owner/name", "gh/owner/name"),
+        ("https://gitlab.com/group/owner/name", None, "gl/group%2Fowner%2Fname"),
+    ],
+)
+def test_launch_buttons_follow_the_address_of_the_repository(monkeypatch, repository, colab, binder):
+    pytest.importorskip("latex2mathml", reason="latex2mathml is not installed")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
+    page, pictures = importlib.import_module("lessons").as_page(NOTEBOOKS[0], repository)
+    place = "notebooks/00_distillation.ipynb"
+    found = re.findall(r"https://colab[^)]+|https://mybinder[^)]+", page)
+    wanted = [f"https://colab.research.google.com/github/{colab}/blob/HEAD/{place}"] if colab else []
+    wanted += [f"https://mybinder.org/v2/{binder}/HEAD?urlpath=lab/tree/{place}"] if binder else []
+    assert found == wanted
+    assert ("git clone" in page) == (colab is not None)
+    assert pictures
+    assert all(name in page and content for name, content in pictures.items())
+
+
 class Rendered(HTMLParser):
     """What a page of the built site points to, which ids it has, and its text."""
 

@@ -56,7 +56,9 @@ def as_page(path: Path, repository: str) -> tuple[str, dict[str, bytes]]:
         notebook, {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     )
     title, _, rest = markdown.lstrip().partition("\n")
-    return f"{title}\n\n{_buttons(path, repository)}\n{rest}", resources["outputs"]
+    # Solutions repeat the words of their lessons, which the search is to show first.
+    meta = "---\nsearch: { boost: 0.3 }\n---\n\n" if path.parent.name == "solutions" else ""
+    return f"{meta}{title}\n\n{_buttons(path, repository)}\n{rest}", resources["outputs"]
 
 
 def _buttons(path: Path, repository: str) -> str:
@@ -64,6 +66,8 @@ def _buttons(path: Path, repository: str) -> str:
     links = [f'<a href="{path.name}" download>Download the notebook</a>']
     if (solutions := path.parent / "solutions" / path.name).is_file():
         links += [f"[Solutions](solutions/{solutions.name})"]
+    elif path.parent.name == "solutions":
+        links += [f"[Lesson](../{path.name})"]
     site, name = urlsplit(repository), urlsplit(repository).path.strip("/").removesuffix(".git")
     root = Path(__file__).resolve().parents[2]
     place = quote(path.relative_to(root).as_posix())
@@ -72,13 +76,12 @@ def _buttons(path: Path, repository: str) -> str:
     if (host := {"github.com": "gh", "gitlab.com": "gl"}.get(site.hostname or "")) is not None:
         spelt = name if host == "gh" else quote(name, safe="")
         links += [f"[Open in Binder](https://mybinder.org/v2/{host}/{spelt}/HEAD?urlpath=lab/tree/{place})"]
-    if any("Colab" in link for link in links):
+    shown = " · ".join(links)
+    if site.hostname == "github.com":
         folder = name.rsplit("/", 1)[-1]
-        setup = f"!git clone {repository} && pip install './{folder}[course]'\n%cd {folder}/notebooks"
-        links += [
-            f'\n\n<details markdown="1"><summary>First cell in Colab</summary>\n\n{fenced(setup, "text")}\n\n</details>'
-        ]
-    return '<div class="launch" markdown="1">\n\n' + " · ".join(links) + "\n\n</div>\n"
+        setup = fenced(f"!git clone {repository} && pip install './{folder}[course]'\n%cd {folder}/notebooks", "text")
+        shown += f'\n\n<details markdown="1"><summary>First cell in Colab</summary>\n\n{setup}\n\n</details>'
+    return f'<div class="launch" markdown="1">\n\n{shown}\n\n</div>\n'
 
 
 def with_maths(content: str) -> str:
