@@ -215,6 +215,8 @@ def test_date_of_modification_is_kept(tmp_path):
 def test_strength_0_is_the_photo_unless_denoising_is_asked_for(model, tmp_path):
     photo = corpus.scene()
     assert np.array_equal(Enhancer(model, strength=0)(photo), photo)
+    frames = Enhancer(model, strength=0)  # as videos use it
+    assert np.array_equal(frames.apply(photo, frames.estimate(photo)), photo)
     if model != "student-565":
         assert not np.array_equal(Enhancer(model, strength=0, denoise=1)(photo), photo)
     path = file(tmp_path, "ultra.jpg", corpus.ultra_hdr())

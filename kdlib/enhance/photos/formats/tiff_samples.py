@@ -108,7 +108,8 @@ def normalised(values: np.ndarray) -> tuple[np.ndarray, Samples, tuple[str, ...]
     exceeds. What exceeds it is put back afterwards, so that the highlights of HDR photos remain.
     """
     notes: tuple[str, ...] = ()
-    wide = values.astype(np.float64)
+    narrow = values.dtype == np.float32 or values.dtype.itemsize <= 2  # which float32 holds exactly
+    wide = values.astype(np.float32 if narrow else np.float64)
     if not np.isfinite(wide).all():
         wide = np.nan_to_num(wide, nan=0.0, posinf=0.0, neginf=0.0)
         notes += ("values that are no finite numbers became 0",)
@@ -120,11 +121,12 @@ def normalised(values: np.ndarray) -> tuple[np.ndarray, Samples, tuple[str, ...]
     if values.dtype.kind != "f":
         whites = [min(whites[0] if whites else np.inf, np.iinfo(values.dtype).max)]
     white = float(whites[0] if whites else wide.max())
-    above = np.maximum(wide - white, 0)
+    above = np.maximum(wide - white, 0) if wide.max(initial=0) > white else None
     if values.dtype.kind != "f" and values.dtype.itemsize > 3 and white > 2**24:
         notes += (f"{8 * values.dtype.itemsize} bits per channel are enhanced with a precision of 24",)
-    samples = Samples(values.dtype, white, above if above.any() else None)
-    return np.clip(wide / white, 0, 1).astype(np.float32), samples, notes
+    np.divide(wide, white or 1, out=wide)
+    np.minimum(wide, 1, out=wide)
+    return wide.astype(np.float32, copy=False), Samples(values.dtype, white, above), notes
 
 
 def _scaled(rows: np.ndarray, count: int, bits: int) -> np.ndarray:
