@@ -92,11 +92,11 @@ def _constants() -> dict[str, Any]:
             "diagonal": float(denoise_rows._DIAGONAL),
         },
         "noise": {
-            "least": noise._LEAST,
-            "most": noise._MOST,
-            "block": noise._BLOCK,
-            "border": noise._BORDER,
-            "blocks": noise._BLOCKS,
+            "least": noise.LEAST,
+            "most": noise.MOST,
+            "block": noise.BLOCK,
+            "border": noise.BORDER,
+            "blocks": noise.BLOCKS,
             "leastTolerated": noise.LEAST_TOLERATED,
         },
         # Side of the largest copy that a network sees, as in kdlib.Enhancer.

@@ -32,7 +32,7 @@ class Memory(ABC):
         keeps: whether the run keeps the results that are there, so that they must be its own.
     """
 
-    _name, _what, _suffixes = MEMORY, "photos", PHOTO_SUFFIXES
+    _name, _what, _suffixes = MEMORY, "photos", SUFFIXES
 
     def __init__(self, folder: str, suffix: str, settings: _Made, *, keeps: bool) -> None:
         self._folder, self._mine, self._keeps = folder, {"suffix": suffix, **settings}, keeps

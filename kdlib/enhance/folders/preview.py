@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps
@@ -89,7 +89,7 @@ def write_sheet(sheet: Sheet, path: Path, *, overwrite: bool = False) -> None:
 
 
 def _pair(path: Path, enhance: Enhancer, max_pixels: int | None) -> tuple[Image.Image, Image.Image]:
-    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    limit: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
     photo = decode_photo(path, **limit, upscale=enhance.upscale)
     with Image.open(path) as file:  # its header
         profile, turn = file.info.get("icc_profile"), file.getexif().get(0x0112, 1)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.folders.local import Job, Summary, enhance_files, renamed
 from kdlib.enhance.folders.memory import LocalMemory
-from kdlib.enhance.photos.paths import PHOTO_SUFFIXES
+from kdlib.enhance.photos.kinds import readable_suffixes
 
 JOURNAL = ".kdlib-watch.sqlite3"
 """Name of the file in the output folder that lists the photos that have been enhanced."""
@@ -163,7 +163,7 @@ class Watch:
 
     def _photos(self) -> Iterator[tuple[Path, State]]:
         """Yield the photos in the folder one by one, without a list of all of them."""
-        place = os.path.realpath(self._output)
+        place, suffixes = os.path.realpath(self._output), readable_suffixes()
 
         def below(folder: Path) -> Iterator[tuple[Path, State]]:
             with os.scandir(folder) as entries:
@@ -175,7 +175,7 @@ class Watch:
                         if entry.is_dir(follow_symlinks=False):
                             if self._recursive and os.path.realpath(path) != place:
                                 yield from below(path)
-                        elif path.suffix.lower() in PHOTO_SUFFIXES and entry.is_file():
+                        elif path.suffix.lower() in suffixes and entry.is_file():
                             found = path.stat()  # what Windows tells of the entry is old while the file is written
                             if found.st_size:
                                 yield path, State(found.st_size, found.st_mtime_ns)

@@ -158,7 +158,7 @@ class Tracks:
         if not self._is_written(stream, file, self._format):
             return True
         file.seek(0)
-        with av.open(file) as written:
+        with av.open(file, "r") as written:
             first = next(written.demux(), None)
             return first is None or first.pts is None or first.pts >= 0
 

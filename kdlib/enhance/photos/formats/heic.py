@@ -60,7 +60,7 @@ def decode(path: Path, check_size: CheckSize) -> Decoded:
         raise PhotoError(f"this HEIC file holds no photo that libheif can read ({str(error).strip()}){cut}") from None
     image = file[file.primary_index]
     check_size(*image.size)
-    info = image.info
+    info: dict[str, Any] = image.info
     pillow_heif.set_orientation(info)  # the pixels have been turned, so that EXIF data must not ask for it again
     notes: tuple[str, ...] = ()
     found = xmp.of_picture_alone(info.get("xmp") or b"")

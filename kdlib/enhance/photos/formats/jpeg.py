@@ -112,7 +112,8 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     check_size(*image.size)
     icc = _icc(segments)
-    pixels, new_icc, notes = decoded_in_place(image, data, memory), icc, ()
+    notes: tuple[str, ...] = ()
+    pixels, new_icc = decoded_in_place(image, data, memory), icc
     if pixels is None:
         image.load()
         converted, new_icc, notes = plain(image, icc)

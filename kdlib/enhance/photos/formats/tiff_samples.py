@@ -121,7 +121,7 @@ def normalised(values: np.ndarray) -> tuple[np.ndarray, Samples, tuple[str, ...]
     if values.dtype.kind != "f":
         whites = [min(whites[0] if whites else np.inf, np.iinfo(values.dtype).max)]
     white = float(whites[0] if whites else wide.max())
-    above = np.maximum(wide - white, 0) if wide.max(initial=0) > white else None
+    above = np.maximum(np.subtract(wide, white), 0) if wide.max(initial=0) > white else None
     if values.dtype.kind != "f" and values.dtype.itemsize > 3 and white > 2**24:
         notes += (f"{8 * values.dtype.itemsize} bits per channel are enhanced with a precision of 24",)
     np.divide(wide, white or 1, out=wide)
