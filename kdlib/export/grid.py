@@ -10,6 +10,10 @@ from kdlib.export.form import ThumbnailForm
 from kdlib.export.graph import Value
 from kdlib.export.operations import measured_noise, precision_of, shifted, sides, thumbnail
 from kdlib.gain_grid import (
+    CERTAIN_CLIPPED,
+    CLIPPED,
+    DEEP,
+    FALLING_OFF,
     FLOOR,
     KNOTS,
     LEAST_DIVISOR,
@@ -17,6 +21,8 @@ from kdlib.gain_grid import (
     MOST_CHROMA,
     MOST_GAIN,
     MOST_LOSS_OF_WHITE,
+    NEARLY_CLIPPED,
+    SAMPLES,
     TAPS,
 )
 
@@ -33,6 +39,7 @@ class GridForm(ThumbnailForm):
 
     def photo(self, image: Value) -> Value:
         (grid,) = self.network(thumbnail(image, self.config["side"]))
+        grid = self._limited(grid, image)
         noise = measured_noise(image)
         enhanced = self._gains(self._smoothed(image, noise).clip(0, 1), grid, noise)
         return enhanced.at_least(0) / enhanced.max(1).at_least(1)
@@ -103,6 +110,22 @@ class GridForm(ThumbnailForm):
         shared = luminance - tint
         return graph.join(shared + opponent, luminance + tint, shared - opponent) / 255
 
+    def _limited(self, grid: Value, image: Value) -> Value:
+        """Write :func:`kdlib.models.grid.limit_darkening` with :func:`kdlib.models.grid.over_exposure_of`."""
+        for axis, size in zip((2, 3), sides(image), strict=True):
+            number = size.at_most(SAMPLES)
+            image = image.op("Gather", image.graph.count(number) * size / number, axis=axis)
+        brightest = image.max(1)
+        clipped, bright = (brightest.op("Greater", level).as_float().mean(2, 3) for level in (CLIPPED, NEARLY_CLIPPED))
+        first, last = FALLING_OFF
+        falling = ((bright - clipped) / clipped.at_least(1e-9) - first) / (last - first)
+        darker = (clipped / CERTAIN_CLIPPED).at_most(1)
+        white = len(KNOTS) - 1
+        parts = grid.part(0, white), grid.part(white, white + 1)
+        limits = darker, darker * falling.clip(0, 1)
+        limited = (part.op("Less", 0).where(limit * part, part) for part, limit in zip(parts, limits, strict=True))
+        return self.graph.join(*limited, grid.part(white + 1, white + 2))
+
     def _gains(self, image: Value, grid: Value, noise: Value) -> Value:
         """Write :meth:`kdlib.models.grid.GridNet.apply_gains`, with one knot after another to save memory."""
         luminance, colour = _split(image)
@@ -113,7 +136,11 @@ class GridForm(ThumbnailForm):
         lift, drop = (gain - 1).relu(), (1 - gain).relu()
         lifted, dropped = (float(factor) for factor in self.state["chroma"])
         saturation = self.graph.resize(factors.part(len(KNOTS), len(KNOTS) + 1), *size, corners=False)
-        chroma = saturation * (dropped * drop + 1) / (lifted * lift + 1).at_least(LEAST_DIVISOR)
+        chroma = (
+            saturation
+            * (dropped * drop + 1)
+            / (lifted * lift * (1 - luminance / DEEP).relu() + 1).at_least(LEAST_DIVISOR)
+        )
         light = 255 * luminance
         signal = light / (light + max(float(self.state["floor"]), 0.0) * noise).at_least(LEAST_SIGNAL)
         return (gain - lift * (1 - signal)) * (luminance + chroma * colour)
