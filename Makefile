@@ -56,7 +56,9 @@ check: lint
 
 # KDLIB_REPOSITORY=https://… adds buttons that open a lesson in Colab and Binder, KDLIB_CHECK_WEB=true follows links to
 # other hosts.
-site docs: $(READY)
+docs: site
+
+site: $(READY)
 	$(BIN)/mkdocs build --strict
 
 FUZZ_SECONDS ?= 600

@@ -64,7 +64,8 @@ def test_photos_of_any_name_in_a_folder(tmp_path):
 def test_photo_of_any_name_by_itself(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photo(tmp_path / name)
-    result = kdlib("enhance", "-o", "out", "--", name)  # behind -- nothing is an option
+    given = "./-" if name == "-" else name  # a dash alone is standard input
+    result = kdlib("enhance", "-o", "out", "--", given)  # behind -- nothing is an option
     assert result.exit_code == 0, result.output
     assert names(tmp_path / "out") == [name]
 

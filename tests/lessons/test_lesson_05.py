@@ -169,23 +169,25 @@ def test_where_the_default_network_fails(failures):
     )
     assert green[0] > green[1] + 0.1
     assert blue[0] < green[0]
-    before, after, _ = failures["astronaut", 2.5]
+    before, after, original = failures["astronaut", 2.5]
     assert "Two fifths of the astronaut's photo are purely white" in PAGE
     assert float((before == 1).all(dim=0).float().mean()) == pytest.approx(0.4, abs=0.02)
-    assert "the photo stays as it is" in PAGE
-    assert float((after - before).abs().mean()) < 0.01
+    assert "keeps this white and darkens only the rest" in PAGE
+    white = (before == 1).all(dim=0)
+    assert float(after[:, white].min()) > 0.98
+    assert float(after[:, ~white].mean()) < 0.9 * float(before[:, ~white].mean())
+    assert float(after.mean()) > 1.3 * float(original.mean())
 
 
 def test_the_network_is_ahead_of_the_adaptive_gamma_where_there_is_something_to_correct(exposed):
     assert "From six stops too little to one and a half too much" in PAGE
-    assert "the network even falls behind the gamma" in PAGE
     gamma, default = classical_methods()["gamma to mean 0.45"], as_method(load_model("grid-960"))
     lead = {}
     for stops in (2.5, 1.5, 0.5, 0, -1.5, -6, -7):
         pairs = [(exposed(name, stops, 2), exposed(name, 0, 2)) for name in ("astronaut", "chelsea", "coffee")]
         lead[stops] = fmean(psnr(default(photo), truth) - psnr(gamma(photo), truth) for photo, truth in pairs)
     assert min(lead[stops] for stops in (1.5, 0.5, -1.5, -6)) > 1
-    assert lead[2.5] < 0
+    assert lead[2.5] < lead[1.5] / 2
     assert "The gamma loses less" in PAGE
     assert lead[0] < 0
     assert lead[-7] < lead[-6] / 3
