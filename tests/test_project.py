@@ -377,6 +377,7 @@ def measured_sentences():
     ratios, video, denoised = stored("benchmark")["ratios"], stored("video"), stored("denoise")["rows"]
     ssim = {row["method"]: row["ssim"] for row in denoised}
     memory, damaged, soak = stored("memory"), stored("mutations"), stored("reliability")
+    corpus = stored("video_corpus")
     *others, avif = sorted(size for sides in memory["bytes_a_pixel"].values() for size in sides.values())
     few, many = (f"{memory['enlarging_by_threads'][threads] / 1e9:.1f} GB" for threads in ("2", "16"))
     glance, real, student, pairs = (
@@ -425,6 +426,10 @@ def measured_sentences():
             f"photos with up to {damaged['max_pixels'] // 10**6} megapixels",
             f"took over {damaged['seconds_allowed']:.0f} s, none needed more than "
             f"{damaged['bytes_allowed'] / 1e6:.0f} MB in addition to the program",
+            f"made {sum(corpus[key] for key in ('enhanced', 'differing', 'refused_wrongly'))} healthy videos in "
+            f"{len(corpus['containers'])} kinds of files",
+            f"{corpus['enhanced']} were enhanced with every frame at its time, as ffprobe sees it, "
+            f"{corpus['differing']} differed and {corpus['refused_wrongly']} were refused. The {corpus['refused_truly']} files without",
             f"{kills['runs']} trainings were killed {kills['kills']} times, {kills['kills_during_a_write']} of these",
             f"With {workers['workers_killed']} workers killed, Ray wrote all {workers['photos']:,} photos",
         ],
