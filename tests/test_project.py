@@ -429,7 +429,8 @@ def measured_sentences():
             f"made {sum(corpus[key] for key in ('enhanced', 'differing', 'refused_wrongly'))} healthy videos in "
             f"{len(corpus['containers'])} kinds of files",
             f"{corpus['enhanced']} were enhanced with every frame at its time, as ffprobe sees it, "
-            f"{corpus['differing']} differed and {corpus['refused_wrongly']} were refused. The {corpus['refused_truly']} files without",
+            f"{corpus['differing']} differed and {corpus['refused_wrongly']} were refused. "
+            f"The {corpus['refused_truly']} files without",
             f"{kills['runs']} trainings were killed {kills['kills']} times, {kills['kills_during_a_write']} of these",
             f"With {workers['workers_killed']} workers killed, Ray wrote all {workers['photos']:,} photos",
         ],
