@@ -28,7 +28,7 @@ PHOTOS = [
     (47, 63, 2), (90, 120, 3), (160, 90, 3), (100, 101, 4), (200, 133, 3), (250, 180, 4), (300, 200, 3), (1, 500, 3),
     (400, 2, 3), (150, 150, 1), (100, 9000, 4),
 ]  # fmt: skip
-PATIENCE = 300_000  # milliseconds until a test gives up; a page on a busy machine may be slow
+PATIENCE = 100_000  # milliseconds until a test gives up; a page on a busy machine may be slow
 _numbers = count()
 
 
