@@ -212,7 +212,8 @@ from kdlib.extras import EXTRAS
 sys.modules.update(dict.fromkeys([*EXTRAS, "triton"]))
 import kdlib.enhance
 
-needed = ("backends.torch_", "kernels.plain_torch", "kernels.triton", "folders.stores", "folders.cluster_worker")
+needed = ("backends.torch_", "kernels.plain_torch", "kernels.triton", "folders.stores", "folders.cluster_worker",
+          "photos.formats.heic", "photos.formats.raw")
 for module in pkgutil.walk_packages(kdlib.enhance.__path__, "kdlib.enhance."):
     if not module.name.startswith(tuple(f"kdlib.enhance.{name}" for name in needed)):
         import_module(module.name)
@@ -220,7 +221,7 @@ for module in pkgutil.walk_packages(kdlib.enhance.__path__, "kdlib.enhance."):
 
 
 @pytest.mark.slow
-def test_enhancing_imports_no_extra_but_where_a_network_or_a_cluster_needs_one():
+def test_enhancing_imports_no_extra_but_where_a_network_a_cluster_or_a_format_needs_one():
     subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], check=True)
 
 
