@@ -210,6 +210,7 @@ def test_the_tables_of_results_are_the_results():
     assert leaderboard_table(scores, LEADING) in text
     assert leaderboard_table(scores, FURTHER) in text
     assert speed_table(stored("benchmark")) in text
+    assert speed_table(stored("benchmark_grid-960")) in text
     assert markdown_table([row for row in stored("denoise")["rows"] if row["parameters"]]) in text
     assert markdown_table(super_resolution_rows(ROOT / "results"), {"test": ("test", "s"), **SUPER_RESOLUTION}) in text
     assert engines_table(stored("scale")) in page("docs/clusters.md")
@@ -374,6 +375,9 @@ def measured_sentences():
     ahead, low, high = grid["over_six_numbers"]
     (with_one, without), (gain, least, most) = (stored("every_photo_seeds")[key] for key in ("rows", "difference"))
     ms = {(row["method"], row["size"]): row["ms"] for row in stored("benchmark")["rows"]}
+    [default_ms] = [
+        row["ms"] for row in stored("benchmark_grid-960")["rows"] if (row["method"], row["size"]) == ("kdlib", "12 MP")
+    ]
     ratios, video, denoised = stored("benchmark")["ratios"], stored("video"), stored("denoise")["rows"]
     ssim = {row["method"]: row["ssim"] for row in denoised}
     memory, damaged, soak = stored("memory"), stored("mutations"), stored("reliability")
@@ -396,6 +400,7 @@ def measured_sentences():
         "README.md": [
             f"`grid-960` reaches {every['grid-960']['psnr']:.2f} dB and an SSIM of {every['grid-960']['ssim']:.3f}, "
             f"`glance-650` {every['glance-650']['psnr']:.2f} dB and {every['glance-650']['ssim']:.3f}",
+            f"`grid-960` takes about {rounded(default_ms)} ms, and `student-565` "
             f"takes about {rounded(ms['kdlib', '12 MP'])} ms for a photo of 12 megapixels",
             f"takes about {rounded(ratios['12 MP']['PyTorch, eager'])} times as long in PyTorch, and about "
             f"{rounded(ratios['12 MP']['torch.compile'])} times as long when compiled",
