@@ -124,12 +124,7 @@ def fixed_gains(model: GridNet) -> Iterator[None]:
 
 
 def load_exposures(
-    data_dir: str | Path | None,
-    brackets_dir: str | Path | None,
-    licences: str,
-    views: int,
-    size: int,
-    seed: int,
+    data_dir: str | Path | None, brackets_dir: str | Path | None, licences: str, views: int, size: int, seed: int
 ) -> Exposures:
     """Load everything that the virtual camera photographs.
 

@@ -21,16 +21,29 @@ class CompiledNetwork(Protocol):
         """Return names and shapes of the tensors of an architecture; ValueError for a value out of range."""
 
 
+class Elsewhere:
+    """A network that runs elsewhere, beside the factors of its full-size pass; see :meth:`CpuBackend.around`."""
+
+    def __init__(self, parameters: Mapping[str, np.ndarray], estimate: Estimate) -> None:
+        super().__init__(parameters)  # type: ignore[call-arg]  # of the family's factors, which stand behind
+        self._estimate = estimate
+
+    def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
+        return self._estimate(thumbnail)
+
+
 class CpuBackend:
     """A backend with kernels for the CPU.
 
     Attributes:
         network: the compiled form of the family's networks.
+        elsewhere: an :class:`Elsewhere` with what the full-size pass of the family takes.
         defaults: every argument of the family, as it is where an architecture does not give it.
     """
 
     name = "numba"
     network: ClassVar[type[CompiledNetwork]]
+    elsewhere: ClassVar[type[Any]]
     defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(self, network: Any, architecture: Mapping[str, Any]) -> None:
@@ -65,7 +78,7 @@ class CpuBackend:
         Raises:
             KeyError: a parameter is missing.
         """
-        raise NotImplementedError
+        return cls(cls.elsewhere(parameters, estimate), {**cls.defaults, **architecture})
 
     @classmethod
     def from_model(cls, model: Any) -> Self:

@@ -1,30 +1,31 @@
 """GlanceNet on the CPU: the network in NumPy, smoothing and power curve compiled."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from kdlib.enhance.backends.cpu_base import CpuBackend, Estimate
+from kdlib.enhance.backends.cpu_base import CpuBackend, Elsewhere
 from kdlib.enhance.backends.power_curves import PowerCurveMaps
 from kdlib.enhance.kernels.glance import GlanceFactors, GlanceNetwork, apply_power_curve
 from kdlib.enhance.kernels.separable import small_copy
 from kdlib.models.families.glance import DEFAULTS
 
 
+class _Elsewhere(Elsewhere, GlanceFactors):
+    """A network that runs elsewhere."""
+
+
 class CpuGlance(CpuBackend, PowerCurveMaps):
     """GlanceNet without PyTorch."""
 
     network = GlanceNetwork
+    elsewhere = _Elsewhere
     defaults = DEFAULTS
 
     def __init__(self, network: Any, architecture: Mapping[str, Any]) -> None:
         PowerCurveMaps.__init__(self, architecture["side"])
         self._network = network
-
-    @classmethod
-    def around(cls, estimate: Estimate, parameters: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> Self:
-        return cls(_Elsewhere(parameters, estimate), {**DEFAULTS, **architecture})
 
     def estimate(self, photo: np.ndarray, limit: int, threads: int) -> np.ndarray:
         size = self.copy_size(photo.shape[0], photo.shape[1], limit)
@@ -35,14 +36,3 @@ class CpuGlance(CpuBackend, PowerCurveMaps):
     ) -> None:
         settled = self.settle(maps, photo.shape[2], strength, denoise)
         apply_power_curve(photo, *settled, self._network.limits, out=out, threads=threads)
-
-
-class _Elsewhere(GlanceFactors):
-    """A network that runs elsewhere; see :meth:`CpuBackend.around`."""
-
-    def __init__(self, parameters: Mapping[str, np.ndarray], estimate: Estimate) -> None:
-        super().__init__(parameters)
-        self._estimate = estimate
-
-    def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
-        return self._estimate(thumbnail)

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdlib.enhance.backends.backend import NoCompiledFormError
-from kdlib.enhance.backends.cpu_base import CpuBackend, Estimate, in_torch, state_of
+from kdlib.enhance.backends.cpu_base import CpuBackend, Elsewhere, in_torch, state_of
 from kdlib.enhance.backends.grid_maps import GridMaps
 from kdlib.enhance.kernels.grid import GridFactors, GridNetwork, apply_gains
 from kdlib.enhance.kernels.separable import small_copy
@@ -14,10 +14,15 @@ from kdlib.gain_grid import measure_over_exposure
 from kdlib.models.families.grid import DEFAULTS
 
 
+class _Elsewhere(Elsewhere, GridFactors):
+    """A network that runs elsewhere."""
+
+
 class CpuGrid(CpuBackend, GridMaps):
     """GridNet without PyTorch; only the features of a teacher, whose body is residual, run in PyTorch."""
 
     network = GridNetwork
+    elsewhere = _Elsewhere
     defaults = DEFAULTS
 
     def __init__(self, network: Any, architecture: Mapping[str, Any]) -> None:
@@ -29,10 +34,6 @@ class CpuGrid(CpuBackend, GridMaps):
         if architecture.get("body", DEFAULTS["body"]) != "separable":
             raise NoCompiledFormError
         return super().complete(architecture, shapes)
-
-    @classmethod
-    def around(cls, estimate: Estimate, parameters: Mapping[str, np.ndarray], architecture: Mapping[str, Any]) -> Self:
-        return cls(_Elsewhere(parameters, estimate), {**DEFAULTS, **architecture})
 
     @classmethod
     def from_model(cls, model: Any) -> Self:
@@ -52,14 +53,3 @@ class CpuGrid(CpuBackend, GridMaps):
     ) -> None:
         gains = self.settle(maps.astype(np.float64), strength)
         apply_gains(photo, gains, self._network, denoise, out=out, threads=threads)
-
-
-class _Elsewhere(GridFactors):
-    """A network that runs elsewhere; see :meth:`CpuBackend.around`."""
-
-    def __init__(self, parameters: Mapping[str, np.ndarray], estimate: Estimate) -> None:
-        super().__init__(parameters)
-        self._estimate = estimate
-
-    def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
-        return self._estimate(thumbnail)
