@@ -240,15 +240,29 @@ def _photos_of(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
             yield path
 
 
-def _checked(jobs: list[Job], others: str) -> list[Job]:
-    targets: dict[Path, Path] = {}
-    # A second run with a suffix in the photos' own folder finds the results of the first, which are not inputs.
+def without_results(jobs: Sequence[Job], other: str) -> list[Job]:
+    """Return the jobs whose inputs are not the results of others, as a second run with a suffix finds them.
+
+    Args:
+        jobs: in a folder.
+        other: what to choose otherwise, such as "another folder", if an input would be overwritten by its own result.
+
+    Raises:
+        ValueError: an input would be overwritten by its own result.
+    """
     results = {_real(job.target) for job in jobs if _real(job.target) != _real(job.source)}
     jobs = [job for job in jobs if _real(job.source) not in results]
     for job in jobs:
+        if _real(job.target) == _real(job.source):
+            raise ValueError(f"{job.source} would be overwritten by its result; choose {other} or a --suffix")
+    return jobs
+
+
+def _checked(jobs: list[Job], others: str) -> list[Job]:
+    targets: dict[Path, Path] = {}
+    jobs = without_results(jobs, "another --output")
+    for job in jobs:
         target = _real(job.target)
-        if target == _real(job.source):
-            raise ValueError(f"{job.source} would be overwritten by its result; choose another --output or a --suffix")
         if target in targets:
             raise ValueError(
                 f"{targets[target]} and {job.source} would both be written to {job.target}; run them separately"
@@ -257,6 +271,21 @@ def _checked(jobs: list[Job], others: str) -> list[Job]:
     if not jobs:
         raise ValueError("; ".join(filter(None, ["no photos found", others, "--recursive also searches subfolders"])))
     return jobs
+
+
+def with_results(jobs: Sequence[Job], *, allowed: bool) -> list[Job]:
+    """Return the jobs whose results exist.
+
+    Raises:
+        FileExistsError: there are some, which is not allowed.
+    """
+    existing = [job for job in jobs if os.path.lexists(job.target)]
+    if existing and not allowed:
+        raise FileExistsError(
+            f"{len(existing)} of {len(jobs)} results exist, such as {existing[0].target}; "
+            "--overwrite replaces them, --resume keeps them"
+        )
+    return existing
 
 
 def enhance_files(
@@ -295,12 +324,7 @@ def enhance_files(
             of what made them; or the file that remembers it is damaged. Nothing has been written.
     """
     summary, whole = Summary(), jobs
-    existing = [job for job in jobs if os.path.lexists(job.target)]
-    if existing and not (overwrite or resume):
-        raise FileExistsError(
-            f"{len(existing)} of {len(jobs)} results exist, such as {existing[0].target}; "
-            "--overwrite replaces them, --resume keeps them"
-        )
+    existing = with_results(jobs, allowed=overwrite or resume)
     if resume and not overwrite:
         summary.kept = len(existing)
         kept = {job.target for job in existing}

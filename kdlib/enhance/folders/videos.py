@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdlib.enhance.enhancer import Enhancer
-from kdlib.enhance.folders.local import Job, Result, Summary, outcome, renamed
+from kdlib.enhance.folders.local import Job, Result, Summary, outcome, renamed, with_results, without_results
 from kdlib.enhance.folders.memory import LocalMemory
 from kdlib.enhance.video.enhance import VideoReport, enhance_video
 from kdlib.enhance.video.files import FORMATS, VIDEO_SUFFIXES
@@ -71,7 +71,10 @@ def plan_videos(
         if (other := jobs.get(target)) is not None:
             raise ValueError(f"{other.source} and {path} would both be written to {target}; run them separately")
         jobs[target] = Job(path, target, root, suffix)
-    return VideoPlan(_without_results(list(jobs.values())), passed_over)
+    inputs = without_results(list(jobs.values()), "another folder")
+    if not inputs:
+        raise ValueError("no videos found; --recursive also searches subfolders")
+    return VideoPlan(inputs, passed_over)
 
 
 def result_of(path: Path, suffix: str, container: str | None) -> Path:
@@ -89,26 +92,6 @@ def result_of(path: Path, suffix: str, container: str | None) -> Path:
         raise ValueError(f"videos are written as {', '.join(FORMATS)}, not as {container}")
     own = path.suffix if path.suffix.lower() in FORMATS else _HOLDS_MOST
     return renamed(path, suffix).with_suffix(container or own)
-
-
-def _without_results(jobs: list[Job]) -> list[Job]:
-    """Return the jobs whose videos are not the results of others, as a second run with a suffix finds them.
-
-    Raises:
-        ValueError: no job is left, or a video would be overwritten by its own result.
-    """
-    results = {os.path.realpath(job.target) for job in jobs if not _is_own_result(job)}
-    jobs = [job for job in jobs if os.path.realpath(job.source) not in results]
-    for job in jobs:
-        if _is_own_result(job):
-            raise ValueError(f"{job.source} would be overwritten by its result; choose another folder or a --suffix")
-    if not jobs:
-        raise ValueError("no videos found; --recursive also searches subfolders")
-    return jobs
-
-
-def _is_own_result(job: Job) -> bool:
-    return os.path.realpath(job.source) == os.path.realpath(job.target)
 
 
 def enhance_videos(
@@ -139,12 +122,7 @@ def enhance_videos(
         FileExistsError: results exist, and neither ``overwrite`` nor ``resume`` was given; nothing has been written.
         ValueError: as for :func:`kdlib.enhance.folders.local.enhance_files`.
     """
-    existing = [job for job in jobs if os.path.lexists(job.target)]
-    if existing and not (overwrite or resume):
-        raise FileExistsError(
-            f"{len(existing)} of {len(jobs)} results exist, such as {existing[0].target}; "
-            "--overwrite replaces them, --resume keeps them"
-        )
+    existing = with_results(jobs, allowed=overwrite or resume)
     keeps = resume and not overwrite
     summary = Summary(kept=len(existing) if keeps else 0)
     memory = _VideoMemory(_folder_of(jobs), jobs[0].suffix, {**enhancer.settings, **_told(settings)}, keeps=keeps)
