@@ -70,7 +70,9 @@ def show_grid(photo: Tensor, gains: Tensor, knots: Sequence[int], cells: Mapping
     axes[-1].axhline(1, linestyle=":", color="grey")
     axes[-1].set_xscale("function", functions=(np.sqrt, np.square))  # shows the knots of the shadows apart
     axes[-1].set(xlabel="luminance of the pixel", ylabel="gain", yscale="log", xlim=(0, 1))
-    axes[-1].set_xticks(KNOTS, [f"{knot:g}" for knot in KNOTS], fontsize=8)
+    labels = [f"{knot:g}" for knot in KNOTS]
+    labels[1] = ""  # there is no room beside the third
+    axes[-1].set_xticks(KNOTS, labels, fontsize=8)
     axes[-1].set_yticks(list(_TICKS), _TICKS.values())
     axes[-1].minorticks_off()
     open_frame(axes[-1])
