@@ -1,7 +1,7 @@
 """Execute notebooks in place and store their outputs: ``python notebooks/refresh.py [NOTEBOOK …]``.
 
 The solutions, in ``notebooks/solutions/``, belong to all of them. Time and peak memory of each go to
-``results/notebooks.json``.
+``results/notebooks.json``, to the opening of the lesson, and to the table in ``docs/course.md``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import argparse
 import base64
 import io
 import json
+import re
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from kdlib.evaluation import write_json
 FOLDER = Path(__file__).resolve().parent
 MOST_BYTES = 1_000_000  # of a notebook
 RESULTS = FOLDER.parent / "results" / "notebooks.json"
+COURSE = FOLDER.parent / "docs" / "course.md"
 
 
 def is_progress(output: nbformat.NotebookNode) -> bool:
@@ -67,7 +71,8 @@ def refresh(path: Path) -> dict[str, float | None]:
     """Execute one notebook from its own folder and write it back without widget state, which GitHub cannot show.
 
     Returns:
-        ``seconds`` and ``peak_gib``, the kernel's peak memory (None where the system does not tell).
+        ``seconds``; and ``cpu_seconds`` and ``peak_gib``, the kernel's CPU time and peak memory (None where the system
+        does not tell).
     """
     notebook = nbformat.read(path, as_version=4)
     started = time.perf_counter()
@@ -83,14 +88,37 @@ def refresh(path: Path) -> dict[str, float | None]:
             cell.outputs = [output for output in cell.outputs if not is_progress(output)]
             for output in cell.outputs:
                 shrink(output)
-    nbformat.write(notebook, path)
-    try:
+    found: dict[str, float | None] = {"seconds": round(seconds, 1), "cpu_seconds": None, "peak_gib": None}
+    with suppress(ImportError):  # Windows
         import resource
-    except ImportError:  # Windows
-        return {"seconds": round(seconds, 1), "peak_gib": None}
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    return {"seconds": round(seconds, 1), "peak_gib": round(peak / 1024**3, 2)}
+
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        unit = 1 if sys.platform == "darwin" else 1024
+        found["cpu_seconds"] = round(used.ru_utime + used.ru_stime, 1)
+        found["peak_gib"] = round(used.ru_maxrss * unit / 1024**3, 2)
+    state(notebook.cells[0], found)
+    nbformat.write(notebook, path)
+    return found
+
+
+def state(opening: nbformat.NotebookNode, measured: Mapping[str, float | None]) -> None:
+    """Write time and memory into the opening of a lesson; short times to the second, others to five."""
+    seconds, gib = measured["seconds"], measured["peak_gib"]
+    assert seconds is not None
+    step = 1 if seconds < 10 else 5
+    rounded = f"about {step * round(seconds / step)} seconds with"
+    opening.source = re.sub(r"about \d+ seconds with", rounded, opening.source)
+    if gib is not None:
+        opening.source = re.sub(r"[\d.]+ GiB of memory", f"{gib:.1f} GiB of memory", opening.source, count=1)
+
+
+def state_all(measured: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Write the times into the table of the course."""
+    lines = COURSE.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if (row := re.match(r"\| \[(\w+)\]", line)) and row[1] in measured:
+            lines[number] = re.sub(r"[\d.]+ s \|$", f"{measured[row[1]]['seconds']:.0f} s |", line)
+    COURSE.write_text("".join(lines), encoding="utf-8")
 
 
 def main() -> None:
@@ -115,6 +143,7 @@ def main() -> None:
     if RESULTS.is_file():
         measured = {**json.loads(RESULTS.read_text(encoding="utf-8"))["notebooks"], **measured}
     write_json(RESULTS, {"command": "python notebooks/refresh.py", "notebooks": dict(sorted(measured.items()))})
+    state_all(measured)
 
 
 if __name__ == "__main__":

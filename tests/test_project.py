@@ -252,10 +252,24 @@ def test_the_courses_times_are_measured():
         assert row.endswith(f"| {measured[path.stem]['seconds']:.0f} s |")
 
 
+def test_the_minutes_for_exercises_are_the_sum_of_those_stated_at_each():
+    course = page("docs/course.md")
+    all_minutes = 0
+    for path in NOTEBOOKS:
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+        minutes = [int(found) for cell in cells for found in re.findall(r"importance ★+ · (\d+) minutes", cell)]
+        stated = re.search(r"about (\d+) minutes to read, and (\d+) for the exercises", cells[0])
+        assert int(stated[2]) == 5 * round(sum(minutes) / 5)
+        [row] = [line for line in course.splitlines() if line.startswith(f"| [{path.stem}]")]
+        assert row.split(" | ")[-3:-1] == list(stated.groups())
+        all_minutes += int(stated[1]) + int(stated[2])
+    assert f"together they are about {round(all_minutes / 60)} hours" in course
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebooks_state_about_what_was_measured(path):
     opening = nbformat.read(path, as_version=4).cells[0].source
-    seconds, gib = re.search(r"about (\d+) seconds with one CPU thread,.*? ([\d.]+) GiB of memory", opening).groups()
+    seconds, gib = re.search(r"about (\d+) seconds with one CPU thread, and take ([\d.]+) GiB", opening).groups()
     measured = stored("notebooks")["notebooks"][path.stem]
     assert float(seconds) == pytest.approx(measured["seconds"], rel=0.25)
     assert float(gib) == pytest.approx(measured["peak_gib"], rel=0.25)
