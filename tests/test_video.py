@@ -1,5 +1,7 @@
+import contextlib
 import io
 import json
+import os
 import shutil
 import threading
 from fractions import Fraction
@@ -336,6 +338,23 @@ def test_hdr_keeps_its_ten_bits_and_its_metadata(name, codec, tmp_path):
         if wanted == "hevc" and report.out.suffix != ".mkv":
             assert written.codec_tag == "hvc1"
     assert not report.notes
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getscheduler") or os.geteuid() != 0, reason="only root's threads can be raised, on Linux"
+)
+def test_an_encoder_does_not_starve_the_machine(tmp_path):
+    seen = set()
+
+    class Watching(Unchanged):
+        def apply(self, image, curve_map, out=None):
+            with contextlib.suppress(OSError):  # a thread has just ended
+                seen.update(os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task"))
+            return super().apply(image, curve_map, out)
+
+    source = write_clip(tmp_path / "in.mp4", frames=20)
+    enhance_video(source, tmp_path / "out.mkv", Watching(), codec="libsvtav1")
+    assert seen == {os.sched_getscheduler(0)} == {os.SCHED_OTHER}
 
 
 def test_hdr_metadata_that_a_codec_cannot_carry_are_told(tmp_path):

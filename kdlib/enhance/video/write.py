@@ -19,6 +19,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from kdlib.checks import check_number
 from kdlib.enhance.video.files import HEVC_TAG, VideoError, in_matroska, lasting
 from kdlib.enhance.video.read import EXACT, RGB, UNSPECIFIED, Colours, Picture, VideoSource, bits_of
+from kdlib.enhance.video.scheduling import same_scheduling
 from kdlib.enhance.video.side_data import described
 from kdlib.enhance.video.tracks import Audio, Tracks
 
@@ -183,7 +184,8 @@ class VideoOutput:
         if source.interlaced:
             context.flags |= int(Flags.interlaced_dct) | int(Flags.interlaced_me)
         try:
-            context.open()
+            with same_scheduling():
+                context.open()
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(
                 f"{codec} does not support {width}×{height} {self.pixel_format} with {chosen} ({error})"
