@@ -23,6 +23,7 @@ SHORT = {
     "12_every_photo": {"views": 6, "size": 32, "batch_size": 12},
     "13_distil_your_own": {"seeds": 2, "teacher_epochs": 2, "epochs": 2},
 }
+collect_ignore = ["solutions"]  # tests/exercises runs them, in one process
 _folders = TemporaryDirectory()
 
 
