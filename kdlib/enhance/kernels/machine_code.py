@@ -44,7 +44,7 @@ _FLAGS = 0x0001 | 0x0002 | 0x0100 | 0x0400  # NumPy's bits for contiguous in C's
 DATA, SHAPE, STRIDES = 16, 32, 40
 _HARMLESS = {"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS"}  # settings of numba that do not change the code
 _lock = Lock()
-_loaded: dict[str, int] = {}  # key → address
+_loaded: dict[str, tuple[Any, int]] = {}  # key → LLVM's engine, which holds the code, and the function's address
 
 
 @cache
@@ -112,9 +112,10 @@ def load(function: FunctionType, sources: str, signature: Signature) -> Callable
         with _lock:
             if kept.key not in _loaded:
                 _loaded[kept.key] = _linked(kept)
-    except (ImportError, OSError, ValueError):
+    except Exception:  # nothing fits, or parts of llvmlite are missing in another version; numba works as before
         return None
-    return _caller(_loaded[kept.key], signature)
+    _, address = _loaded[kept.key]
+    return _caller(address, signature)
 
 
 class Kept(NamedTuple):
@@ -169,15 +170,18 @@ def _machine() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return target, (sys.version, np.__version__, llvmlite.__version__, version)
 
 
-def _linked(kept: Kept) -> int:
-    """Load machine code into memory and return the function's address.
+def _linked(kept: Kept) -> tuple[Any, int]:
+    """Load machine code into memory and return LLVM's engine and the function's address.
 
     Raises:
         ValueError: there is none that fits.
     """
     from llvmlite import binding
 
-    engine = _engine()
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    target = binding.Target.from_triple(binding.get_process_triple()).create_target_machine(jit=True)
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target)
     for path in kept.paths:
         try:
             content = path.read_bytes()
@@ -189,18 +193,8 @@ def _linked(kept: Kept) -> int:
         if all(map(binding.address_of_symbol, undefined(code))):  # otherwise LLVM would end the process
             engine.add_object_file(code)
             engine.finalize_object()
-            return int(engine.get_function_address(kept.symbol))
+            return engine, int(engine.get_function_address(kept.symbol))
     raise ValueError("no machine code")
-
-
-@cache
-def _engine() -> Any:
-    from llvmlite import binding
-
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    target = binding.Target.from_triple(binding.get_process_triple())
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), target.create_target_machine(jit=True))
 
 
 def undefined(code: Any) -> list[str]:
