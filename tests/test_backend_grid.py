@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -620,13 +621,15 @@ def test_tensors_of_another_network_are_refused(change):
 def test_compiler_is_told_to_use_wide_vectors():
     """The result is the same without, only slower: what would be lost without notice is seen in LLVM's code alone."""
 
-    @compiling.compiled
+    compiling._register_wide_vectors()  # as for the first kernel that is compiled
+
+    @numba.njit
     def marked():
         compiling.wide_vectors()
         return 1
 
     assert marked() == 1
-    (code,) = marked.dispatcher.inspect_llvm().values()
+    (code,) = marked.inspect_llvm().values()
     assert '"prefer-vector-width"="512"' in code
 
 
