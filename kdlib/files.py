@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +194,8 @@ def strict_json(text: str | bytes) -> Any:
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     """Write a result with its provenance (versions, date and machine), replacing an existing file atomically."""
+    from importlib.metadata import version
+
     path = Path(path)
     stamp = {
         "date": datetime.now(UTC).date().isoformat(),

@@ -113,6 +113,16 @@ def test_help_without_a_catalogue_still_helps(monkeypatch):
     assert "path of a weights file" in " ".join(done.stdout.replace("│", " ").split())
 
 
+def test_only_the_module_of_the_running_command_is_imported():
+    program = (
+        "import sys; from kdlib.cli import app; app(['weights', 'list'], standalone_mode=False)\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('kdlib.cli.') and '._' not in name))"
+    )
+    done = in_new_process(program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "kdlib.cli.weights"
+
+
 @pytest.mark.slow
 def test_evaluate_scores_denoising_beside_a_gaussian(pairs, model, tmp_path):
     out = tmp_path / "scores.json"

@@ -16,6 +16,7 @@ import torch
 
 import kdlib
 from kdlib import Enhancer
+from kdlib.enhance.kernels import machine_code
 from kdlib.models import create_model
 from kdlib.threads import available_threads, over_rows
 from kdlib.weights.catalogue import catalogue
@@ -243,6 +244,18 @@ def test_second_process_compiles_nothing(install):
     stored, found = enhance_with(install)
     assert stored == 0
     assert found >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not machine_code.usable(), reason="machine code is kept on Linux with x86-64 only")
+@pytest.mark.parametrize("writable", [True, False])
+def test_second_process_does_without_numba(writable, install):
+    package, env = install
+    if not writable:
+        write_protect(package)
+    program = ENHANCE + "import sys\nprint('numba' in sys.modules)\n"
+    said = [python(program, env=env, cwd=package.parent.parent).splitlines()[-1] for _ in range(2)]
+    assert said == ["True", "False"]
 
 
 @pytest.mark.slow

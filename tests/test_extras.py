@@ -49,7 +49,7 @@ def imported_modules():
 def test_every_module_that_the_package_imports_is_a_dependency_or_in_an_extra():
     core = distributions(PROJECT["dependencies"])
     of_module = importlib.metadata.packages_distributions()
-    for module in imported_modules() - {"triton"}:  # which PyTorch brings where it can be used
+    for module in imported_modules() - {"llvmlite", "triton"}:  # which numba and PyTorch bring with them
         brought_by = {re.sub(r"[-_.]+", "-", name).lower() for name in of_module[module]}
         assert bool(brought_by & core) != (module in EXTRAS), module
 

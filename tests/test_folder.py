@@ -195,7 +195,7 @@ def test_the_bar_says_at_the_start_that_the_first_run_compiles(album, tmp_path, 
             shown.append((total, speed))
             super().update(task, completed=completed, total=total, speed=speed)
 
-    monkeypatch.setattr(sys.modules["kdlib.cli.enhance"], "progress_bar", Bar)  # kdlib.cli.enhance is the function
+    monkeypatch.setattr("kdlib.cli.enhance.progress_bar", Bar)
     assert kdlib(album, "-o", tmp_path / "out").exit_code == 0
     assert [total for total, _ in shown] == [None, 2, 2, 2]
     assert shown[0][1] == shown[1][1] == "starting; the first run compiles once, for some seconds"

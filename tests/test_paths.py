@@ -342,7 +342,7 @@ def test_without_links_nothing_is_replaced_either(tmp_path, before_call):
 
 
 def test_a_report_that_cannot_be_written_costs_neither_results_nor_reasons(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["kdlib.cli.enhance"], "_LISTED", 1)
+    monkeypatch.setattr("kdlib.cli.enhance._LISTED", 1)
     photo(tmp_path / "album" / "a.png")
     for name in ("b.png", "c.png"):
         (tmp_path / "album" / name).write_text("no photo")

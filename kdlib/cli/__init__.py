@@ -1,41 +1,89 @@
 """The command line, with one module per command; a command parses options, calls the library and prints.
 
-Heavy modules are imported inside the commands, so that ``kdlib --help`` answers at once.
+A command's module is imported when the command runs, and for the help. Heavy modules are imported inside the commands,
+so that ``kdlib --help`` answers at once.
 """
 
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from kdlib.cli import weights
-from kdlib.cli._output import fail
-from kdlib.cli.app import app as page
-from kdlib.cli.benchmark import benchmark
-from kdlib.cli.cost import cost
-from kdlib.cli.enhance import enhance
-from kdlib.cli.evaluate import evaluate
-from kdlib.cli.export import export
-from kdlib.cli.progress import progress
-from kdlib.cli.report import report
-from kdlib.cli.sweep import sweep
-from kdlib.cli.train import AsPapermill, train
-from kdlib.cli.video import camera, video
-from kdlib.extras import with_extra
+# Name → module of this package and what it has: a function or a group of commands. The order is that of the help.
+_COMMANDS = {
+    "enhance": "enhance:enhance",
+    "video": "video:video",
+    "camera": "video:camera",
+    "app": "page:page",
+    "train": "train:train",
+    "evaluate": "evaluate:evaluate",
+    "export": "export:export",
+    "report": "report:report",
+    "benchmark": "benchmark:benchmark",
+    "cost": "cost:cost",
+    "sweep": "sweep:sweep",
+    "progress": "progress:progress",
+    "weights": "weights:app",
+}
+_MARKUP: Any = "markdown"
+
+
+@cache
+def _command(name: str) -> Any:
+    """Import a command and return it as Typer runs it."""
+    module, _, attribute = _COMMANDS[name].partition(":")
+    home = import_module(f"kdlib.cli.{module}")
+    found = getattr(home, attribute)
+    holder = typer.Typer(rich_markup_mode=_MARKUP)
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name, cls=getattr(home, "PARSER", None))(found)
+    return typer.main.get_group(holder).commands[name]
+
+
+class _Imported(Mapping[str, Any]):
+    """The commands by name."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _COMMANDS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
 
 
 class Commands(TyperGroup):
-    """Says in one sentence what a command cannot import, and which extra installs it."""
+    """Imports a command when it is asked for, and says in one sentence what it cannot import and which extra has it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: Any = _Imported()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of the help."""
+        return list(_COMMANDS)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
         try:
             return super().invoke(ctx)
         except ImportError as error:
+            from kdlib.cli._output import fail
+            from kdlib.extras import with_extra
+
             raise fail(str(with_extra(error, f"kdlib {ctx.invoked_subcommand}"))) from None
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(cls=Commands, no_args_is_help=True, rich_markup_mode=_MARKUP)
 
 
 def show_version(wanted: bool) -> None:
@@ -54,18 +102,3 @@ def main(
     ] = False,
 ) -> None:
     """Enhance dark photos and videos, and distil the networks that do it."""
-
-
-app.command()(enhance)
-app.command()(video)
-app.command()(camera)
-app.command("app")(page)
-app.command(cls=AsPapermill)(train)
-app.command()(evaluate)
-app.command()(export)
-app.command()(report)
-app.command()(benchmark)
-app.command()(cost)
-app.command()(sweep)
-app.command()(progress)
-app.add_typer(weights.app, name="weights")

@@ -23,6 +23,10 @@ class AsPapermill(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
+PARSER = AsPapermill
+"""What reads the arguments of this command, in place of Typer's own class."""
+
+
 def train(
     notebook: Annotated[Path, typer.Argument(help="A notebook that trains, such as notebooks/04_distill.ipynb.")],
     parameters: Annotated[

@@ -2,24 +2,93 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, update_wrapper
 from pathlib import Path
+from threading import RLock
 from types import CellType, FunctionType
 from typing import Any
 
-import numba
-from numba.core import types
-from numba.extending import intrinsic
+from kdlib.enhance.kernels import machine_code
+
+_lock = RLock()
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compile a function with numba so that it runs without the interpreter lock.
 
     The machine code is cached beside the source file, or in the user's cache folder if the installation is read-only.
-    If neither can be written, the function is compiled again in each process.
+    If neither can be written, the function is compiled again in each process. A function without a result, whose
+    arguments are arrays and numbers, starts without numba once it has been compiled for them
+    (:mod:`kdlib.enhance.kernels.machine_code`).
 
     Multiplications and additions may be fused, which rounds once, not twice; no other optimisation affects results.
+
+    Returns:
+        A :class:`Compiled`, which other compiled functions may call.
     """
+    return Compiled(function)
+
+
+class Compiled:
+    """A function that is compiled for the types of its arguments when it is first called with them.
+
+    Args:
+        function: takes positional arguments.
+    """
+
+    def __init__(self, function: Any) -> None:
+        update_wrapper(self, function)
+        self._function: FunctionType = function
+        self._dispatcher: Any = None
+        self._runs: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        kinds = machine_code.kinds_of(arguments)
+        run = self._runs.get(kinds)
+        if run is None:
+            run = self._runs[kinds] = self._prepared(arguments)
+        return run(*arguments)
+
+    @property
+    def dispatcher(self) -> Any:
+        """The function as numba compiles it. The first use imports numba."""
+        with _lock:
+            if self._dispatcher is None:
+                self._dispatcher = _dispatcher(self._function)
+            return self._dispatcher
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes this object for in a function that it compiles."""
+        return self.dispatcher._numba_type_
+
+    def _prepared(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        """Return what runs the function for arguments of these types."""
+        signature = machine_code.signature_of(arguments)
+        if signature is None or not machine_code.usable():
+            return self.dispatcher
+        if run := machine_code.load(self._function, _sources(), signature):
+
+            def either(*arguments: Any) -> None:
+                if run(*arguments):
+                    # There was no memory for the first array, so that nothing has been written; numba says it in words.
+                    self.dispatcher(*arguments)
+
+            return either
+        import numba
+
+        from kdlib.enhance.kernels import object_code
+
+        types = tuple(map(numba.typeof, arguments))
+        self.dispatcher.compile(types)
+        object_code.save(self._function, _sources(), signature, self.dispatcher.overloads[types])
+        return self.dispatcher
+
+
+def _dispatcher(function: FunctionType) -> Any:
+    import numba
+
+    _register_wide_vectors()
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(_with_sources(function))
@@ -47,18 +116,25 @@ def _sources() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _wide_vectors(typing_context: Any) -> Any:
-    """Let the calling function use vectors of 512 bits where the CPU has them.
+def wide_vectors() -> None:
+    """Let the calling function, which is compiled, use vectors of 512 bits where the CPU has them.
 
     LLVM stops at 256 bits on the CPUs of Intel, because the early ones with AVX-512 lowered their clock. It has an
     attribute of functions for this, for which llvmlite has no name yet.
     """
 
+
+@cache
+def _register_wide_vectors() -> None:
+    """Tell numba what to make of :func:`wide_vectors`."""
+    from numba.core import types
+    from numba.extending import lower_builtin, type_callable
+
+    @type_callable(wide_vectors)
+    def typed(_context: Any) -> Any:
+        return lambda: types.void
+
+    @lower_builtin(wide_vectors)
     def mark(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
-
-    return types.void(), mark
-
-
-wide_vectors: Any = intrinsic(_wide_vectors)  # numba's type for it asks callers for the typing context, too

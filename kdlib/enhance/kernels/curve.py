@@ -80,7 +80,9 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> 
             above = max(0, min(int(y * step), h - 2))
             if above != reached:
                 if above == reached + 1:
-                    upper[:] = lower
+                    for m in range(upper.shape[0]):  # assigned as a whole, it could fail with a message of numba's
+                        for i in range(samples):
+                            upper[m, i] = lower[m, i]
                 else:
                     _stretch(maps, above, channels, colours, upper)
                 _stretch(maps, min(above + 1, h - 1), channels, colours, lower)

@@ -12,7 +12,7 @@ from kdlib.checks import check_number, require_shapes
 from kdlib.enhance.kernels.denoise import over_parts
 from kdlib.enhance.kernels.glance import mix, neighbours
 from kdlib.enhance.kernels.grid_rows import gain_rows
-from kdlib.enhance.kernels.smooth_rows import smooth_gain_rows
+from kdlib.enhance.kernels.smooth_rows import smooth_gain_rows, working_rows
 from kdlib.gain_grid import FLOOR, KNOTS, MOST_CHROMA, MOST_GAIN, MOST_LOSS_OF_WHITE, TAPS
 from kdlib.noise import LEAST_TOLERATED, TOP, measure_noise
 from kdlib.threads import over_rows
@@ -153,7 +153,7 @@ def apply_gains(
     Without smoothing, an integer result differs from the rounded float64 result by at most one level and nearly always
     equals it.
     """
-    height, _, channels = photo.shape
+    height, width, channels = photo.shape
     top = TOP[photo.dtype.name]
     half = 0.5 if top > 1 else 0
     grid = np.moveaxis(np.concatenate([gains[:1], np.diff(gains[:-1], axis=0), gains[-1:]]), 0, -1)
@@ -167,7 +167,7 @@ def apply_gains(
         constants = np.array([*factors.chroma, factors.floor * noise / 255, top, half], np.float32)
 
         def work(*rows: Any) -> None:
-            smooth_gain_rows(*rows, scales, grid, constants)
+            smooth_gain_rows(*rows, scales, grid, constants, working_rows(width))
 
         over_parts(photo, out, sum(step for step, *_ in TAPS), work, threads)
         return

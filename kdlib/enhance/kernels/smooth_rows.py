@@ -7,6 +7,7 @@ then lie at constant distances in three rows, and a few comparisons tell the com
 result; it can use vector instructions without copies.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,15 @@ from kdlib.gain_grid import TAPS
 _FARTHEST = max(step for step, *_ in TAPS)
 
 
-@compiled
-def _aligned(rings: int, rows: int, samples: int) -> Any:
-    """Return zeros, rings×rows×samples; no vector of a tile straddles cache lines, which would take two loads."""
-    memory = np.zeros(rings * rows * samples + PAD, f32)
+def working_rows(width: int) -> np.ndarray:
+    """Return zeros for :func:`smooth_gain_rows` on photos of a width, rings×rows×samples.
+
+    No vector of a tile straddles cache lines, which would take two loads.
+    """
+    shape = (len(TAPS) + 1, 2 * _FARTHEST + 1, -(-width // TILE) * 3 * ROW)
+    memory = np.zeros(math.prod(shape) + PAD, np.float32)
     start = -memory.ctypes.data // 4 % PAD
-    return memory[start : len(memory) - PAD + start].reshape((rings, rows, samples))
+    return memory[start : len(memory) - PAD + start].reshape(shape)
 
 
 @compiled
@@ -124,7 +128,7 @@ def _smooth(above: Any, here: Any, below: Any, width: int, taps: Any, scales: An
 @compiled
 def smooth_gain_rows(
     photo: Any, out: Any, head: Any, tail: Any, channels: int, first: int, last: int,
-    scales: Any, grid: Any, factors: Any,
+    scales: Any, grid: Any, factors: Any, rings: Any,
 ) -> None:  # fmt: skip
     """Smooth rows ``first`` to ``last`` of a photo and apply gains; ``out`` may be ``photo``.
 
@@ -135,12 +139,12 @@ def smooth_gain_rows(
         scales: (rounds + 1)×2 float32, which turn luminance and colour into multiples of the first round's tolerances,
             then from one round to the next, and at last back into the photo's range.
         grid, factors: see :func:`~kdlib.enhance.kernels.grid_rows.gain_rows`; float32.
+        rings: see :func:`working_rows`.
     """
     height, width, rounds = photo.shape[0], photo.shape[1] // channels, len(TAPS)
     kept = np.ones(rounds + 1, np.int64)  # rows of each round that the next one needs at a time
     for n in range(rounds):
         kept[n] += 2 * TAPS[n][0]
-    rings = _aligned(rounds + 1, kept.max(), -(-width // TILE) * 3 * ROW)
     cells, ends, run = working_memory(grid)
     farthest = (kept.sum() - rounds) // 2
     for newest in range(first - len(head), last + farthest):

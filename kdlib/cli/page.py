@@ -7,7 +7,7 @@ import typer
 from kdlib.cli._output import errors_reported, say
 
 
-def app(
+def page(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in the default browser.")] = True,
 ) -> None:
