@@ -1,5 +1,6 @@
 """Figures shared by several notebooks."""
 
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -44,6 +46,21 @@ def image_grid(
     for ax, title in zip(axes.flat, titles, strict=False):
         ax.set_title(title, fontsize=fontsize)
     return fig, axes
+
+
+def _label_bar(bar: Colorbar, label: str) -> None:
+    # A single letter on its side is hard to recognise.
+    if len(label) == 1:
+        bar.set_label(label, rotation=0, labelpad=6)
+    else:
+        bar.set_label(label)
+
+
+def _wrapped(label: str, inches: float, fontsize: int) -> str:
+    """Break a label between words, so that its lines fit into a length; line breaks of its own stay."""
+    letters = max(8, int(inches * 72 / (0.6 * fontsize)))  # a letter is about 0.6 of its height wide
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(textwrap.fill(line, letters, **options) for line in label.splitlines())
 
 
 def without_frame(ax: Axes) -> None:
@@ -88,13 +105,14 @@ def before_after(rows: Mapping[str, Mapping[str, Tensor | np.ndarray]], width: f
     fig, axes = plt.subplots(
         len(rows), len(versions), figsize=(width, height), squeeze=False, layout="constrained", height_ratios=ratios
     )
+    column = width / len(versions)
     for ax, version in zip(axes[0], versions, strict=True):
-        ax.set_title(version, fontsize=10)
-    for row, (name, photos) in zip(axes, rows.items(), strict=True):
+        ax.set_title(_wrapped(str(version), column, 10), fontsize=10)
+    for row, ratio, (name, photos) in zip(axes, ratios, rows.items(), strict=True):
         for ax, version in zip(row, versions, strict=True):
             ax.imshow(_as_shown(photos[version]))
             without_frame(ax)
-        row[0].set_ylabel(name, fontsize=9)
+        row[0].set_ylabel(_wrapped(name, ratio * column, 9), fontsize=9)
     return fig
 
 
@@ -143,7 +161,7 @@ def show_maps(
     scale = _scale(maps.values(), limit)
     for ax, values in zip(axes.flat, maps.values(), strict=False):
         image = ax.imshow(values.detach(), **scale)
-    fig.colorbar(image, ax=axes, shrink=0.8, label=label)
+    _label_bar(fig.colorbar(image, ax=axes, shrink=0.8), label)
     return fig
 
 
@@ -287,7 +305,7 @@ def map_over_photo(photo: Tensor, curve_map: Tensor) -> Figure:
     for ax, title in zip(axes, ("photo", "curve map r", "lines of equal r over the photo"), strict=True):
         ax.set_title(title, fontsize=10)
         ax.axis("off")
-    fig.colorbar(image, ax=axes, shrink=0.8, label="r")
+    _label_bar(fig.colorbar(image, ax=axes, shrink=0.8), "r")
     return fig
 
 

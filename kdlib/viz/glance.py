@@ -65,7 +65,7 @@ def plot_families(
     shown = np.array(occupied) / 255
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     left.fill_between(shown, quantiles[:, 0], quantiles[:, 2], color=COLOURS["truth"], alpha=0.25, linewidth=0)
-    left.plot(shown, quantiles[:, 1], color=COLOURS["truth"], linewidth=3, label="truth: median, 10 to 90 %")
+    left.plot(shown, quantiles[:, 1], color=COLOURS["truth"], linewidth=3, label="truth: median, 10 to 90%")
     for family, (outputs, slopes) in curves.items():
         x = np.linspace(0, float(dark.max()), len(outputs))
         colour = CURVES.get(family)
@@ -135,7 +135,8 @@ def show_windows(photos: Mapping[str, tuple[Tensor, Box]], width: float = 11.0) 
 
 def show_planes(planes: Mapping[str, Tensor], columns: int = 8, width: float = 11.0) -> Figure:
     """Show small feature maps (each H×W) in grey, each scaled from its minimum to its maximum."""
-    fig, axes = image_grid(planes, columns, width, 1.0, room=0.25, fontsize=9)
+    aspect = max(plane.shape[0] / plane.shape[1] for plane in planes.values())
+    fig, axes = image_grid(planes, columns, width, aspect, room=0.25, fontsize=9)
     for ax, plane in zip(axes.flat, planes.values(), strict=False):
         ax.imshow(plane.detach(), cmap="gray", interpolation="nearest", aspect="auto")
     return fig

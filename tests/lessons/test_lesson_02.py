@@ -160,7 +160,7 @@ class TestOnThePhoto:
         says("spans a range eleven times that of its first")
         first, _, third = lesson["rows"]["teacher"].values()
         assert float((third.max() - third.min()) / (first.max() - first.min())) == pytest.approx(11, abs=0.5)
-        says("the last pair makes up 99.9 % of the fresh student's loss")
+        says("the last pair makes up 99.9% of the fresh student's loss")
         assert float(lesson["share"]) == pytest.approx(0.999, abs=0.0005)
 
     def test_which_layers_the_losses_reach(self, lesson):

@@ -97,7 +97,8 @@ def test_formulas():
     assert 1.75 * float(ExposureControlLoss(0.6)(patch)) == pytest.approx(0.0175, abs=1e-5)
     assert 1.75 * float(ExposureControlLoss(0.6, absolute=True)(patch)) == pytest.approx(0.175, abs=1e-5)
     states(
-        "| √(Σ (Jᵖ − J^q)⁴) | Σ (Jᵖ − J^q)² |", "The command that it gives with these four weights uses the differences"
+        r"| $\sqrt{\sum (J^p - J^q)^4}$ | $\sum (J^p - J^q)^2$ |",
+        "The command that it gives with these four weights uses the differences",
     )
     colour = torch.tensor([0.2, 0.4, 0.7]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     apart = (0.2, 0.3, 0.5)

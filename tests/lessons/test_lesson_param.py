@@ -55,9 +55,9 @@ def test_the_shares_and_ratios(models):
         for scale in (1, 12)
     }
     at_full_size = [share[name, 1] for name in NAMES]
-    assert "the network is 87 to 100 % of the work" in PAGE
+    assert "the network is 87 to 100% of the work" in PAGE
     assert (round(100 * min(at_full_size)), round(100 * max(at_full_size))) == (87, 100)
-    assert "the student's network is 6 % of its work" in PAGE
+    assert "the student's network is 6% of its work" in PAGE
     assert round(100 * share["student-565", 12]) == 6
     teacher, student, nano = (models[name] for name in NAMES[1:])
     assert "by 18.7 and 17.3 times for the student" in PAGE
