@@ -29,7 +29,6 @@ from tests.photo_corpus import Case, cases
 ROOT = Path(__file__).resolve().parent.parent
 _NAMES = {"WEBP": "WebP", "PNM": "PPM or PGM"}
 _TYPES = {"uint8": "8 bits", "uint16": "16 bits", "float32": "float"}
-_BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def run(chosen: Iterable[Case], folder: Path) -> list[dict[str, Any]]:
@@ -162,16 +161,28 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def with_table(page: str, result: Mapping[str, Any]) -> str:
-    """Return the page with a table, and a sentence with the counts, between its two marks."""
-    head, rest = page.split(_BEGIN)
-    tail = rest.split(_END)[1]
+def with_table(page: str, what: str, result: Mapping[str, Any]) -> str:
+    """Return the page with a table, and a sentence with the counts, between two marks that name what it shows."""
+    begin, end = (f"<!-- {what}: {mark} -->" for mark in ("begin", "end"))
+    head, rest = page.split(begin)
+    tail = rest.split(end)[1]
     found = result["counts"]
     sentence = (
         f"Of {len(result['rows'])} kinds, {found['enhanced']} are enhanced and {found['refused truly']} are refused "
         f"with their reason; {found['refused wrongly']} are refused wrongly."
     )
-    return f"{head}{_BEGIN}\n\n{sentence}\n\n{table(result['rows'])}\n\n{_END}{tail}"
+    return f"{head}{begin}\n\n{sentence}\n\n{table(result['rows'])}\n\n{end}{tail}"
+
+
+def store(result: Mapping[str, Any], out: Path, page: Path, what: str) -> None:
+    """Write a result to a JSON file, and its table to a page."""
+    for path, text in (
+        (out, json.dumps(result, indent=1, ensure_ascii=False) + "\n"),
+        (page, with_table(page.read_text(encoding="utf-8"), what, result)),
+    ):
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    print(result["counts"])
 
 
 def main() -> None:
@@ -185,13 +196,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = run(chosen, Path(folder))
     result = {"counts": counts(rows), "rows": rows}
-    for path, text in (
-        (arguments.out, json.dumps(result, indent=1, ensure_ascii=False) + "\n"),
-        (arguments.page, with_table(arguments.page.read_text(encoding="utf-8"), result)),
-    ):
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    print(result["counts"])
+    store(result, arguments.out, arguments.page, "photos")
 
 
 if __name__ == "__main__":

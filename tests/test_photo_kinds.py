@@ -65,7 +65,7 @@ def test_every_kind_is_enhanced_or_truly_refused_as_the_page_says(tmp_path):
     assert {row["kind"]: row for row in rows} == {case.kind: of_kind[case.kind] for case in chosen}
     assert stored["counts"] == counts(stored["rows"])
     page = (ROOT / "docs" / "kinds.md").read_text(encoding="utf-8")
-    assert with_table(page, stored) == page
+    assert with_table(page, "photos", stored) == page
 
 
 def test_every_format_has_a_case():
@@ -178,6 +178,38 @@ def test_format_and_quality_of_results(tmp_path):
     assert "photo.png stays a png file; name the result no.png, or add --format jpeg" in " ".join(
         refused.output.split()
     )
+
+
+def test_a_photo_in_two_formats_has_two_results(tmp_path):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name, form in (("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP"), ("b.png", "PNG"), ("c.jpeg", "JPEG")):
+        file(folder, name, corpus.saved(form))
+    result = kdlib(folder, "-o", tmp_path / "out", "--format", "jpeg", "--model", "student-565")
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in (tmp_path / "out").iterdir()} - {".kdlib.json"}
+    assert names == {"a.JPG", "a_png.jpg", "a_webp.jpg", "b.jpg", "c.jpeg"}
+    assert {decode_photo(tmp_path / "out" / name).format for name in names} == {"JPEG"}
+    again = kdlib(folder, "-o", tmp_path / "out", "--format", "jpeg", "--model", "student-565", "--resume")
+    assert "0 enhanced, 5 kept" in again.output
+    [pair] = [job for job in plan([folder], folder, suffix="_x", wanted="PNG") if job.source.name == "a.webp"]
+    assert pair.target.name == "a_webp_x.png"
+    files = [folder / "a.png", folder / "a.JPG"]
+    assert [job.target.name for job in plan(files, tmp_path / "out", wanted="JPEG")] == ["a_png.jpg", "a.JPG"]
+    file(folder, "a_png.jpg", corpus.saved("JPEG"))
+    with pytest.raises(ValueError, match=r"a\.png and .*a_png\.jpg would both be written to"):
+        plan([folder], tmp_path / "new", wanted="JPEG")
+
+
+def test_raw_photos_lie_beside_their_jpegs(tmp_path):
+    for name in ("a.dng", "a.jpg", "b.dng", "b.nef", "b.tif"):
+        (tmp_path / name).touch()
+
+    def names(wanted=None):
+        return [job.target.name for job in plan([tmp_path], tmp_path / "out", wanted=wanted)]
+
+    assert names() == ["a.tif", "a.jpg", "b_dng.tif", "b_nef.tif", "b.tif"]
+    assert names("JPEG") == ["a_dng.jpg", "a.jpg", "b_dng.jpg", "b_nef.jpg", "b_tif.jpg"]
 
 
 @pytest.mark.parametrize("wanted", ["JPEG", "PNG", "WEBP", "TIFF", pytest.param("AVIF", marks=needs_avif)])

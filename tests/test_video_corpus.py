@@ -1,8 +1,8 @@
 import pytest
 
+from kdlib.enhance.video.enhance import enhance_video
 from kdlib.enhance.video.files import VideoError
-from tests.test_video import Unchanged, enhance_video
-from tests.video_corpus import MADE_HERE, bad_files, cases, differences, enhanced
+from tests.video_corpus import MADE_HERE, Unchanged, bad_files, cases, differences, enhanced
 
 pytestmark = pytest.mark.skipif(not MADE_HERE, reason="the corpus needs ffmpeg and ffprobe")
 CORPUS = {case.name: case for case in cases()}
