@@ -131,10 +131,17 @@ def with_unknown_sound(tmp_path):
     """A clip with two sound tracks, the second of a kind that FFmpeg does not know, as phones write spatial sound."""
     plain = write_clip(tmp_path / "plain.mov")
     source = write_tracks(tmp_path / "in.mp4", [plain, write_sound(tmp_path / "second.mp4", "aac")])
-    content = source.read_bytes()
-    head, _, tail = content.rpartition(b"mp4a")
-    source.write_bytes(head + b"apac" + tail.replace(b"esds", b"dapa", 1))
-    return plain, source
+    return plain, make_unknown(source, 1)
+
+
+def make_unknown(path, number):
+    """Let a sound track of an MP4 file, of which all are AAC, be of a kind that FFmpeg does not know."""
+    content = path.read_bytes()
+    place = content.index(b"moov")
+    for _ in range(number + 1):
+        place = content.index(b"mp4a", place + 4)
+    path.write_bytes(content[:place] + b"apac" + content[place + 4 :].replace(b"esds", b"dapa", 1))
+    return path
 
 
 def packet_of(content, stream, pts, duration, time_base=None):

@@ -95,8 +95,9 @@ def looked_at(path: Path) -> np.ndarray:
             return _three(pixels / np.iinfo(pixels.dtype).max)
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1]
         return pixels / (255 if pixels.dtype == np.uint8 else 65535 if path.suffix == ".png" else 4095)
-    if path.name == "ten.bmp":  # of which Pillow reads the result only
-        return decode_photo(path).pixels / 255
+    if path.name in {"ten.bmp", "medical.jpg"}:  # of which Pillow reads the results only
+        pixels = decode_photo(path).pixels
+        return pixels / np.iinfo(pixels.dtype).max
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")) / 255
 
@@ -130,6 +131,8 @@ def _metadata(path: Path) -> dict[str, Any]:
             info = {
                 name: tags.valueof(number) for name, number in (("camera", 271), ("xmp", 700), ("icc_profile", 34675))
             }
+    elif path.name == "medical.jpg":  # without metadata, and of 12 bits, which Pillow does not read
+        info = {}
     else:
         with Image.open(path) as image:
             info = {**image.info, "camera": image.getexif().get(271)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-_VPS = 32  # type of a NAL unit
+_VPS, _SEI = 32, 39  # types of NAL units
 
 
 class Bits:
@@ -144,7 +144,11 @@ def spatial(left: Path, right: Path, path: Path) -> Path:
             made.time_base, made.is_keyframe, made.stream = packet.time_base, packet.is_keyframe, stream
             out.mux(made)
     if path.suffix != ".mkv":
-        boxes = _box(b"lhvC", b"\1\xf0\0\xfc\xcb\0") + _box(b"vexu", _eyes()) + _box(b"hfov", struct.pack(">I", 63_400))
+        boxes = (
+            _box(b"lhvC", b"\1\xf0\0\xfc\xcb\1" + bytes([0x80 | _SEI, 0, 1, 0, 3, _SEI << 1, 1 << 3 | 1, 0x80]))
+            + _box(b"vexu", _eyes())
+            + _box(b"hfov", struct.pack(">I", 63_400))
+        )
         path.write_bytes(_with_boxes(path.read_bytes(), boxes))
     return path
 

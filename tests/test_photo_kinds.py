@@ -348,6 +348,44 @@ def test_photoshop_thumbnail_goes_and_other_resources_stay(tmp_path):
         assert bytes(written_tiff.pages[0].tags.valueof(34377)) == kept
 
 
+@pytest.mark.parametrize(("channels", "sampling"), [(1, 1), (3, 1), (3, 2)])
+def test_jpeg_with_12_bits_is_read_with_all_of_them(channels, sampling, tmp_path):
+    rng = np.random.default_rng(3)
+    side = 8 * sampling
+    squares = rng.integers(0, 4096, (3, 4, channels), dtype=np.uint16)
+    squares[0, 0], squares[0, 1] = 0, 4095
+    whole = squares.repeat(side, 0).repeat(side, 1)
+    whole = whole[..., 0] if channels == 1 else whole
+    path = file(tmp_path, "a.jpg", corpus.deep_jpeg(whole, sampling))
+    photo = decode_photo(path)
+    assert photo.pixels.dtype == np.uint16
+    assert photo.pixels.shape == whole.shape
+    inside = np.arange(3 * side) // side * side + side // 2, np.arange(4 * side) // side * side + side // 2
+    middle = photo.pixels[np.ix_(*inside)]  # where colour differences are not mixed with the next square's
+    assert np.abs(middle - whole * (65535 / 4095)).max() <= 2 * 65535 / 4095
+    assert photo.pixels[0, 0].max() == 0
+    assert photo.pixels[side // 2, side + side // 2].min() == 65535
+    assert not photo.notes
+    eight = converted(photo)
+    assert eight.notes == ("12 bits per channel became 8",)
+    again = decode_photo(encode_photo(eight, tmp_path / "b.jpg"))
+    assert np.abs(again.pixels[np.ix_(*inside)].astype(float) - whole / 4095 * 255).mean() < 3
+    deep = converted(photo, "PNG")
+    assert deep.pixels.dtype == np.uint16
+    assert not deep.notes
+
+
+def test_jpeg_with_12_bits_is_refused_where_it_is_cut_off_or_too_large(tmp_path):
+    data = corpus.deep_jpeg(corpus.scene(depth=16) >> 4, 1)
+    with pytest.raises(PhotoError, match="truncated"):
+        decode_photo(file(tmp_path, "a.jpg", data[: len(data) // 2]))
+    with pytest.raises(PhotoError, match="more than the limit"):
+        decode_photo(file(tmp_path, "b.jpg", data), max_pixels=100)
+    for frame, message in ((0xC3, "lossless JPEG is not supported"), (0xCA, "12-bit JPEG of this kind")):
+        with pytest.raises(PhotoError, match=message):
+            decode_photo(file(tmp_path, "c.jpg", data.replace(b"\xff\xc1", bytes([0xFF, frame]))))
+
+
 def test_profile_of_a_bmp_is_kept(tmp_path):
     path = file(tmp_path, "photo.bmp", corpus.bmp_version_5())
     photo, again = there_and_back(path)

@@ -20,6 +20,7 @@ from kdlib.enhance.video.enhance import enhance_video
 from kdlib.enhance.video.files import VideoError
 from kdlib.enhance.video.pipeline import ahead
 from kdlib.enhance.video.read import VideoSource
+from kdlib.enhance.video.side_data import side_data
 from kdlib.enhance.video.smoothing import MapSmoother, SceneCuts, brightness, coarse_copy, flicker
 from tests.clips import (
     FRAMES,
@@ -27,6 +28,7 @@ from tests.clips import (
     SIZE,
     add_tracks,
     frames_of,
+    make_unknown,
     packet_of,
     packets_of,
     picture,
@@ -295,6 +297,33 @@ def test_sound_of_unknown_kind_is_left_out_and_the_rest_is_done(suffix, tmp_path
     assert not report.damages
 
 
+@pytest.mark.parametrize("unknown", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("audio", ["copy", "aac", "none"])
+def test_any_of_several_sound_tracks_may_be_unknown(unknown, suffix, audio, tmp_path):
+    parts = [write_clip(tmp_path / "plain.mp4", audio=None, frames=5)]
+    parts += [write_sound(tmp_path / f"{rate}.mp4", "aac", rate=rate) for rate in (48_000, 44_100, 32_000)]
+    source = write_tracks(tmp_path / "in.mp4", parts)
+    for number in sorted(unknown, reverse=True):
+        make_unknown(source, number)
+    if (audio, suffix) == ("aac", ".webm"):
+        with pytest.raises(VideoError, match="webm cannot hold AAC sound"):
+            enhance_video(source, tmp_path / "out.webm", Unchanged(), audio=audio)
+        return
+    report = enhance_video(source, tmp_path / f"out{suffix}", Unchanged(), audio=audio)
+    fitting = [k for k in range(3) if k not in unknown] if suffix != ".webm" and audio != "none" else []
+    with av.open(str(report.out)) as container:
+        rates = [stream.codec_context.sample_rate for stream in container.streams.audio]
+    assert rates == [(48_000, 44_100, 32_000)[k] for k in fitting]
+    told = [f"audio track {1 + k} (of unknown kind) is left out, as FFmpeg does not know it" for k in unknown]
+    if suffix == ".webm":
+        known = [k for k in range(3) if k not in unknown]
+        why = "(aac) is left out because webm cannot hold it; .mkv can hold it"
+        told = sorted([*told, *(f"audio track {1 + k} {why}" for k in known)])
+    assert report.notes == (() if audio == "none" else tuple(told))
+    assert len(frames_of(report.out)[0]) == 5
+
+
 @pytest.mark.parametrize(("suffix", "kept"), [(".mkv", False), (".webm", False), (".mp4", True)])
 def test_a_first_track_that_is_no_video(suffix, kept, tmp_path):
     texts = tmp_path / "texts.mp4"
@@ -465,7 +494,7 @@ def test_the_first_view_of_a_spatial_video_is_a_plain_video(name, announced, suf
     stereo = ("what makes the video stereo (spatial) cannot be kept",) if announced else ()
     assert report.notes == (*stereo, "the second view of a spatial video (MV-HEVC) cannot be kept")
     assert not report.damages
-    assert not after[0].side_data
+    assert not {"STEREO3D", "VIEW_ID"} & set(side_data(after[0]))
     with av.open(str(report.out)) as container:
         assert av.stream.Disposition.multilayer not in container.streams.video[0].disposition
 

@@ -24,6 +24,7 @@ _LOST = {
     "ICC_PROFILE": "the ICC profile of the frames",
 }
 _SIDE_DATA_KINDS = 64  # more than FFmpeg has
+_VIEW_ID = 29  # AV_FRAME_DATA_VIEW_ID
 
 
 def side_data(frame: av.VideoFrame) -> Mapping[str, bytes]:
@@ -39,7 +40,7 @@ def side_data(frame: av.VideoFrame) -> Mapping[str, bytes]:
         unknown = range(max(kind.value for kind in kinds) + 1, _SIDE_DATA_KINDS)
         known = _filtered(frame, *(f"mode=delete:type={kind}" for kind in unknown))
         assert known is not None
-        view = {"VIEW_ID": b""} if _filtered(frame, "mode=select:type=VIEW_ID") else {}
+        view = {"VIEW_ID": b""} if _filtered(frame, f"mode=select:type={_VIEW_ID}") else {}
         return {**side_data(known), **view}
     return {data.type.name: bytes(data) for data in held}
 
@@ -54,7 +55,7 @@ def _filtered(frame: av.VideoFrame, *settings: str) -> av.VideoFrame | None:
         graph.link_nodes(*chain).configure()
         graph.push(frame)
         found = graph.pull()
-    except (av.FFmpegError, BlockingIOError):  # dropped, or of a kind that this FFmpeg does not know
+    except BlockingIOError:  # it was dropped
         return None
     return found if isinstance(found, av.VideoFrame) else None
 
