@@ -91,6 +91,10 @@ def packets_of(path, kind):
         ]
 
 
+def rgb_of(frame):
+    return frame.to_ndarray(format="rgb24").astype(int)
+
+
 MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50)"
 
 

@@ -32,6 +32,7 @@ from tests.clips import (
     packet_of,
     packets_of,
     picture,
+    rgb_of,
     tone,
     with_unknown_sound,
     write_clip,
@@ -50,10 +51,6 @@ class Inverting(Unchanged):
         out = np.empty_like(image) if out is None else out
         np.subtract(np.iinfo(image.dtype).max, image, out=out)
         return out
-
-
-def rgb_of(frame):
-    return frame.to_ndarray(format="rgb24").astype(int)
 
 
 def shown(frame):
