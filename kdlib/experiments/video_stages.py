@@ -73,7 +73,7 @@ def measure_video(
     for model in models:
         enhancer = Enhancer(model, device="cpu", threads=threads)
         dark, bright = _pictures(source, enhancer)
-        ways: dict[str, Callable[[], None]] = {
+        ways: dict[str, Callable[[], object]] = {
             "decode": partial(_decode, source),
             "enhance": partial(_enhance, dark, enhancer, frames),
             "encode": partial(_encode, source, folder / "alone.mp4", bright, frames, encoder_threads),

@@ -9,7 +9,7 @@ from kdlib.enhance.photos.paths import PhotoError
 _TOP, _SHIFT = 4095, 4  # FFmpeg gives 12 bits in the upper bits of 16
 _MIDDLE = 2048  # of the colour differences
 # BT.601, as in JFIF: what red, green and blue take of Cb and Cr.
-_OF_CB, _OF_CR = (0.0, -0.344136, 1.772), (1.402, -0.714136, 0.0)
+_OF_CB, _OF_CR = np.array([[0.0, -0.344136, 1.772], [1.402, -0.714136, 0.0]], np.float32)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -37,7 +37,8 @@ def decode(data: bytes) -> np.ndarray:
     if not name.endswith("p16le") and name != "gray16le":
         raise unsupported
     planes = [
-        np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[:, : plane.width] >> _SHIFT for plane in frame.planes
+        np.frombuffer(bytes(plane), np.uint16).reshape(plane.height, -1)[:, : plane.width] >> _SHIFT
+        for plane in frame.planes
     ]
     if name == "gray16le":
         return _widened(planes[0])
@@ -56,7 +57,7 @@ def _rgb(luma: np.ndarray, *differences: np.ndarray) -> np.ndarray:
     pixels = np.empty((height, width, 3), np.uint16)
     for top in range(0, height, 64):  # in strips, because of the wide copies
         rows = slice(top, top + 64)
-        strip = luma[rows, :, None] + blue[rows, :, None] * np.float32(_OF_CB) + red[rows, :, None] * np.float32(_OF_CR)
+        strip = luma[rows, :, None] + blue[rows, :, None] * _OF_CB + red[rows, :, None] * _OF_CR
         pixels[rows] = _widened(np.rint(strip.clip(0, _TOP)))
     return pixels
 
