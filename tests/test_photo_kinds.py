@@ -641,6 +641,16 @@ def test_heic_is_turned_upright_once(tmp_path):
 
 
 @needs_heic
+def test_heic_of_a_folder_is_on_its_contact_sheet(tmp_path):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    file(folder, "a.heic", corpus.heic())
+    result = kdlib(folder, "--preview", "-o", tmp_path / "sheet.jpg", "--model", "student-565")
+    assert result.exit_code == 0, result.output
+    assert "1 photos before and after" in result.output
+
+
+@needs_heic
 def test_heic_becomes_jpeg_by_its_name_or_by_the_option(tmp_path):
     source = file(tmp_path, "photo.heic", corpus.heic())
     assert kdlib(source, "-o", tmp_path / "named.jpg", "--model", "student-565").exit_code == 0
