@@ -29,7 +29,6 @@ from tests.photo_corpus import Case, cases
 ROOT = Path(__file__).resolve().parent.parent
 _NAMES = {"WEBP": "WebP", "PNM": "PPM or PGM"}
 _TYPES = {"uint8": "8 bits", "uint16": "16 bits", "float32": "float"}
-_BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def run(chosen: Iterable[Case], folder: Path) -> list[dict[str, Any]]:
@@ -96,8 +95,9 @@ def looked_at(path: Path) -> np.ndarray:
             return _three(pixels / np.iinfo(pixels.dtype).max)
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1]
         return pixels / (255 if pixels.dtype == np.uint8 else 65535 if path.suffix == ".png" else 4095)
-    if path.name == "ten.bmp":  # of which Pillow reads the result only
-        return decode_photo(path).pixels / 255
+    if path.name in {"ten.bmp", "medical.jpg"}:  # of which Pillow reads the results only
+        pixels = decode_photo(path).pixels
+        return pixels / np.iinfo(pixels.dtype).max
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")) / 255
 
@@ -131,6 +131,8 @@ def _metadata(path: Path) -> dict[str, Any]:
             info = {
                 name: tags.valueof(number) for name, number in (("camera", 271), ("xmp", 700), ("icc_profile", 34675))
             }
+    elif path.name == "medical.jpg":  # without metadata, and of 12 bits, which Pillow does not read
+        info = {}
     else:
         with Image.open(path) as image:
             info = {**image.info, "camera": image.getexif().get(271)}
@@ -162,16 +164,28 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def with_table(page: str, result: Mapping[str, Any]) -> str:
-    """Return the page with a table, and a sentence with the counts, between its two marks."""
-    head, rest = page.split(_BEGIN)
-    tail = rest.split(_END)[1]
+def with_table(page: str, what: str, result: Mapping[str, Any]) -> str:
+    """Return the page with a table, and a sentence with the counts, between two marks that name what it shows."""
+    begin, end = (f"<!-- {what}: {mark} -->" for mark in ("begin", "end"))
+    head, rest = page.split(begin)
+    tail = rest.split(end)[1]
     found = result["counts"]
     sentence = (
         f"Of {len(result['rows'])} kinds, {found['enhanced']} are enhanced and {found['refused truly']} are refused "
         f"with their reason; {found['refused wrongly']} are refused wrongly."
     )
-    return f"{head}{_BEGIN}\n\n{sentence}\n\n{table(result['rows'])}\n\n{_END}{tail}"
+    return f"{head}{begin}\n\n{sentence}\n\n{table(result['rows'])}\n\n{end}{tail}"
+
+
+def store(result: Mapping[str, Any], out: Path, page: Path, what: str) -> None:
+    """Write a result to a JSON file, and its table to a page."""
+    for path, text in (
+        (out, json.dumps(result, indent=1, ensure_ascii=False) + "\n"),
+        (page, with_table(page.read_text(encoding="utf-8"), what, result)),
+    ):
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    print(result["counts"])
 
 
 def main() -> None:
@@ -185,13 +199,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = run(chosen, Path(folder))
     result = {"counts": counts(rows), "rows": rows}
-    for path, text in (
-        (arguments.out, json.dumps(result, indent=1, ensure_ascii=False) + "\n"),
-        (arguments.page, with_table(arguments.page.read_text(encoding="utf-8"), result)),
-    ):
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    print(result["counts"])
+    store(result, arguments.out, arguments.page, "photos")
 
 
 if __name__ == "__main__":

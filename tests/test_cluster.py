@@ -15,7 +15,7 @@ from kdlib.cli import app
 from kdlib.enhance import Enhancer
 from kdlib.enhance.folders import cluster as dataset
 from kdlib.enhance.folders.cluster_worker import DEATHS, Ledger
-from kdlib.enhance.folders.local import plan
+from kdlib.enhance.folders.local import enhance_files, plan
 from kdlib.enhance.folders.memory import LocalMemory
 from kdlib.enhance.folders.stores import place, plan_inputs, tasks_of
 from kdlib.experiments import cluster_cost as engines
@@ -111,12 +111,27 @@ def test_the_command_on_a_running_cluster(cluster, album, tmp_path):
     assert "not a photo" in line["failed"]
 
 
+@pytest.mark.slow
+def test_format_and_quality_are_those_of_the_local_engine(cluster, tmp_path):
+    photos = make_photos(tmp_path / "in", 6)
+    (photos / "00000.bmp").write_bytes((photos / "00003.bmp").read_bytes())  # beside 00000.jpg
+    options = {"wanted": "JPEG", "quality": 60}
+    summary = enhance_dataset([photos], tmp_path / "out", workers=1, recursive=True, **options)
+    jobs = plan([photos], tmp_path / "expected", recursive=True, wanted="JPEG")
+    enhance_files(jobs, lambda threads: Enhancer(threads=threads), workers=1, **options)
+    assert (summary.done, summary.failed) == (len(jobs), [])
+    found = files_in(tmp_path / "out")
+    assert found == files_in(tmp_path / "expected")
+    assert {"00000.jpg", "00000_bmp.jpg"} <= set(found)
+    assert all(name.endswith((".jpg", ".jpeg")) and content[:2] == b"\xff\xd8" for name, content in found.items())
+
+
 # Which photos, and where to
 
 
-def chosen(inputs, output, recursive, suffix):
-    given = plan_inputs(inputs, place(output), suffix)
-    tasks = tasks_of(given, place(output), recursive=recursive, suffix=suffix, resume=False)
+def chosen(inputs, output, recursive, suffix, wanted=None):
+    given = plan_inputs(inputs, place(output), suffix, wanted)
+    tasks = tasks_of(given, place(output), recursive=recursive, suffix=suffix, resume=False, wanted=wanted)
     return sorted((task.source.path, task.target.path) for task in tasks)
 
 
@@ -146,6 +161,18 @@ def test_the_plan_is_the_local_engines(inputs, output, suffix, recursive, album,
     expected = sorted((str(job.source.absolute()), str(job.target.absolute())) for job in local)
     assert chosen(inputs, output, recursive, suffix) == expected
     assert len(expected) > 1
+
+
+@pytest.mark.parametrize("inputs", [["album"], ["album/a.jpg", "album/a.png"]])
+@pytest.mark.parametrize("wanted", ["JPEG", "PNG", "TIFF"])
+def test_the_plan_for_another_format_is_the_local_engines(inputs, wanted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "album" / "deep").mkdir(parents=True)
+    for name in ("a.jpg", "a.png", "b.bmp", "deep/a.png", "deep/c.jpeg", "deep/c.webp"):
+        (tmp_path / "album" / name).touch()
+    local = plan(inputs, Path("out"), recursive=True, suffix="_x", wanted=wanted)
+    expected = sorted((str(job.source.absolute()), str(job.target.absolute())) for job in local)
+    assert chosen(inputs, "out", True, "_x", wanted) == expected
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_every_kind_is_enhanced_or_truly_refused_as_the_page_says(tmp_path):
     assert {row["kind"]: row for row in rows} == {case.kind: of_kind[case.kind] for case in chosen}
     assert stored["counts"] == counts(stored["rows"])
     page = (ROOT / "docs" / "kinds.md").read_text(encoding="utf-8")
-    assert with_table(page, stored) == page
+    assert with_table(page, "photos", stored) == page
 
 
 def test_every_format_has_a_case():
@@ -178,6 +178,38 @@ def test_format_and_quality_of_results(tmp_path):
     assert "photo.png stays a png file; name the result no.png, or add --format jpeg" in " ".join(
         refused.output.split()
     )
+
+
+def test_a_photo_in_two_formats_has_two_results(tmp_path):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name, form in (("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP"), ("b.png", "PNG"), ("c.jpeg", "JPEG")):
+        file(folder, name, corpus.saved(form))
+    result = kdlib(folder, "-o", tmp_path / "out", "--format", "jpeg", "--model", "student-565")
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in (tmp_path / "out").iterdir()} - {".kdlib.json"}
+    assert names == {"a.JPG", "a_png.jpg", "a_webp.jpg", "b.jpg", "c.jpeg"}
+    assert {decode_photo(tmp_path / "out" / name).format for name in names} == {"JPEG"}
+    again = kdlib(folder, "-o", tmp_path / "out", "--format", "jpeg", "--model", "student-565", "--resume")
+    assert "0 enhanced, 5 kept" in again.output
+    [pair] = [job for job in plan([folder], folder, suffix="_x", wanted="PNG") if job.source.name == "a.webp"]
+    assert pair.target.name == "a_webp_x.png"
+    files = [folder / "a.png", folder / "a.JPG"]
+    assert [job.target.name for job in plan(files, tmp_path / "out", wanted="JPEG")] == ["a_png.jpg", "a.JPG"]
+    file(folder, "a_png.jpg", corpus.saved("JPEG"))
+    with pytest.raises(ValueError, match=r"a\.png and .*a_png\.jpg would both be written to"):
+        plan([folder], tmp_path / "new", wanted="JPEG")
+
+
+def test_raw_photos_lie_beside_their_jpegs(tmp_path):
+    for name in ("a.dng", "a.jpg", "b.dng", "b.nef", "b.tif"):
+        (tmp_path / name).touch()
+
+    def names(wanted=None):
+        return [job.target.name for job in plan([tmp_path], tmp_path / "out", wanted=wanted)]
+
+    assert names() == ["a.tif", "a.jpg", "b_dng.tif", "b_nef.tif", "b.tif"]
+    assert names("JPEG") == ["a_dng.jpg", "a.jpg", "b_dng.jpg", "b_nef.jpg", "b_tif.jpg"]
 
 
 @pytest.mark.parametrize("wanted", ["JPEG", "PNG", "WEBP", "TIFF", pytest.param("AVIF", marks=needs_avif)])
@@ -314,6 +346,44 @@ def test_photoshop_thumbnail_goes_and_other_resources_stay(tmp_path):
     there_and_back(path)
     with tifffile.TiffFile(tmp_path / "again.tif") as written_tiff:
         assert bytes(written_tiff.pages[0].tags.valueof(34377)) == kept
+
+
+@pytest.mark.parametrize(("channels", "sampling"), [(1, 1), (3, 1), (3, 2)])
+def test_jpeg_with_12_bits_is_read_with_all_of_them(channels, sampling, tmp_path):
+    rng = np.random.default_rng(3)
+    side = 8 * sampling
+    squares = rng.integers(0, 4096, (3, 4, channels), dtype=np.uint16)
+    squares[0, 0], squares[0, 1] = 0, 4095
+    whole = squares.repeat(side, 0).repeat(side, 1)
+    whole = whole[..., 0] if channels == 1 else whole
+    path = file(tmp_path, "a.jpg", corpus.deep_jpeg(whole, sampling))
+    photo = decode_photo(path)
+    assert photo.pixels.dtype == np.uint16
+    assert photo.pixels.shape == whole.shape
+    inside = np.arange(3 * side) // side * side + side // 2, np.arange(4 * side) // side * side + side // 2
+    middle = photo.pixels[np.ix_(*inside)]  # where colour differences are not mixed with the next square's
+    assert np.abs(middle - whole * (65535 / 4095)).max() <= 2 * 65535 / 4095
+    assert photo.pixels[0, 0].max() == 0
+    assert photo.pixels[side // 2, side + side // 2].min() == 65535
+    assert not photo.notes
+    eight = converted(photo)
+    assert eight.notes == ("12 bits per channel became 8",)
+    again = decode_photo(encode_photo(eight, tmp_path / "b.jpg"))
+    assert np.abs(again.pixels[np.ix_(*inside)].astype(float) - whole / 4095 * 255).mean() < 3
+    deep = converted(photo, "PNG")
+    assert deep.pixels.dtype == np.uint16
+    assert not deep.notes
+
+
+def test_jpeg_with_12_bits_is_refused_where_it_is_cut_off_or_too_large(tmp_path):
+    data = corpus.deep_jpeg(corpus.scene(depth=16) >> 4, 1)
+    with pytest.raises(PhotoError, match="truncated"):
+        decode_photo(file(tmp_path, "a.jpg", data[: len(data) // 2]))
+    with pytest.raises(PhotoError, match="more than the limit"):
+        decode_photo(file(tmp_path, "b.jpg", data), max_pixels=100)
+    for frame, message in ((0xC3, "lossless JPEG is not supported"), (0xCA, "12-bit JPEG of this kind")):
+        with pytest.raises(PhotoError, match=message):
+            decode_photo(file(tmp_path, "c.jpg", data.replace(b"\xff\xc1", bytes([0xFF, frame]))))
 
 
 def test_profile_of_a_bmp_is_kept(tmp_path):
@@ -568,6 +638,16 @@ def test_heic_is_turned_upright_once(tmp_path):
     exif = Image.Exif()
     exif.load(again.container.exif)
     assert exif[0x0112] == 1
+
+
+@needs_heic
+def test_heic_of_a_folder_is_on_its_contact_sheet(tmp_path):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    file(folder, "a.heic", corpus.heic())
+    result = kdlib(folder, "--preview", "-o", tmp_path / "sheet.jpg", "--model", "student-565")
+    assert result.exit_code == 0, result.output
+    assert "1 photos before and after" in result.output
 
 
 @needs_heic

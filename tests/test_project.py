@@ -26,6 +26,7 @@ from kdlib.evaluation.brackets import LOOKS
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.experiments.cluster_cost import engines_table
 from kdlib.experiments.exported_files import export_table, litert_table
+from kdlib.experiments.video_stages import video_table
 from kdlib.gain_grid import MOST_LOSS_OF_WHITE
 from kdlib.models import ARCHITECTURES, count_parameters, create_model
 from kdlib.sweep import read_sweep
@@ -480,6 +481,7 @@ def measured_sentences():
             f"22 dB with an SSIM of 0.79 for `iat-student`: it reaches {rows['iat-student']['psnr']:.1f} dB and "
             f"{rows['iat-student']['ssim']:.2f}",
             f"{video['width']}×{video['height']} pixels, {video['frames']:,} frames",
+            " ".join(video_table(stored("video_stages")).split()),
             f"| decoding, a frame | {figures['decode_ms']} | | enhancing, a frame | {figures['enhance_ms']} | "
             f"| encoding, a frame | {figures['encode_ms']} | | steadiness of the dark original | {steady['source']} | "
             f"| steadiness of the result | {steady['output']} | "

@@ -22,22 +22,30 @@ from kdlib.enhance.video.enhance import enhance_video
 from kdlib.enhance.video.files import VideoError
 from kdlib.enhance.video.pipeline import ahead
 from kdlib.enhance.video.read import VideoSource
+from kdlib.enhance.video.side_data import side_data
 from kdlib.enhance.video.smoothing import MapSmoother, SceneCuts, brightness, coarse_copy, flicker
+from tests.clips import (
+    FRAMES,
+    RATE,
+    SIZE,
+    add_tracks,
+    frames_of,
+    make_unknown,
+    packet_of,
+    packets_of,
+    picture,
+    rgb_of,
+    tone,
+    with_unknown_sound,
+    write_clip,
+    write_hdr,
+    write_sound,
+    write_tracks,
+)
+from tests.spatial_video import spatial
+from tests.video_corpus import Unchanged
 
-RATE, FRAMES, SIZE = 25, 24, (64, 48)
 RNG = np.random.default_rng(0)
-
-
-class Unchanged:
-    """An enhancer that leaves pictures as they are."""
-
-    def estimate(self, image):
-        return np.zeros((2, 2, 3), np.float32)
-
-    def apply(self, image, curve_map, out=None):
-        out = np.empty_like(image) if out is None else out
-        out[...] = image
-        return out
 
 
 class Inverting(Unchanged):
@@ -45,91 +53,6 @@ class Inverting(Unchanged):
         out = np.empty_like(image) if out is None else out
         np.subtract(np.iinfo(image.dtype).max, image, out=out)
         return out
-
-
-def picture(i, size=SIZE):
-    """A dark picture with something in each corner; its brightness tells the frame's number."""
-    width, height = size
-    y, x = np.mgrid[:height, :width]
-    rgb = np.stack([x * 90 // width, y * 60 // height, (x + y) * 70 // (width + height)], -1) + 20 + 2 * i
-    rgb[: height // 4, : width // 4] += 60
-    return rgb.astype(np.uint8)
-
-
-def write_clip(
-    path, *, codec=None, audio="auto", pix_fmt="yuv420p", size=SIZE, frames=FRAMES, pts=None, time_base=None,
-    rotation=None, colours=None, aspect=None, metadata=None, options=None, draw=picture, gop=8, file_format=None,
-):  # fmt: skip
-    webm = path.suffix == ".webm"
-    codec = codec or ("libvpx-vp9" if webm else "libx264")
-    time_base = time_base or Fraction(1, RATE)
-    options = {"crf": "4", **({"x265-params": "log-level=error"} if codec == "libx265" else {}), **(options or {})}
-    with av.open(str(path), "w", format=file_format) as out:
-        out.metadata.update(metadata or {})
-        stream = out.add_stream(codec, rate=RATE, options=options)
-        context = stream.codec_context
-        context.width, context.height, context.pix_fmt = *size, pix_fmt
-        context.time_base = stream.time_base = time_base
-        context.gop_size = gop
-        if colours:
-            context.color_range, context.colorspace, context.color_primaries, context.color_trc = colours
-        if aspect:
-            context.sample_aspect_ratio = aspect
-        if rotation:
-            stream.set_display_rotation(*rotation)
-        sound = None
-        if audio is not None:
-            sound = out.add_stream(("libopus" if webm else "aac") if audio == "auto" else audio, rate=48_000)
-            sound.metadata["language"] = "fin"
-        for i in range(frames):
-            drawn = draw(i, size)
-            frame = av.VideoFrame.from_ndarray(drawn, "rgb24" if drawn.dtype == np.uint8 else "rgb48le")
-            frame = frame.reformat(format=pix_fmt, dst_color_range=colours[0] if colours else None)
-            frame.pts, frame.time_base, frame.pict_type = pts[i] if pts else i, time_base, 0
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-        if sound is not None:
-            out.mux(packet for k in range(frames * 48_000 // RATE // 1024) for packet in sound.encode(tone(k, sound)))
-            out.mux(sound.encode(None))
-    return path
-
-
-def tone(k, stream):
-    wave = np.sin(np.arange(1024 * k, 1024 * (k + 1)) * 0.05) / 3
-    kind = stream.codec_context.format
-    samples = (wave * 32767).astype(np.int16) if kind.name.startswith("s16") else wave.astype(np.float32)
-    layout = np.stack([samples, samples]) if kind.is_planar else np.repeat(samples, 2)[None]
-    frame = av.AudioFrame.from_ndarray(layout, kind.name, "stereo")
-    frame.sample_rate, frame.pts = 48_000, 1024 * k
-    return frame
-
-
-def frames_of(path):
-    """All decoded frames, and their times in seconds, exactly."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        decoded = []
-        for packet in container.demux(stream):
-            try:
-                decoded += stream.decode(packet)
-            except av.FFmpegError:
-                continue
-        return decoded, [frame.pts * stream.time_base for frame in decoded]
-
-
-def packets_of(path, kind):
-    """Times in seconds and content of the packets of all streams of a kind."""
-    with av.open(str(path)) as container:
-        streams = [stream for stream in container.streams if stream.type == kind]
-        return [
-            (packet.stream_index, packet.pts * packet.time_base, bytes(packet))
-            for packet in (container.demux(streams) if streams else [])
-            if packet.size
-        ]
-
-
-def rgb_of(frame):
-    return frame.to_ndarray(format="rgb24").astype(int)
 
 
 def shown(frame):
@@ -307,15 +230,6 @@ def test_ten_bits_stay_ten_bits(tmp_path):
     assert len(np.unique(new[20, :, 1])) > 60  # of 94 levels; 8 bits have 24
 
 
-MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50)"
-
-
-def write_hdr(path):
-    metadata = f"log-level=error:master-display={MASTERING}:max-cll=1200,350"
-    shape = {"pix_fmt": "yuv420p10le", "colours": (1, 9, 9, 16), "frames": 3}
-    return write_clip(path, codec="libx265", options={"x265-params": metadata}, audio=None, **shape)
-
-
 @pytest.mark.parametrize(
     ("name", "codec"),
     [("out.mp4", None), ("out.mov", None), ("out.mkv", None), ("out.webm", None), ("x.mp4", "libx264")],
@@ -383,46 +297,9 @@ def test_hevc_is_marked_as_players_take_it(suffix, tmp_path):
 # --- sound and other tracks ---
 
 
-def write_tracks(path, sources, file_format=None):
-    """Put the tracks of several files into one, in this order."""
-    with av.open(str(path), "w", format=file_format) as out:
-        containers = [av.open(str(source)) for source in sources]
-        copies = [
-            {s.index: out.add_stream_from_template(s, opaque=True) for s in container.streams}
-            for container in containers
-        ]
-        for container, own in zip(containers, copies, strict=True):
-            for packet in container.demux():
-                if packet.size:
-                    packet.stream = own[packet.stream_index]
-                    out.mux(packet)
-            container.close()
-    return path
-
-
-def write_sound(path, codec, rate=48_000, seconds=1, layout="stereo"):
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream(codec, rate=rate)
-        stream.codec_context.layout = layout
-        for k in range(seconds * 48_000 // 1024):
-            out.mux(stream.encode(tone(k, stream)))
-        out.mux(stream.encode(None))
-    return path
-
-
 def kinds_of(path):
     with av.open(str(path)) as container:
         return [(s.type, getattr(s, "name", None)) for s in container.streams]
-
-
-def with_unknown_sound(tmp_path):
-    """A clip with two sound tracks, the second of a kind that FFmpeg does not know, as phones write spatial sound."""
-    plain = write_clip(tmp_path / "plain.mov")
-    source = write_tracks(tmp_path / "in.mp4", [plain, write_sound(tmp_path / "second.mp4", "aac")])
-    content = source.read_bytes()
-    head, _, tail = content.rpartition(b"mp4a")
-    source.write_bytes(head + b"apac" + tail.replace(b"esds", b"dapa", 1))
-    return plain, source
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
@@ -434,6 +311,33 @@ def test_sound_of_unknown_kind_is_left_out_and_the_rest_is_done(suffix, tmp_path
     assert after == before[suffix == ".mkv" :] != []  # Matroska cannot hide the encoder's first packet, so it goes
     assert len(frames_of(report.out)[0]) == FRAMES
     assert not report.damages
+
+
+@pytest.mark.parametrize("unknown", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("audio", ["copy", "aac", "none"])
+def test_any_of_several_sound_tracks_may_be_unknown(unknown, suffix, audio, tmp_path):
+    parts = [write_clip(tmp_path / "plain.mp4", audio=None, frames=5)]
+    parts += [write_sound(tmp_path / f"{rate}.mp4", "aac", rate=rate) for rate in (48_000, 44_100, 32_000)]
+    source = write_tracks(tmp_path / "in.mp4", parts)
+    for number in sorted(unknown, reverse=True):
+        make_unknown(source, number)
+    if (audio, suffix) == ("aac", ".webm"):
+        with pytest.raises(VideoError, match="webm cannot hold AAC sound"):
+            enhance_video(source, tmp_path / "out.webm", Unchanged(), audio=audio)
+        return
+    report = enhance_video(source, tmp_path / f"out{suffix}", Unchanged(), audio=audio)
+    fitting = [k for k in range(3) if k not in unknown] if suffix != ".webm" and audio != "none" else []
+    with av.open(str(report.out)) as container:
+        rates = [stream.codec_context.sample_rate for stream in container.streams.audio]
+    assert rates == [(48_000, 44_100, 32_000)[k] for k in fitting]
+    told = [f"audio track {1 + k} (of unknown kind) is left out, as FFmpeg does not know it" for k in unknown]
+    if suffix == ".webm":
+        known = [k for k in range(3) if k not in unknown]
+        why = "(aac) is left out because webm cannot hold it; .mkv can hold it"
+        told = sorted([*told, *(f"audio track {1 + k} {why}" for k in known)])
+    assert report.notes == (() if audio == "none" else tuple(told))
+    assert len(frames_of(report.out)[0]) == 5
 
 
 @pytest.mark.parametrize(("suffix", "kept"), [(".mkv", False), (".webm", False), (".mp4", True)])
@@ -585,6 +489,32 @@ def test_side_data_that_pyav_has_no_name_for(tmp_path):
     assert after[0].rotation == before[0].rotation != 0
 
 
+@pytest.mark.parametrize(("name", "announced"), [("in.mov", True), ("in.mp4", True), ("in.mkv", False)])
+@pytest.mark.parametrize("suffix", [".mov", ".mkv"])
+def test_the_first_view_of_a_spatial_video_is_a_plain_video(name, announced, suffix, tmp_path):
+    options = {"x265-params": "log-level=error:bframes=2"}
+    left = write_clip(tmp_path / "left.mp4", codec="libx265", options=options, audio=None)
+    right = write_clip(tmp_path / "right.mp4", codec="libx265", options=options, audio=None)
+    source = spatial(left, right, tmp_path / name)
+    (before, times), held = frames_of(source), packets_of(source, "video")
+    with pytest.raises(ValueError, match="29 is not a valid Type"):  # the number of a view
+        before[0].side_data  # noqa: B018
+    with av.open(str(source)) as container:
+        multilayer = av.stream.Disposition.multilayer in container.streams.video[0].disposition
+    assert multilayer == announced
+    assert len(held[3][2]) > len(packets_of(left, "video")[3][2]) + 8  # the second view is there
+    report = enhance_video(source, tmp_path / f"out{suffix}", Unchanged(), crf=4)
+    after, new_times = frames_of(report.out)
+    assert new_times == times == frames_of(left)[1]
+    assert max(np.abs(rgb_of(a) - rgb_of(b)).mean() for a, b in zip(before, after, strict=True)) < 3
+    stereo = ("what makes the video stereo (spatial) cannot be kept",) if announced else ()
+    assert report.notes == (*stereo, "the second view of a spatial video (MV-HEVC) cannot be kept")
+    assert not report.damages
+    assert not {"STEREO3D", "VIEW_ID"} & set(side_data(after[0]))
+    with av.open(str(report.out)) as container:
+        assert av.stream.Disposition.multilayer not in container.streams.video[0].disposition
+
+
 def test_what_else_frames_carry_is_told(tmp_path):
     source = write_clip(tmp_path / "in.mp4", options={"x264-params": "frame-packing=3"}, audio=None, frames=3)
     report = enhance_video(source, tmp_path / "out.mp4", Unchanged())
@@ -709,49 +639,6 @@ def test_interlaced_video_stays_interlaced(tmp_path):
     assert before[0].interlaced_frame
     assert after[0].interlaced_frame
     assert new_times == times
-
-
-def packet_of(content, stream, pts, duration, time_base=None):
-    packet = av.Packet(content)
-    packet.pts, packet.dts, packet.duration = pts, pts, duration
-    packet.time_base, packet.stream, packet.is_keyframe = time_base or stream.time_base, stream, True
-    return packet
-
-
-def add_tracks(source, path, *, subtitles, cover=False):
-    """Copy a clip and give it a second sound track, subtitles, chapters, an attachment or a cover."""
-    with av.open(str(source)) as container, av.open(str(path), "w") as out:
-        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in container.streams}
-        second = out.add_stream_from_template(container.streams.audio[0], opaque=True)
-        second.metadata["language"] = "swe"
-        text = out.add_mux_stream(subtitles)
-        text.time_base = Fraction(1, 1000)
-        chapters = [(0, 400, "one"), (400, 960, "two")]
-        out.set_chapters(
-            [
-                {"id": i, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": title}}
-                for i, (a, b, title) in enumerate(chapters)
-            ]
-        )
-        out.metadata.update({"title": "A night", "comment": "with lamps"})
-        # All streams come before the first packet, with which the file's head is written.
-        if cover:
-            image = io.BytesIO()
-            Image.new("RGB", (32, 32), (255, 0, 0)).save(image, "JPEG")
-            art = out.add_mux_stream("mjpeg", width=32, height=32)
-            art.disposition = av.stream.Disposition.attached_pic
-            art.time_base = text.time_base
-            out.mux(packet_of(image.getvalue(), art, 0, 0))
-        elif path.suffix == ".mkv":
-            out.add_attachment("font.ttf", "font/ttf", b"12345")
-        out.mux(packet_of(b"hello" if subtitles == "subrip" else b"\x00\x05hello", text, 200, 300))
-        for packet in container.demux():
-            if packet.size:
-                if packet.stream.type == "audio":
-                    out.mux(packet_of(bytes(packet), second, packet.pts, packet.duration, packet.time_base))
-                packet.stream = copies[packet.stream_index]
-                out.mux(packet)
-    return path
 
 
 def described(path):
@@ -1354,14 +1241,14 @@ def test_a_folder_gives_its_own_videos_and_names_the_rest(run, clips, tmp_path):
     assert written(out) == [".kdlib-videos.json", "a.mp4", "b.mkv"]
     assert [len(frames_of(out / name)[0]) for name in ("a.mp4", "b.mkv")] == [3, 4]
     assert "2 enhanced" in result.output
-    assert "3 other files passed over: 2 .jpg, 1 .txt" in result.output
+    assert "3 files passed over (2 × photo: kdlib enhance enhances them; 1 × .txt)" in result.output
     assert f"{clips / 'c.mov'}: not a video in a known format" in result.output
     assert "1 of 3 could not be enhanced" in result.output
     assert {path: path.read_bytes() for path in before} == before
     told = json.loads(figures.read_text())
     assert [(video["source"], video["frames"]) for video in told["videos"]] == [("a.mp4", 3), ("b.avi", 4)]
     assert [name for name, _ in told["failed"]] == [str(clips / "c.mov")]
-    assert told["passed_over"] == {".jpg": 2, ".txt": 1}
+    assert told["passed_over"] == {"photo: kdlib enhance enhances them": 2, ".txt": 1}
 
 
 def test_subfolders_are_mirrored_beside_the_folder_by_default(run, clips, tmp_path):
@@ -1408,6 +1295,19 @@ def test_a_second_run_in_the_own_folder_leaves_results_alone(clips):
         plan_videos(clips, clips)
 
 
+def test_videos_of_one_name_have_two_results(clips, tmp_path):
+    (clips / "c.mov").unlink()
+    shutil.copyfile(clips / "a.mp4", clips / "b.mkv")
+
+    def names(**options):
+        return {job.source.name: job.target.name for job in plan_videos(clips, tmp_path / "out", **options).jobs}
+
+    assert names() == {"a.mp4": "a.mp4", "b.avi": "b_avi.mkv", "b.mkv": "b.mkv"}
+    assert names(container=".mp4", suffix="_x") == {
+        "a.mp4": "a_x.mp4", "b.avi": "b_avi_x.mp4", "b.mkv": "b_mkv_x.mp4",
+    }  # fmt: skip
+
+
 def test_results_below_the_folder_are_no_videos_of_it(clips):
     (clips / "out").mkdir()
     shutil.copyfile(clips / "a.mp4", clips / "out" / "e.mp4")
@@ -1417,7 +1317,8 @@ def test_results_below_the_folder_are_no_videos_of_it(clips):
 
 def test_plans_that_cannot_be_meant(clips, tmp_path):
     shutil.copyfile(clips / "a.mp4", clips / "b.mkv")
-    with pytest.raises(ValueError, match=r"b\.avi and .*b\.mkv would both be written to"):
+    shutil.copyfile(clips / "a.mp4", clips / "b_avi.mkv")
+    with pytest.raises(ValueError, match=r"b\.avi and .*b_avi\.mkv would both be written to"):
         plan_videos(clips, tmp_path / "out")
     with pytest.raises(ValueError, match=r"videos are written as \.mp4, .*, not as \.avi"):
         plan_videos(clips, tmp_path / "out", container=".avi")
@@ -1426,7 +1327,8 @@ def test_plans_that_cannot_be_meant(clips, tmp_path):
     with pytest.raises(ValueError, match=r"out\.mp4 names one file, but .* is a folder of videos"):
         plan_videos(clips, tmp_path / "out.mp4")
     (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match="no videos found"):
+    (tmp_path / "none" / "a.txt").touch()
+    with pytest.raises(ValueError, match=r"no videos found; 1 file passed over \(1 × \.txt\); --recursive"):
         plan_videos(tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

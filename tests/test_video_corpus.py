@@ -1,8 +1,12 @@
+import json
+
 import pytest
 
+from kdlib.enhance.video.enhance import enhance_video
 from kdlib.enhance.video.files import VideoError
-from tests.test_video import Unchanged, enhance_video
-from tests.video_corpus import MADE_HERE, bad_files, cases, differences, enhanced
+from tests.photo_kinds import ROOT, counts, with_table
+from tests.video_corpus import MADE_HERE, Unchanged, bad_files, cases, differences, enhanced
+from tests.video_kinds import kinds, run
 
 pytestmark = pytest.mark.skipif(not MADE_HERE, reason="the corpus needs ffmpeg and ffprobe")
 CORPUS = {case.name: case for case in cases()}
@@ -22,6 +26,28 @@ def test_frames_times_size_and_rotation_are_the_sources(name, tmp_path):
 @pytest.mark.parametrize("name", sorted(CORPUS.keys() - set(FEW)))
 def test_the_whole_corpus(name, tmp_path):
     assert enhanced(CORPUS[name], tmp_path) == []
+
+
+# Of the table of kinds; the others take longer, or depend on the version of ffmpeg.
+QUICK = {
+    "MP4, H.264", "WebM, VP8", "AVI, MPEG-4", "MP4, H.264, turned by 90°", "MOV, H.264, timecode", "MP4, HEVC, HDR10",
+    "MOV, HEVC, two views (MV-HEVC)", "MP4, H.264, spatial sound beside ordinary", "3GP, H.264, AMR sound, to MP4",
+    "MP4, H.264, chapters, subtitles, cover", "Matroska, H.264, chapters, subtitles, attachment, to MP4",
+    "WebM, VP9, odd size", "no-index.mp4", "sound.m4a",
+}  # fmt: skip
+
+
+def test_kinds_of_videos_are_as_the_page_says():
+    stored = json.loads((ROOT / "results" / "video_kinds.json").read_text(encoding="utf-8"))
+    of_kind = {row["kind"]: row for row in stored["rows"]}
+    assert len(of_kind) == len(stored["rows"]) == len(kinds())
+    assert of_kind.keys() >= QUICK
+    rows = run(kind for kind, row in zip(kinds(), stored["rows"], strict=True) if row["kind"] in QUICK)
+    assert {row["kind"]: row for row in rows} == {kind: of_kind[kind] for kind in QUICK}
+    assert stored["counts"] == counts(stored["rows"])
+    assert stored["counts"]["enhanced"] + stored["counts"]["refused truly"] == len(of_kind)
+    page = (ROOT / "docs" / "kinds.md").read_text(encoding="utf-8")
+    assert with_table(page, "videos", stored) == page
 
 
 def test_what_is_no_healthy_video_is_refused(tmp_path):

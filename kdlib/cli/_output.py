@@ -14,7 +14,11 @@ from rich import markup
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from rich.progress import Progress
+
+    from kdlib.enhance.folders.local import Summary
 
 console = Console()
 STARTING = "starting; the first run compiles once, for some seconds"
@@ -65,6 +69,39 @@ def shown_command(context: typer.Context) -> str:
 def say(text: str) -> None:
     """Print a line of markup as it is: without highlighting, and not broken at the width of the terminal."""
     console.print(text, highlight=False, soft_wrap=True)
+
+
+def say_summary(summary: Summary, seconds: float, where: str, others: Counter[str]) -> None:
+    """Print how many photos or videos were enhanced, where the results are, and which files were passed over.
+
+    Args:
+        summary: of the run.
+        seconds: that it took.
+        where: the folder of the results, or the single result.
+        others: the files that were passed over, by kind.
+    """
+    from kdlib.enhance.folders.others import in_words
+
+    kept = f", {summary.kept} kept" if summary.kept else ""
+    place = f" → {escape(where)}" if summary.done or summary.kept else ""
+    say(f"{summary.done} enhanced{kept}, {seconds:.1f} s{place}")
+    if others:
+        say(f"[yellow]{escape(in_words(others))}[/]")
+
+
+def say_lines(summary: Summary, most: int | None = None) -> None:
+    """Print the notes and the failures of a run, of each no more than ``most``, and how many there are more."""
+    for colour, lines in (("yellow", summary.notes), ("bold red", summary.failed)):
+        for name, what in lines[:most]:
+            say(f"[{colour}]{escape(name)}[/]: {escape(what)}")
+        if more := len(lines[most:]) if most is not None else 0:
+            say(f"… and {more:,} more; --report FILE lists them all")
+
+
+def say_failed(summary: Summary) -> None:
+    """Print how many photos or videos could not be enhanced, if any."""
+    if summary.failed:
+        say(f"[bold red]{len(summary.failed)} of {summary.photos} could not be enhanced[/]")
 
 
 def write_result(path: Path | None, content: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kdlib.cli._output import console, errors_reported, escape, say
+from kdlib.cli._output import console, errors_reported, escape, say, say_lines
 
 if TYPE_CHECKING:
     from kdlib.enhance.enhancer import Enhancer
@@ -54,9 +54,7 @@ def watch_folder(
                 done, failed = done + len(look.done), failed + len(look.summary.failed)
                 for source, target in look.done:
                     say(f"{escape(str(source))} → {escape(str(target))}")
-                for colour, lines in (("yellow", look.summary.notes), ("bold red", look.summary.failed)):
-                    for photo, what in lines:
-                        say(f"[{colour}]{escape(photo)}[/]: {escape(what)}")
+                say_lines(look.summary)
                 pause(_PAUSE if look.done else max(_PAUSE, 4 * (time.monotonic() - start)))
     except KeyboardInterrupt:
         pass

@@ -69,6 +69,7 @@ class Ways(NamedTuple):
         """Write a contact sheet."""
         from kdlib.enhance.folders.local import expand
         from kdlib.enhance.folders.preview import SHEET_SUFFIXES, contact_sheet, write_sheet
+        from kdlib.enhance.photos.kinds import readable_suffixes
         from kdlib.enhance.photos.paths import photos_in
 
         first = Path(os.path.realpath(os.path.expanduser(self.inputs[0])))
@@ -81,9 +82,10 @@ class Ways(NamedTuple):
             raise fail(f"{sheet_file} exists; --overwrite replaces it")
         with errors_reported():
             found = [path for given in self.inputs for path in expand(given)]
-            photos = [
-                photo for path in found for photo in (photos_in(path, recursive=recursive) if path.is_dir() else [path])
-            ]
+            photos: list[Path] = []
+            for path in found:
+                below = photos_in(path, recursive=recursive, suffixes=readable_suffixes()) if path.is_dir() else [path]
+                photos += below
             if any(os.path.realpath(photo) == os.path.realpath(sheet_file) for photo in photos):
                 raise ValueError(f"{sheet_file} is one of the photos; give the sheet another name")
             if not photos:

@@ -30,6 +30,10 @@ def benchmark(
     folder: Annotated[
         bool, typer.Option("--folder", help="Compare a folder's pace with decoding and encoding it, instead.")
     ] = False,
+    video: Annotated[
+        bool, typer.Option("--video", help="Compare a whole video with its stages alone, instead.")
+    ] = False,
+    frames: Annotated[int, typer.Option(help="With --video: frames to measure.")] = 240,
     data: Annotated[
         Path | None, typer.Option(help="With --folder: your own JPEG photos. Default: made from the embedded photos.")
     ] = None,
@@ -50,6 +54,9 @@ def benchmark(
         return
     if folder:
         _folder(model, size, 100 if photos is None else photos, threads, data, out)
+        return
+    if video:
+        _video(model, size, frames, threads, out)
         return
     if data is not None:
         raise fail("--data names photos for --folder; add --folder")
@@ -102,6 +109,24 @@ def _folder(model: str, size: list[str] | None, photos: int, threads: int, data:
         )  # fmt: skip
     print(folder_table(result))
     write_result(out, {"command": "kdlib benchmark --folder", **result})
+
+
+def _video(model: str, size: list[str] | None, frames: int, threads: int, out: Path | None) -> None:
+    import tempfile
+
+    from kdlib.experiments.video_stages import measure_video, video_table
+    from kdlib.weights.catalogue import DEFAULT_MODEL
+
+    if size is not None and len(size) > 1:
+        raise fail("--video measures one size; give --size once")
+    models = list(dict.fromkeys([model, DEFAULT_MODEL]))
+    with errors_reported(), console.status("…") as status, tempfile.TemporaryDirectory(prefix="kdlib-") as scratch:
+        result = measure_video(
+            Path(scratch), models, size=size[0] if size else "1080p", frames=frames, threads=threads,
+            progress=status.update,
+        )  # fmt: skip
+    print(video_table(result))
+    write_result(out, {"command": "kdlib benchmark --video", **result})
 
 
 def _engines(model: str, size: list[str] | None, repeats: int, photos: int, price: float, out: Path | None) -> None:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Strength
-from kdlib.cli._output import STARTING, STREAM, console, errors_reported, escape, fail, progress_bar, say
+from kdlib.cli._output import (
+    STARTING,
+    STREAM,
+    errors_reported,
+    escape,
+    fail,
+    progress_bar,
+    say,
+    say_failed,
+    say_lines,
+    say_summary,
+)
 from kdlib.weights.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -110,7 +121,6 @@ def enhance(
     import time
     from collections import Counter
 
-    from kdlib.enhance.folders.others import in_words
     from kdlib.enhance.photos.kinds import installed
 
     if overwrite and resume:
@@ -173,21 +183,12 @@ def enhance(
             summary.write_report(report)
         except OSError as error:  # the run may have been long: print everything that the report would have held
             most, unwritten = summary.photos + len(summary.notes), str(error)
-    kept = f", {summary.kept} kept" if summary.kept else ""
-    place = f" → {escape(where)}" if summary.done or summary.kept else ""
-    say(f"{summary.done} enhanced{kept}, {seconds:.1f} s{place}")
-    if others:
-        say(f"[yellow]{escape(in_words(others))}[/]")
+    say_summary(summary, seconds, where, others)
     for line in (_still_dark(summary, strength), _taken_again(inputs, output if recursive else None)):
         if line:
             say(line)
-    for colour, lines in (("yellow", summary.notes), ("bold red", summary.failed)):
-        for photo, what in lines[:most]:
-            say(f"[{colour}]{escape(photo)}[/]: {escape(what)}")
-        if len(lines) > most:
-            console.print(f"… and {len(lines) - _LISTED:,} more; --report FILE lists them all", highlight=False)
-    if summary.failed:
-        console.print(f"[bold red]{len(summary.failed)} of {summary.photos} could not be enhanced[/]", highlight=False)
+    say_lines(summary, most)
+    say_failed(summary)
     if unwritten:
         raise fail(f"the report could not be written: {unwritten}")
     if summary.failed:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdlib.cli._options import Denoise, Device, Model, Smoothing, Strength
-from kdlib.cli._output import STARTING, console, errors_reported, escape, fail, progress_bar, say
+from kdlib.cli._output import (
+    STARTING,
+    console,
+    errors_reported,
+    escape,
+    fail,
+    progress_bar,
+    say,
+    say_failed,
+    say_lines,
+    say_summary,
+)
 from kdlib.weights.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -191,19 +202,13 @@ def _folder(
     except KeyboardInterrupt:
         fail(f"stopped after {len(figures)} videos; --resume makes the others")
         raise typer.Exit(130) from None
-    kept = f", {summary.kept} kept" if summary.kept else ""
-    say(f"{summary.done} enhanced{kept}, {time.perf_counter() - start:.1f} s → {escape(str(plan.jobs[0].output))}")
-    if plan.passed_over:
-        kinds = ", ".join(f"{number} {kind}" for kind, number in plan.passed_over.most_common())
-        say(f"{plan.passed_over.total()} other files passed over: {escape(kinds)}")
-    for colour, lines in (("yellow", summary.notes), ("bold red", summary.failed)):
-        for name, what in lines:
-            say(f"[{colour}]{escape(name)}[/]: {escape(what)}")
+    say_summary(summary, time.perf_counter() - start, str(plan.jobs[0].output), plan.passed_over)
+    say_lines(summary)
     if report_to is not None:
         ended = {"failed": summary.failed, "kept": summary.kept, "passed_over": plan.passed_over}
         write_json(report_to, {"command": "kdlib video", "source": source.name, "videos": figures, **ended})
+    say_failed(summary)
     if summary.failed:
-        say(f"[bold red]{len(summary.failed)} of {summary.photos} could not be enhanced[/]")
         raise typer.Exit(1)
 
 

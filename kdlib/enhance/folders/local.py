@@ -5,10 +5,10 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from queue import SimpleQueue
 from typing import NamedTuple, Self, TypeVar
@@ -17,7 +17,7 @@ import numpy as np
 
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.folders.memory import MEMORY, LocalMemory
-from kdlib.enhance.folders.others import in_words, passed_over
+from kdlib.enhance.folders.others import nothing_found, passed_over
 from kdlib.enhance.photos.convert import converted
 from kdlib.enhance.photos.formats.jpeg_pixels import PixelMemory
 from kdlib.enhance.photos.kinds import (
@@ -166,16 +166,23 @@ def plan(
                     root = output / _real(path).name
                 jobs += [
                     Job(photo, root / renamed(photo, suffix, wanted).relative_to(path), output or root, suffix)
-                    for photo in _photos_of(path, recursive, root)
+                    for photo in photos_in(path, recursive=recursive, suffixes=readable_suffixes(), results=root)
                 ]
             elif output is None:
                 jobs.append(Job(path, renamed(path, suffix or "_enhanced", wanted), suffix=suffix or "_enhanced"))
             else:
                 jobs.append(Job(path, output / renamed(path, suffix, wanted).name, output, suffix))
+    own = {job.source: job.suffix for job in jobs}
+    apart = told_apart(
+        [(job.source, job.target) for job in jobs], lambda photo, told: renamed(photo, told + own[photo], wanted)
+    )
+    jobs = [replace(job, target=target) for job, (_, target) in zip(jobs, apart, strict=True)]
     found = passed_over(folders, output, recursive=recursive)
     if others is not None:
         others.update(found)
-    return _checked(jobs, in_words(found))
+    if not (jobs := checked(jobs, "another --output")):
+        raise ValueError(nothing_found("photos", found))
+    return jobs
 
 
 def expand(pattern: str | Path) -> list[Path]:
@@ -232,44 +239,51 @@ def renamed(path: AnyPath, suffix: str, wanted: str | None = None) -> AnyPath:
     return path.with_name(f"{path.stem}{suffix}{result_suffix(path, wanted)}")
 
 
-def _photos_of(folder: Path, recursive: bool, output: Path) -> Iterator[Path]:
-    """Yield the photos of a folder, without those in an output folder below it."""
-    nested = _real(output) != _real(folder)
-    for path in photos_in(folder, recursive=recursive, suffixes=readable_suffixes()):
-        if not (nested and _real(path).is_relative_to(_real(output))):
-            yield path
+def told_apart(
+    pairs: Sequence[tuple[AnyPath, AnyPath]], rename: Callable[[AnyPath, str], AnyPath]
+) -> list[tuple[AnyPath, AnyPath]]:
+    """Give results of the same name different ones, as of a raw photo beside its JPEG when all become JPEGs.
+
+    A photo that keeps its format keeps its name; the others get the extension of the photo before that of the result,
+    such as ``IMG_1_dng.jpg``.
+
+    Args:
+        pairs: photos, or videos, with their results.
+        rename: returns a path whose name is that of the result for a photo and something to add to its stem.
+
+    Returns:
+        the pairs. Names that differ only in upper and lower case count as the same, as they do on many disks.
+    """
+    shared = Counter(str(target).casefold() for _, target in pairs)
+
+    def named(source: AnyPath, target: AnyPath) -> AnyPath:
+        if shared[str(target).casefold()] == 1 or source.suffix.lower() == target.suffix.lower():
+            return target
+        return target.with_name(rename(source, f"_{source.suffix.removeprefix('.').lower()}").name)
+
+    return [(source, named(source, target)) for source, target in pairs]
 
 
-def without_results(jobs: Sequence[Job], other: str) -> list[Job]:
+def checked(jobs: Sequence[Job], other: str) -> list[Job]:
     """Return the jobs whose inputs are not the results of others, as a second run with a suffix finds them.
 
     Args:
-        jobs: in a folder.
+        jobs: to check.
         other: what to choose otherwise, such as "another folder", if an input would be overwritten by its own result.
 
     Raises:
-        ValueError: an input would be overwritten by its own result.
+        ValueError: an input would be overwritten by its own result, or two have the same result.
     """
     results = {_real(job.target) for job in jobs if _real(job.target) != _real(job.source)}
     jobs = [job for job in jobs if _real(job.source) not in results]
-    for job in jobs:
-        if _real(job.target) == _real(job.source):
-            raise ValueError(f"{job.source} would be overwritten by its result; choose {other} or a --suffix")
-    return jobs
-
-
-def _checked(jobs: list[Job], others: str) -> list[Job]:
     targets: dict[Path, Path] = {}
-    jobs = without_results(jobs, "another --output")
     for job in jobs:
         target = _real(job.target)
-        if target in targets:
-            raise ValueError(
-                f"{targets[target]} and {job.source} would both be written to {job.target}; run them separately"
-            )
+        if target == _real(job.source):
+            raise ValueError(f"{job.source} would be overwritten by its result; choose {other} or a --suffix")
+        if (first := targets.get(target)) is not None:
+            raise ValueError(f"{first} and {job.source} would both be written to {job.target}; run them separately")
         targets[target] = job.source
-    if not jobs:
-        raise ValueError("; ".join(filter(None, ["no photos found", others, "--recursive also searches subfolders"])))
     return jobs
 
 

@@ -1,41 +1,47 @@
 """Files in a folder that are not enhanced: counted by kind, so that none vanishes without a word."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kdlib.enhance.photos.kinds import FORMATS, format_of, installed, kind_of
+from kdlib.enhance.photos.kinds import FORMATS, VIDEO_SUFFIXES, format_of, installed, kind_of
 from kdlib.enhance.photos.paths import files_in
 
 
-def passed_over(folders: Iterable[Path], output: Path | None, *, recursive: bool = False) -> Counter[str]:
+def passed_over(
+    folders: Iterable[Path], output: Path | None, *, recursive: bool = False, videos: bool = False
+) -> Counter[str]:
     """Count the files that are passed over in folders, by kind in words.
 
     Args:
         folders: searched as by :func:`kdlib.enhance.folders.local.plan`.
         output: the folder of results, whose files are not counted; None if there is none among the files.
         recursive: whether subfolders are searched, too.
+        videos: whether videos are enhanced, and photos passed over.
     """
-    found: Counter[str] = Counter()
-    results = None if output is None else Path(os.path.realpath(output))
-    for folder in folders:
-        nested = results is not None and results != Path(os.path.realpath(folder))
-        for path in files_in(folder, recursive=recursive):
-            if nested and results is not None and Path(os.path.realpath(path)).is_relative_to(results):
-                continue
-            name = format_of(path)
-            if name is None or not installed(name):
-                found[_told(path)] += 1
-    return found
+    found = (path for folder in folders for path in files_in(folder, recursive=recursive, results=output))
+    return Counter(_told(path) for path in found if not (_is_video(path) if videos else _is_photo(path)))
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _is_photo(path: Path) -> bool:
+    name = format_of(path)
+    return name is not None and installed(name)
 
 
 def _told(path: Path) -> str:
+    if _is_photo(path):
+        return "photo: kdlib enhance enhances them"
+    if _is_video(path):
+        return "video: kdlib video enhances them"
     name, kind = format_of(path), kind_of(path)
-    if name is not None:
-        terms = ", whose wheels are under the GPLv2" if name == "HEIC" else ""
-        return f"{kind}: pip install 'kdlib[{FORMATS[name].extra}]' reads them{terms}"
-    return "video: kdlib video enhances them" if kind == "video" else kind
+    if name is None:
+        return kind
+    terms = ", whose wheels are under the GPLv2" if name == "HEIC" else ""
+    return f"{kind}: pip install 'kdlib[{FORMATS[name].extra}]' reads them{terms}"
 
 
 def in_words(found: Counter[str]) -> str:
@@ -47,3 +53,13 @@ def in_words(found: Counter[str]) -> str:
     ]
     files = "file" if found.total() == 1 else "files"
     return f"{found.total()} {files} passed over ({'; '.join(kinds)})"
+
+
+def nothing_found(what: str, others: Counter[str]) -> str:
+    """Return the message for folders without any photos or videos.
+
+    Args:
+        what: "photos" or "videos".
+        others: the files that were passed over.
+    """
+    return "; ".join(filter(None, [f"no {what} found", in_words(others), "--recursive also searches subfolders"]))

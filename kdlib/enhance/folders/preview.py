@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.photos.paths import PhotoError
@@ -91,8 +91,11 @@ def write_sheet(sheet: Sheet, path: Path, *, overwrite: bool = False) -> None:
 def _pair(path: Path, enhance: Enhancer, max_pixels: int | None) -> tuple[Image.Image, Image.Image]:
     limit: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
     photo = decode_photo(path, **limit, upscale=enhance.upscale)
-    with Image.open(path) as file:  # its header
-        profile, turn = file.info.get("icc_profile"), file.getexif().get(0x0112, 1)
+    try:
+        with Image.open(path) as file:  # its header
+            profile, turn = file.info.get("icc_profile"), file.getexif().get(0x0112, 1)
+    except UnidentifiedImageError:  # such as HEIC, which is upright
+        profile, turn = getattr(photo.container, "icc", None), 1
     before = _reduced(photo.pixels, profile, turn)
     return before, _reduced(enhance(photo.pixels), profile, turn).resize(before.size)
 

@@ -1,7 +1,7 @@
 """Photos in any store that fsspec supports, including local disks: listing, choosing targets, fetching and storing."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
-from kdlib.enhance.folders.local import expand, renamed
+from kdlib.enhance.folders.local import expand, renamed, told_apart
 from kdlib.enhance.folders.memory import MEMORY, LocalMemory, Memory
 from kdlib.enhance.photos.kinds import readable_suffixes
 from kdlib.files import partial_name
@@ -80,12 +80,12 @@ def plan_inputs(inputs: Sequence[str | Path], output: Place, suffix: str, wanted
     places = [found for pattern in inputs for found in _expand(pattern)]
     folders = [found for found, folder in places if folder]
     chosen: dict[Place, Input] = {}
+    files = [PurePosixPath(found.path).name for found, folder in places if not folder]
+    results = iter(_named(files, suffix, wanted))
     for source, folder in places:
         name = PurePosixPath(source.path).name
-        if not folder:
-            target = output / renamed(PurePosixPath(name), suffix, wanted).name
-        else:
-            target = output / name if len(folders) > 1 else output
+        inside = output / name if len(folders) > 1 else output
+        target = inside if folder else output / next(results)[1]
         if target == source and not (folder and suffix):
             raise ValueError(f"{source} would be overwritten by its result; choose another --output or a --suffix")
         beside = folders[0] / name if not folder and len(folders) == 1 else None
@@ -142,10 +142,9 @@ def tasks_of(
             photos = {name for name, info in found.items() if _is_photo(store, name, info)}
             existing = _names_in(target) if resume and photos else set()
             chosen: dict[str, str] = {}
-            for name in sorted(photos):
+            for name, result in _named(sorted(photos), suffix, wanted):
                 if given.target == given.source and _is_result(name, suffix, photos):
                     continue
-                result = renamed(PurePosixPath(name), suffix, wanted).name
                 if (other := chosen.setdefault(result, name)) != name:
                     raise ValueError(
                         f"{other} and {name} in {Place(store, folder)} would both be written to {result}; "
@@ -158,6 +157,17 @@ def tasks_of(
                 nested = given.target != given.source and below.is_in(output)
                 if is_folder and not (nested or name.startswith(".")):  # links may be circular
                     waiting.append((below.path, target / name))
+
+
+def _named(names: Iterable[str], suffix: str, wanted: str | None) -> list[tuple[str, str]]:
+    """Return the names of photos in one folder, each with that of its result."""
+
+    def rename(photo: PurePosixPath, told: str) -> PurePosixPath:
+        return renamed(photo, told + suffix, wanted)
+
+    photos = [PurePosixPath(name) for name in names]
+    pairs = told_apart([(photo, rename(photo, "")) for photo in photos], rename)
+    return [(source.name, target.name) for source, target in pairs]
 
 
 def _is_photo(store: AbstractFileSystem, name: str, info: dict[str, Any]) -> bool:

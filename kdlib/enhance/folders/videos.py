@@ -7,10 +7,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdlib.enhance.enhancer import Enhancer
-from kdlib.enhance.folders.local import Job, Result, Summary, outcome, renamed, with_results, without_results
+from kdlib.enhance.folders.local import (
+    Job,
+    Result,
+    Summary,
+    checked,
+    outcome,
+    renamed,
+    told_apart,
+    with_results,
+)
 from kdlib.enhance.folders.memory import LocalMemory
+from kdlib.enhance.folders.others import nothing_found, passed_over
+from kdlib.enhance.photos.kinds import VIDEO_SUFFIXES
+from kdlib.enhance.photos.paths import files_in
 from kdlib.enhance.video.enhance import VideoReport, enhance_video
-from kdlib.enhance.video.files import FORMATS, VIDEO_SUFFIXES
+from kdlib.enhance.video.files import FORMATS
 
 _HOLDS_MOST = ".mkv"  # what a video is written as whose own format cannot be written
 
@@ -20,7 +32,7 @@ class VideoPlan(NamedTuple):
 
     Attributes:
         jobs: the videos with their results.
-        passed_over: the number of other files, by their extensions in lower case.
+        passed_over: the number of other files, by kind in words.
     """
 
     jobs: list[Job]
@@ -56,25 +68,15 @@ def plan_videos(
         raise NotADirectoryError(f"{root} is not a folder; give a folder or an unused name")
     if output is not None and output.suffix.lower() in FORMATS and not output.is_dir():
         raise ValueError(f"{output} names one file, but {folder} is a folder of videos; give a folder")
-    place = Path(os.path.realpath(root))
-    jobs, passed_over = dict[Path, Job](), Counter[str]()
-    for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
-        inside = path.relative_to(folder)
-        below = place != real and Path(os.path.realpath(path)).is_relative_to(place)
-        if below or any(part.startswith(".") for part in inside.parts) or not path.is_file():
-            continue
-        own = path.suffix.lower()
-        if own not in VIDEO_SUFFIXES:
-            passed_over[own or "without extension"] += 1
-            continue
-        target = root / result_of(inside, suffix, container)
-        if (other := jobs.get(target)) is not None:
-            raise ValueError(f"{other.source} and {path} would both be written to {target}; run them separately")
-        jobs[target] = Job(path, target, root, suffix)
-    inputs = without_results(list(jobs.values()), "another folder")
+    files = files_in(folder, recursive=recursive, results=root)
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    targets = [(path, root / result_of(path.relative_to(folder), suffix, container)) for path in videos]
+    targets = told_apart(targets, lambda video, told: result_of(video, told + suffix, container))
+    inputs = checked([Job(path, target, root, suffix) for path, target in targets], "another folder")
+    others = passed_over([folder], root, recursive=recursive, videos=True)
     if not inputs:
-        raise ValueError("no videos found; --recursive also searches subfolders")
-    return VideoPlan(inputs, passed_over)
+        raise ValueError(nothing_found("videos", others))
+    return VideoPlan(inputs, others)
 
 
 def result_of(path: Path, suffix: str, container: str | None) -> Path:

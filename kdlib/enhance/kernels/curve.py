@@ -25,16 +25,16 @@ _COMPUTE: dict[str, tuple[type, float]] = {
 
 
 @compiled
-def _stretch(maps: Any, row: int, channels: int, colours: int, out: Any) -> None:
-    """Stretch row ``row`` of the maps (M, colours, h, w) to out (M, W·channels), bilinearly with aligned corners.
+def _stretch(maps: Any, row: int, width: int, across: int, between: int, out: Any) -> None:
+    """Stretch row ``row`` of the maps (M, colours, h, w) to ``width`` columns, bilinearly with aligned corners.
 
-    Channels after the colours (alpha) keep 0, for which the curve is the identity.
+    In ``out``, M × samples, neighbours are ``across`` samples apart, and the colours ``between``. Samples that belong
+    to no colour (alpha) keep 0, for which the curve is the identity.
     """
     w = maps.shape[3]
-    width = out.shape[1] // channels
     step = (w - 1) / (width - 1) if width > 1 else 0.0
     for m in range(maps.shape[0]):
-        for c in range(colours):
+        for c in range(maps.shape[1]):
             line = maps[m, c, row]
             first = 0
             for k in range(max(w - 1, 1)):
@@ -43,18 +43,72 @@ def _stretch(maps: Any, row: int, channels: int, colours: int, out: Any) -> None
                 # Columns from map column k up to map column k + 1.
                 last = width if k >= w - 2 or width == 1 else min(width, int(np.ceil((k + 1) / step)))
                 for x in range(first, last):
-                    out[m, x * channels + c] = left + out.dtype.type(x * step - k) * slope
+                    out[m, x * across + c * between] = left + out.dtype.type(x * step - k) * slope
                 first = last
 
 
-@cache
-def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> Callable[..., None]:
-    """Compile the fused pass for a constant number of iterations.
+def _row_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> Callable[..., None]:
+    """Compile the curve for a row of samples that all take it."""
+    half = compute(0.5 if whole else 0.0)
+    zero, one = compute(0), compute(1)
 
-    With a constant, the compiler unrolls the loop over iterations and vectorises the loop over samples.
+    @compiled
+    def row_kernel(row: Any, target: Any, upper: Any, lower: Any, weight: Any, unit: Any, scale: Any) -> None:
+        for i in range(len(row)):
+            x = compute(row[i]) * unit
+            r = upper[0, i] + weight * (lower[0, i] - upper[0, i])
+            for n in range(iterations):
+                if not shared and n > 0:
+                    r = upper[n, i] + weight * (lower[n, i] - upper[n, i])
+                x = x + r * (x * x - x)
+            if whole:
+                target[i] = x * scale + half
+            else:
+                target[i] = min(max(x, zero), one)
+
+    return row_kernel
+
+
+def _row_kernel_of_four(iterations: int, shared: bool, compute: type, whole: bool) -> Callable[..., None]:
+    """Compile the curve for a row of pixels with three colours and a fourth channel, which is copied.
+
+    The colours of a pixel are computed side by side, because the compiler does not vectorise a loop over channels. The
+    maps have a plane for each colour.
     """
     half = compute(0.5 if whole else 0.0)
     zero, one = compute(0), compute(1)
+
+    @compiled
+    def row_kernel(row: Any, target: Any, upper: Any, lower: Any, weight: Any, unit: Any, scale: Any) -> None:
+        width = len(row) // 4
+        for i in range(width):
+            j, k = i + width, i + 2 * width
+            x, y, z = compute(row[4 * i]) * unit, compute(row[4 * i + 1]) * unit, compute(row[4 * i + 2]) * unit
+            a = upper[0, i] + weight * (lower[0, i] - upper[0, i])
+            b = upper[0, j] + weight * (lower[0, j] - upper[0, j])
+            c = upper[0, k] + weight * (lower[0, k] - upper[0, k])
+            for n in range(iterations):
+                if not shared and n > 0:
+                    a = upper[n, i] + weight * (lower[n, i] - upper[n, i])
+                    b = upper[n, j] + weight * (lower[n, j] - upper[n, j])
+                    c = upper[n, k] + weight * (lower[n, k] - upper[n, k])
+                x, y, z = x + a * (x * x - x), y + b * (y * y - y), z + c * (z * z - z)
+            if whole:
+                x, y, z = x * scale + half, y * scale + half, z * scale + half
+            else:
+                x, y, z = min(max(x, zero), one), min(max(y, zero), one), min(max(z, zero), one)
+            target[4 * i], target[4 * i + 1], target[4 * i + 2], target[4 * i + 3] = x, y, z, row[4 * i + 3]
+
+    return row_kernel
+
+
+@cache
+def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool, of_four: bool) -> Callable[..., None]:
+    """Compile the fused pass for a constant number of iterations, and for pixels of four channels or other ones.
+
+    With a constant, the compiler unrolls the loop over iterations and vectorises the loop over samples.
+    """
+    row_kernel = (_row_kernel_of_four if of_four else _row_kernel)(iterations, shared, compute, whole)
 
     @compiled
     def rows(
@@ -64,16 +118,16 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> 
         upper: Any,
         lower: Any,
         channels: int,
-        colours: int,
         first: int,
         last: int,
         top: float,
         in_place: bool,
     ) -> None:
         height, samples = source.shape
+        width = samples // channels
+        across, between = (1, width) if of_four else (channels, 1)
         h = maps.shape[2]
         step = (h - 1) / (height - 1) if height > 1 else 0.0
-        scale, unit = compute(top), compute(1 / top)
         reached = -2
         line = np.empty(samples, source.dtype)
         for y in range(first, last):
@@ -84,28 +138,17 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool) -> 
                         for i in range(samples):
                             upper[m, i] = lower[m, i]
                 else:
-                    _stretch(maps, above, channels, colours, upper)
-                _stretch(maps, min(above + 1, h - 1), channels, colours, lower)
+                    _stretch(maps, above, width, across, between, upper)
+                _stretch(maps, min(above + 1, h - 1), width, across, between, lower)
                 reached = above
-            weight = compute(y * step - above)
             row = source[y]
-            if in_place:  # the loop below has no vector instructions where it reads the memory that it writes
+            if in_place:  # the loop of the kernel has no vector instructions where it reads the memory that it writes
                 for i in range(samples):
                     line[i] = row[i]
                 row = line
-            for i in range(samples):
-                x = compute(row[i]) * unit
-                r = upper[0, i] + weight * (lower[0, i] - upper[0, i])
-                for n in range(iterations):
-                    if not shared and n > 0:
-                        r = upper[n, i] + weight * (lower[n, i] - upper[n, i])
-                    x = x + r * (x * x - x)
-                if whole:
-                    target[y, i] = x * scale + half
-                else:
-                    target[y, i] = min(max(x, zero), one)
+            row_kernel(row, target[y], upper, lower, compute(y * step - above), compute(1 / top), compute(top))
 
-    return rows
+    return rows  # fmt: skip
 
 
 def apply_curve_map(
@@ -130,14 +173,14 @@ def apply_curve_map(
     maps = maps.reshape(-1, colours, *maps.shape[1:])
     out = np.empty_like(photo) if out is None else out
     compute, top = _COMPUTE[photo.dtype.name]
-    kernel = _curve_kernel(iterations, len(maps) == 1, compute, photo.dtype.kind == "u")
+    kernel = _curve_kernel(iterations, len(maps) == 1, compute, photo.dtype.kind == "u", channels == 4)
     maps = np.ascontiguousarray(maps, dtype=compute)
     source, target = photo.reshape(height, -1), out.reshape(height, -1)
     in_place = photo.ctypes.data == out.ctypes.data
 
     def work(first: int, last: int) -> None:
         lines = np.zeros((2, len(maps), width * channels), dtype=compute)
-        kernel(source, target, maps, lines[0], lines[1], channels, colours, first, last, top, in_place)
+        kernel(source, target, maps, lines[0], lines[1], channels, first, last, top, in_place)
 
     over_rows(work, height, threads)
     return out

@@ -45,6 +45,9 @@ def converted(photo: PhotoFile, wanted: str | None = None, quality: int | None =
         raise ValueError(f"photos cannot be written as {wanted}; choose one of {', '.join(WRITABLE)}")
     if wanted in (None, photo.format):
         codec = import_module(CODECS[photo.format])
+        if photo.pixels.dtype not in (dtypes := _DTYPES.get(photo.format, (np.uint8,))):  # a JPEG of 12 bits
+            lost = f"{photo.container.bits} bits per channel became 8"
+            photo = replace(photo, pixels=_with_depth(photo.pixels, dtypes), notes=(*photo.notes, lost))
         if quality is None or not hasattr(codec, "with_quality"):
             return photo
         return replace(photo, container=codec.with_quality(photo.container, quality))

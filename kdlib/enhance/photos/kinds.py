@@ -83,9 +83,14 @@ def changed_format(source: PurePath, target: PurePath) -> str | None:
     return None if wanted == format_of(source) else wanted
 
 
+VIDEO_SUFFIXES = frozenset(
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2t", ".m2ts", ".m4v", ".mkv", ".mod", ".mov"}
+    | {".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob", ".webm", ".wmv"}
+)
+"""Extensions of videos, in lower case."""
 # What else lies in a folder of photos, by extension.
 _OTHERS = {
-    "video": (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".m2ts", ".3gp", ".wmv", ".mpg", ".mpeg"),
+    "video": tuple(VIDEO_SUFFIXES),
     "JPEG XL": (".jxl",),
     "JPEG 2000": (".jp2", ".j2k", ".jpf", ".jpx"),
     "Photoshop": (".psd", ".psb"),

@@ -68,16 +68,34 @@ def photo_errors(path: Path) -> Iterator[None]:
         raise PhotoError(f"{path}: cannot be decoded because {reason} ({error})") from None
 
 
-def files_in(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
-    """Yield the files of a folder, sorted, without hidden files and folders."""
+def files_in(folder: Path, *, recursive: bool = True, results: Path | None = None) -> Iterator[Path]:
+    """Yield the files of a folder, sorted, without hidden files and folders.
+
+    Args:
+        folder: the folder.
+        recursive: whether to include subfolders.
+        results: a folder whose files are left out, unless it is the folder itself.
+    """
+    place = None if results is None or _real(results) == _real(folder) else _real(results)
     for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file():
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.is_file() and (place is None or not _real(path).is_relative_to(place)):
             yield path
 
 
-def photos_in(folder: Path, *, recursive: bool = True, suffixes: frozenset[str] = PHOTO_SUFFIXES) -> Iterator[Path]:
-    """Yield the photos of a folder, recognised by extension and sorted, without hidden files and folders."""
-    return (path for path in files_in(folder, recursive=recursive) if path.suffix.lower() in suffixes)
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def photos_in(
+    folder: Path,
+    *,
+    recursive: bool = True,
+    suffixes: frozenset[str] = PHOTO_SUFFIXES,
+    results: Path | None = None,
+) -> Iterator[Path]:
+    """Yield the photos of a folder, which are recognised by their extension; see :func:`files_in`."""
+    return (path for path in files_in(folder, recursive=recursive, results=results) if path.suffix.lower() in suffixes)
 
 
 def list_photos(folder: str | Path) -> list[Path]:

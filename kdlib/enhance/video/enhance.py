@@ -19,7 +19,8 @@ from kdlib.enhance.video.tracks import Audio
 from kdlib.enhance.video.write import VideoOutput
 from kdlib.files import replacing
 
-_AHEAD = 2  # pictures queued between two stages: evens out their speed, and still fits the memory at 4K and 16 bits
+AHEAD = 2
+"""Pictures queued between two stages: evens out their speed, and still fits the memory at 4K and 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def enhance_video(
             from kdlib.enhance.enhancer import Enhancer
 
             enhancer = Enhancer()
-        stage = _Enhancing(enhancer, smoother, side_by_side, video.display_matrix)
+        stage = Enhancing(enhancer, smoother, side_by_side, video.display_matrix)
         width, height = stage.size(video.width, video.height)
         output = VideoOutput(
             partial, container_format, video, width, height,
@@ -139,10 +140,10 @@ def enhance_video(
         enhancing, converting = Stage(Picture, stage.enhance), Stage(Picture, output.frame)
         items: Any = decoding.run()
         for step in (reading, enhancing, converting):
-            items = step.run(ahead(items, _AHEAD))
+            items = step.run(ahead(items, AHEAD))
         encoding, frames, start = 0.0, 0, perf_counter()
         try:
-            with output, closing(ahead(items, _AHEAD)) as ready:
+            with output, closing(ahead(items, AHEAD)) as ready:
                 for item in ready:
                     begun = perf_counter()
                     output.write(item)
@@ -186,11 +187,25 @@ def _check_free(out: Path, source: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{out} exists; give another name, or replace it with --overwrite")
 
 
-class _Enhancing:
-    """The stage between decoding and encoding."""
+class Enhancing:
+    """The stage between decoding and encoding.
+
+    Args:
+        enhancer: brightens the pictures.
+        smoother: of the curve maps.
+        side_by_side: whether the original is to be beside the enhanced picture.
+        display_matrix: how players turn the pictures; see :class:`~kdlib.enhance.video.read.VideoSource`.
+
+    Attributes:
+        cuts: numbers of the pictures that begin a scene.
+    """
 
     def __init__(
-        self, enhancer: Enhances, smoother: MapSmoother, side_by_side: bool, display_matrix: list[int] | None
+        self,
+        enhancer: Enhances,
+        smoother: MapSmoother,
+        side_by_side: bool = False,
+        display_matrix: list[int] | None = None,
     ) -> None:
         self._enhancer, self._smoother = enhancer, smoother
         self._halves = _halves(display_matrix) if side_by_side else None

@@ -10,11 +10,6 @@ import av
 
 # File extensions of the videos that can be written → FFmpeg's name of the format
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-VIDEO_SUFFIXES = frozenset(
-    {*FORMATS, ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2t", ".m2ts", ".mod", ".mpe", ".mpeg"}
-    | {".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob", ".wmv"}
-)
-"""Extensions by which videos in a folder are recognised."""
 # FFmpeg's names of formats that refer to other files, which their author chooses freely
 _LISTS = {"hls", "concat", "dash", "sdp", "rtsp", "imf", "webm_dash_manifest"}
 HEVC_TAG = "hvc1"

@@ -18,36 +18,46 @@ _LOST = {
     "DYNAMIC_HDR_PLUS": "HDR10+'s metadata for each frame",
     "DYNAMIC_HDR_VIVID": "HDR Vivid's metadata for each frame",
     "STEREO3D": "what makes the video stereo (spatial)",
+    "VIEW_ID": "the second view of a spatial video (MV-HEVC)",
     "SPHERICAL": "what makes the video a 360° one",
     "A53_CC": "closed captions inside the pictures",
     "ICC_PROFILE": "the ICC profile of the frames",
 }
 _SIDE_DATA_KINDS = 64  # more than FFmpeg has
+_VIEW_ID = 29  # AV_FRAME_DATA_VIEW_ID
 
 
 def side_data(frame: av.VideoFrame) -> Mapping[str, bytes]:
-    """Return what a frame carries, by FFmpeg's names, without the kinds that PyAV has no name for."""
+    """Return what a frame carries, by FFmpeg's names.
+
+    Of the kinds that PyAV has no name for, only ``VIEW_ID`` is among them, and without its content.
+    """
     held: Any  # PyAV describes it as a mapping, which it is only in part
     try:
         held = frame.side_data
     except ValueError:  # PyAV raises it for all of them if it does not know one, such as those of spatial video
-        held = _known(frame).side_data
+        kinds: Any = Type
+        unknown = range(max(kind.value for kind in kinds) + 1, _SIDE_DATA_KINDS)
+        known = _filtered(frame, *(f"mode=delete:type={kind}" for kind in unknown))
+        assert known is not None
+        view = {"VIEW_ID": b""} if _filtered(frame, f"mode=select:type={_VIEW_ID}") else {}
+        return {**side_data(known), **view}
     return {data.type.name: bytes(data) for data in held}
 
 
-def _known(frame: av.VideoFrame) -> av.VideoFrame:
-    """Return the frame without the kinds of side data that PyAV does not know."""
+def _filtered(frame: av.VideoFrame, *settings: str) -> av.VideoFrame | None:
+    """Return the frame after FFmpeg's filter "sidedata" with each of these settings, or None if one dropped it."""
     graph = av.filter.Graph()
     chain = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000))]
-    kinds: Any = Type
-    first = max(kind.value for kind in kinds) + 1
-    chain += [graph.add("sidedata", f"mode=delete:type={kind}") for kind in range(first, _SIDE_DATA_KINDS)]
-    chain.append(graph.add("buffersink"))
-    graph.link_nodes(*chain).configure()
-    graph.push(frame)
-    known = graph.pull()
-    assert isinstance(known, av.VideoFrame)
-    return known
+    try:
+        chain += [graph.add("sidedata", setting) for setting in settings]
+        chain.append(graph.add("buffersink"))
+        graph.link_nodes(*chain).configure()
+        graph.push(frame)
+        found = graph.pull()
+    except BlockingIOError:  # it was dropped
+        return None
+    return found if isinstance(found, av.VideoFrame) else None
 
 
 def lost_kinds(held: Mapping[str, bytes]) -> list[str]:

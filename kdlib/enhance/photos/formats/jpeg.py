@@ -32,6 +32,8 @@ _EXIF, _ICC, _JFIF, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe"
 _XMP, _PHOTOSHOP = b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
 _MOST = 65_533  # bytes in a segment
 _DEFAULT_QUALITY = 95
+_DEEP = 12  # bits per channel, the other number besides 8 that the standard has
+_PROGRESSIVE = 0xC2
 
 # Processes other than the two that decoders support, by the marker of the frame.
 _PROCESSES = {
@@ -72,6 +74,7 @@ class JpegContainer:
         optimised: whether the Huffman tables were computed for the photo.
         rgb: whether the components are red, green and blue instead of luma and chroma.
         quality: from 1 to 100, where there are no tables.
+        bits: per channel, 8 or 12.
     """
 
     segments: tuple[Segment, ...]
@@ -81,6 +84,7 @@ class JpegContainer:
     optimised: bool
     rgb: bool
     quality: int = _DEFAULT_QUALITY
+    bits: int = 8
 
 
 def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None) -> Decoded:
@@ -88,7 +92,7 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
     data = path.read_bytes()
     segments: list[Segment] = []
     bare = [data[:2]]
-    huffman_bytes = 0
+    huffman_bytes, bits = 0, 8
     end = 2
     for marker, start, end in _segments(data):
         if marker == _SOS:
@@ -96,7 +100,7 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
             break
         segment = Segment(marker, data[start + 4 : end])
         if marker in _FRAMES:
-            _require_supported(segment)
+            bits = _require_supported(segment)
         if _is_metadata(marker):
             segments.append(segment)
         if not _is_metadata(marker) or segment.payload.startswith((_ADOBE, _JFIF)):
@@ -109,6 +113,8 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
     del data
     data = b"".join(bare)
     del bare
+    if bits == _DEEP:
+        return _decode_deep(data, segments, check_size)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     check_size(*image.size)
     icc = _icc(segments)
@@ -121,7 +127,7 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
         del converted
     del data
     container = JpegContainer(
-        segments=_without_photoshop_thumbnail([kept for segment in segments if (kept := _kept(segment)) is not None]),
+        segments=_all_kept(segments),
         tables=_tables(image),
         sampling=0 if _is_rgb(image) else _sampling(image),  # RGB cannot be subsampled
         progressive=bool(image.info.get("progressive")),
@@ -131,6 +137,28 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
     )
     if image.mode == "CMYK":
         container = replace(container, segments=_with_colours(container.segments, new_icc))
+    return Decoded(pixels, container, notes + _left_out(segments, samsung_video))
+
+
+def _decode_deep(data: bytes, segments: list[Segment], check_size: CheckSize) -> Decoded:
+    """Decode a JPEG of 12 bits per channel, which is written with 8, if as a JPEG at all."""
+    from kdlib.enhance.photos.formats.jpeg_deep import decode as decode_deep
+
+    marker, start, _ = next(found for found in _segments(data) if found[0] in _FRAMES)
+    height, width = struct.unpack_from(">HH", data, start + 5)
+    check_size(width, height)
+    sampling = 0 if data[start + 9] != 3 or data[start + 11] == 0x11 else 2
+    container = JpegContainer(_all_kept(segments), (), sampling, marker == _PROGRESSIVE, False, False, bits=_DEEP)
+    return Decoded(decode_deep(data), container, _left_out(segments, samsung_video=False))
+
+
+def _all_kept(segments: list[Segment]) -> tuple[Segment, ...]:
+    return _without_photoshop_thumbnail([kept for segment in segments if (kept := _kept(segment)) is not None])
+
+
+def _left_out(segments: list[Segment], samsung_video: bool) -> tuple[str, ...]:
+    """Return notes on what the segments announce, and the result does not have."""
+    notes: tuple[str, ...] = ()
     announced = [xmp.of_picture_alone(segment.payload) for segment in segments if segment.payload.startswith(_XMP)]
     if samsung_video or any(found.video for found in announced):
         notes += (VIDEO_NOTE,)
@@ -138,7 +166,7 @@ def decode(path: Path, check_size: CheckSize, memory: PixelMemory | None = None)
         notes += (GAIN_MAP_NOTE,)
     elif any(segment.payload.startswith(b"MPF\0") for segment in segments):
         notes += ("further pictures in the file (such as a preview, a depth map or a gain map) are left out",)
-    return Decoded(pixels, container, notes)
+    return notes
 
 
 def resized(container: JpegContainer, width: int, height: int) -> JpegContainer:
@@ -253,14 +281,16 @@ def _without_photoshop_thumbnail(segments: list[Segment]) -> tuple[Segment, ...]
     return (*segments[:first], *new, *(segment for segment in segments[first:] if segment not in parts))
 
 
-def _require_supported(frame: Segment) -> None:
-    """Raise PhotoError for a kind of JPEG that is not damaged, but that no decoder here supports."""
+def _require_supported(frame: Segment) -> int:
+    """Return the bits per channel, or raise PhotoError for a kind of JPEG that no decoder here supports."""
     if (process := _PROCESSES.get(frame.marker)) is not None:
         kind = process if process == "JPEG-LS" else f"{process} JPEG"
-    elif frame.payload[:1] != b"\x08":
-        kind = f"{frame.payload[0]}-bit JPEG" if frame.payload else "this kind of JPEG"
+    elif len(frame.payload) < 6:
+        raise PhotoError("the file is damaged; its header describes no picture")
+    elif (bits := frame.payload[0]) in (8, _DEEP):
+        return bits
     else:
-        return
+        kind = f"{bits}-bit JPEG"
     raise PhotoError(f"{kind} is not supported; convert the photo to PNG or TIFF first")
 
 
