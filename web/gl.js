@@ -212,6 +212,11 @@ export class GlPass {
     gl.pixelStorei(gl.PACK_ALIGNMENT, 1);
   }
 
+  /** Whether the browser has taken the graphics processor away; what was computed last is then empty. */
+  get lost() {
+    return this.gl.isContextLost();
+  }
+
   /** Load a region of a photo, and around it what `reach` pixels of smoothing read. */
   load(photo, region, reach) {
     const { gl } = this;

@@ -20,7 +20,6 @@ export class LocalEngine {
   local = true;
 
   constructor(canvas) {
-    this.canvas = canvas;
     this.browser = new BrowserEngine(canvas); // draws, and runs the camera
     this.most = this.browser.most;
     this.token = token();
@@ -54,7 +53,7 @@ export class LocalEngine {
 
   close(photo) {
     if (this.shown.photo === photo) this.shown = {};
-    this.request(`photos/${photo.id}`, { method: "DELETE" }).catch(() => {});
+    this.request(`photos/${photo.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
   }
 
   async show(photo, view, settings, before, wanted = () => true) {
