@@ -512,7 +512,7 @@ $("reference-file").addEventListener("change", async () => {
   busy("compare");
 });
 
-const jobs = new JobsPanel(engine, () => ({ ...settings }), alertUser);
+const jobs = new JobsPanel(engine, () => ({ ...settings }), alertUser, download);
 
 // What the page says of itself
 

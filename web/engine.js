@@ -7,7 +7,7 @@ import { estimate, openModel } from "./networks.js";
 import { luminanceOf, measureNoise } from "./noise.js";
 import { enhancePlain } from "./plain.js";
 import { planOf } from "./plan.js";
-import { cut, drawUpright, reduced, storedRegion, turnOf, upright } from "./view.js";
+import { cut, drawUpright, reduced, storedRegion, tiles, turnOf, upright } from "./view.js";
 
 const MOST_PIXELS = 250_000_000;
 const REACH = 8; // pixels that any smoothing reads around a pixel
@@ -232,14 +232,11 @@ function paste(data, width, part, region) {
 async function pixelsInTiles(bitmap, side, pixelsOf) {
   const { width, height } = bitmap;
   const data = new Uint8ClampedArray(4 * width * height);
-  for (let y = 0; y < height; y += side) {
-    for (let x = 0; x < width; x += side) {
-      const region = { x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) };
-      const whole = region.width === width && region.height === height;
-      const tile = whole ? bitmap : await createImageBitmap(bitmap, x, y, region.width, region.height, DECODE);
-      paste(data, width, pixelsOf(tile), region);
-      if (!whole) tile.close();
-    }
+  for (const region of tiles(bitmap, side)) {
+    const whole = region.width === width && region.height === height;
+    const tile = whole ? bitmap : await createImageBitmap(bitmap, region.x, region.y, region.width, region.height, DECODE);
+    paste(data, width, pixelsOf(tile), region);
+    if (!whole) tile.close();
   }
   return data;
 }
