@@ -144,6 +144,7 @@ def test_result_is_the_file_of_the_command_line(client, tmp_path):
     assert (got == kdlib.Enhancer(denoise=0.5)(deep)).all()
 
 
+@pytest.mark.slow
 def test_every_kind_of_photo_is_shown_and_saved_as_on_the_command_line(client, tmp_path):
     for case in corpus.cases():
         if case.needs or case.refused:
@@ -412,6 +413,7 @@ def test_the_page_works_with_the_local_engine(client, chromium, tmp_path):  # no
     assert not page.errors
 
 
+@pytest.mark.slow
 def test_two_tabs_are_independent_and_leave_nothing(client, chromium):  # noqa: F811
     tabs = [Page(chromium, client.server.address) for _ in range(2)]
     for number, tab in enumerate(tabs):

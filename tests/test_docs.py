@@ -311,7 +311,7 @@ class Rendered(HTMLParser):
         self.tags.append(tag)
         self.ids |= {value for name in ("id", "name") if (value := given.get(name))}
         self.targets += [value for name in ("href", "src") if (value := given.get(name))]
-        if tag in {"link", "script", "img", "iframe"}:
+        if tag in {"link", "script", "img", "iframe"} and given.get("rel") != "canonical":
             self.loaded += [given.get("href") or given.get("src") or ""]
 
     def handle_data(self, data: str) -> None:
@@ -328,7 +328,12 @@ def site(tmp_path_factory):
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
         cwd=ROOT,
         check=True,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "KDLIB_REPOSITORY": "https://github.com/owner/name"},
+        env={
+            **os.environ,
+            "NO_MKDOCS_2_WARNING": "1",
+            "KDLIB_REPOSITORY": "https://github.com/owner/name",
+            "KDLIB_SITE": "https://owner.example/name/",
+        },
     )
     return folder, {page.relative_to(folder).as_posix(): Rendered(page) for page in folder.rglob("*.html")}
 
@@ -356,7 +361,8 @@ def test_the_first_lesson_and_the_page_that_enhances_are_one_click_away(site):
 def test_links_of_the_site_lead_to_files_and_places(site):
     folder, pages = site
     for name, page in pages.items():
-        if name == "404.html":  # which is shown at any depth, with absolute links
+        if name == "404.html":  # which is shown at any depth
+            assert all(link.startswith(("/name/", "https://")) for link in page.targets)
             continue
         for link in page.targets:
             if re.match(r"[a-z]+:|//", link):
