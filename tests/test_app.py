@@ -10,6 +10,7 @@ import time
 import webbrowser
 import zlib
 from contextlib import contextmanager
+from types import SimpleNamespace
 from urllib.parse import quote, unquote, urlencode
 
 import av
@@ -19,8 +20,11 @@ from PIL import Image, ImageOps
 
 import kdlib
 from kdlib.app import server as app
+from kdlib.enhance.folders.local import enhance_photo, renamed
 from kdlib.enhance.photos.photo_file import decode_photo
+from kdlib.noise import TOP
 from kdlib.weights.catalogue import DEFAULT_MODEL, catalogue
+from tests import photo_corpus as corpus
 from tests.helpers import kdlib as run
 from tests.helpers import said
 from tests.test_web import Page, chromium, png  # noqa: F401, which is a fixture
@@ -140,6 +144,38 @@ def test_result_is_the_file_of_the_command_line(client, tmp_path):
     assert (got == kdlib.Enhancer(denoise=0.5)(deep)).all()
 
 
+@pytest.mark.slow
+def test_every_kind_of_photo_is_shown_and_saved_as_on_the_command_line(client, tmp_path):
+    for case in corpus.cases():
+        if case.needs or case.refused:
+            continue
+        (source := tmp_path / case.name).write_bytes(case.make())
+        opened, decoded = client.open(source.read_bytes(), case.name), decode_photo(source)
+        shown, pixels = client.view(opened), decoded.pixels
+        top = TOP[pixels.dtype.name]
+        wanted = np.rint(pixels.reshape(*pixels.shape[:2], -1)[..., :1] * (255 / top))  # red, or grey
+        assert np.abs(shown[..., :1] - wanted).max() <= 1, case.kind
+        about, content = client.call("GET", f"photos/{opened['id']}/result", values=SETTINGS)
+        target = renamed(source, "_enhanced")
+        assert about["name"] == target.name, case.kind
+        enhance_photo(source, target, kdlib.Enhancer(denoise=0))
+        (tmp_path / "got").write_bytes(content)
+        got, own = decode_photo(tmp_path / "got"), decode_photo(target)
+        assert got.format == own.format, case.kind
+        for picture, same in zip([got.pixels, *got.pages], [own.pixels, *own.pages], strict=True):
+            assert np.array_equal(picture, same), case.kind
+        assert bool(decoded.pages) == any("all are saved" in note for note in opened["notes"]), case.kind
+        client.call("DELETE", f"photos/{opened['id']}")
+
+
+@pytest.mark.skipif(not corpus.HAS_RAW, reason="rawpy is not installed")
+def test_a_raw_photo_is_developed_and_turned_once(client, tmp_path):
+    (source := tmp_path / "night.dng").write_bytes(corpus.dng(orientation=6))
+    photo, decoded = client.open(source.read_bytes(), "Night.DNG"), decode_photo(source).pixels
+    assert (client.view(photo)[..., :3] == (decoded.astype(int) + 128) // 257).all()
+    assert client.call("GET", f"photos/{photo['id']}/result", values=SETTINGS)[0]["name"] == "Night_enhanced.tif"
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_views_are_upright_regions(client, orientation):
     exif = Image.Exif()
@@ -179,6 +215,24 @@ def test_uploads_are_limited_before_they_are_read(client):
         assert connection.getresponse().status == status
         connection.close()
     assert not list(client.server.folder.iterdir())
+
+
+def test_a_refused_upload_is_answered_although_the_browser_still_sends_it(client, monkeypatch):
+    monkeypatch.setattr(app, "MAX_PHOTO", 1000)
+    for headers, status in (({}, 413), ({"Authorization": "Bearer wrong"}, 401), ({"Origin": "null"}, 403)):
+        answer, _, content = client.request("POST", "/api/photos?name=a.png", bytes(40_000_000), **headers)
+        assert answer == status
+        assert json.loads(content)["error"]
+
+
+def test_at_port_80_an_address_has_no_port():
+    def asked(host):
+        app._Handler._refuse_strangers(SimpleNamespace(server=SimpleNamespace(server_port=80), headers={"Host": host}))
+
+    asked("127.0.0.1")
+    for host in ("127.0.0.1:80", "example.org"):
+        with pytest.raises(app._RefusedError, match="the address of this page"):
+            asked(host)
 
 
 def test_a_photo_of_too_many_pixels_is_refused_by_its_header(client):
@@ -295,6 +349,26 @@ def test_videos_are_enhanced_where_they_lie_or_uploaded(client, tmp_path):
     assert job["message"]
 
 
+def test_a_folder_may_hold_videos_and_other_files(client, tmp_path):
+    (folder := tmp_path / "night").mkdir()
+    for name in ("a.mp4", "b.MP4"):
+        with video_file(folder / name):
+            pass
+    client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(folder)}))
+    assert [(job["name"], job["state"], job["done"]) for job in client.finished()] == [
+        ("b.MP4", "done", 6), ("a.mp4", "done", 6),
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "night_enhanced").iterdir()) == ["a.mp4", "b.MP4"]
+    (folder / "c.png").write_bytes(png(scene(20, 30)))
+    (folder / "notes.txt").write_text("words")
+    client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(folder)}))
+    b, a, photos = client.finished()[:3]
+    assert (photos["name"], photos["done"]) == (str(folder), 1)
+    assert photos["message"][1] == "1 file passed over (1 × .txt)."
+    assert (a["state"], b["state"]) == ("failed", "failed")  # results exist, and are not overwritten
+    assert "exists" in a["message"][0]
+
+
 def test_a_job_is_stopped(client, tmp_path):
     (tmp_path / "many").mkdir()
     for n in range(40):
@@ -337,6 +411,28 @@ def test_the_page_works_with_the_local_engine(client, chromium, tmp_path):  # no
     assert all(url.startswith((client.server.address.split("#")[0], "blob:")) for url in page.requests)
     page.context.close()
     assert not page.errors
+
+
+@pytest.mark.slow
+def test_two_tabs_are_independent_and_leave_nothing(client, chromium):  # noqa: F811
+    tabs = [Page(chromium, client.server.address) for _ in range(2)]
+    for number, tab in enumerate(tabs):
+        tab.choose(png(scene(20, 30 + number)), "night.png")
+    assert len(list(client.server.folder.iterdir())) == 2
+    tabs[0].page.reload()
+    tabs[0].wait(lambda: len(list(client.server.folder.iterdir())) == 1, "the reloaded tab's upload is deleted")
+    tabs[0].page.wait_for_selector("html[data-ready]")
+    tabs[0].choose(png(scene(20, 32)), "again.png")  # with the token that the tab keeps
+    tabs[1].set(strength=1.5)
+    assert tabs[1].canvas().shape[:2] == (20, 31)
+    for tab in tabs:
+        tab.context.close()
+        assert not tab.errors
+    stranger = (context := chromium.new_context()).new_page()
+    stranger.goto(client.server.address.split("#")[0])
+    stranger.wait_for_selector("#alerts div")
+    assert "open the address that `kdlib app` has printed" in stranger.locator("#alerts").text_content()
+    context.close()
 
 
 def test_command_prints_the_address_opens_it_and_ends(monkeypatch):

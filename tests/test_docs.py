@@ -30,6 +30,8 @@ from kdlib.cli import app
 from kdlib.models import ARCHITECTURES, FAMILIES, create_model, register
 from kdlib.notebook import parameters_of, read_yaml
 from kdlib.weights.catalogue import catalogue
+from tests.test_web import chromium  # noqa: F401, which is a fixture
+from tests.web.browser import served
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md"]
@@ -309,7 +311,7 @@ class Rendered(HTMLParser):
         self.tags.append(tag)
         self.ids |= {value for name in ("id", "name") if (value := given.get(name))}
         self.targets += [value for name in ("href", "src") if (value := given.get(name))]
-        if tag in {"link", "script", "img", "iframe"}:
+        if tag in {"link", "script", "img", "iframe"} and given.get("rel") != "canonical":
             self.loaded += [given.get("href") or given.get("src") or ""]
 
     def handle_data(self, data: str) -> None:
@@ -326,7 +328,12 @@ def site(tmp_path_factory):
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
         cwd=ROOT,
         check=True,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "KDLIB_REPOSITORY": "https://github.com/owner/name"},
+        env={
+            **os.environ,
+            "NO_MKDOCS_2_WARNING": "1",
+            "KDLIB_REPOSITORY": "https://github.com/owner/name",
+            "KDLIB_SITE": "https://owner.example/name/",
+        },
     )
     return folder, {page.relative_to(folder).as_posix(): Rendered(page) for page in folder.rglob("*.html")}
 
@@ -347,13 +354,15 @@ def test_the_first_lesson_and_the_page_that_enhances_are_one_click_away(site):
     assert (folder / "web" / "index.html").is_file() == there
     assert ("web/index.html" in pages["index.html"].targets) == there
     assert ("../web/index.html" in pages["notebooks/00_distillation.html"].targets) == there
+    assert pages["index.html"].targets.count("web/index.html") > pages["page.html"].targets.count("web/index.html")
 
 
 @pytest.mark.slow
 def test_links_of_the_site_lead_to_files_and_places(site):
     folder, pages = site
     for name, page in pages.items():
-        if name == "404.html":  # which is shown at any depth, with absolute links
+        if name == "404.html":  # which is shown at any depth
+            assert all(link.startswith(("/name/", "https://")) for link in page.targets)
             continue
         for link in page.targets:
             if re.match(r"[a-z]+:|//", link):
@@ -363,6 +372,30 @@ def test_links_of_the_site_lead_to_files_and_places(site):
             assert (folder / target).exists(), f"{name} links to {link}"
             if place and target in pages and not place.startswith("__"):
                 assert unquote(place) in pages[target].ids, f"{name} links to {link}"
+
+
+# Rules that elements break which the theme's scripts add to an open page: bars on code, and frames around wide tables.
+OF_THE_THEME = {"landmark-unique", "scrollable-region-focusable"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_pages_of_the_site_are_accessible_and_fit_a_phone(site, chromium, colours):  # noqa: F811
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is missing: pip install axe-playwright-python"
+    )
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=colours)
+    page = context.new_page()
+    with served(site[0]) as address:
+        for name in ("index", "page", "notebooks/00_distillation", "reference/enhance", "clusters"):
+            page.goto(f"{address}{name}.html")
+            found = axe.Axe().run(page, options={"resultTypes": ["violations"]})
+            broken = [rule["id"] for rule in found.response["violations"]]
+            assert set(broken) <= OF_THE_THEME, found.generate_report()
+            page.set_viewport_size({"width": 390, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+            page.set_viewport_size({"width": 1280, "height": 900})
+    context.close()
 
 
 @pytest.mark.slow

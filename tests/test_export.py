@@ -494,6 +494,16 @@ def test_the_command_writes_a_file_that_the_others_run(tmp_path):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected)
 
 
+def test_the_command_replaces_nothing_without_being_told(tmp_path):
+    (path := tmp_path / "nano.onnx").write_bytes(b"another model")
+    done = command("export", "nano-161", "-o", path)
+    assert done.exit_code == 1
+    assert "exists; --overwrite replaces it" in said(done)
+    assert path.read_bytes() == b"another model"
+    assert command("export", "nano-161", "-o", path, "--overwrite").exit_code == 0
+    assert read_exported(path)[0].name == "nano-161"
+
+
 def test_the_command_takes_flavour_and_precision(tmp_path):
     path = tmp_path / "nano.onnx"
     done = command("export", "nano-161", "-o", path, "--network", "--precision", "float16")

@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 from kdlib import Enhancer
 from kdlib.cli import app
 from kdlib.enhance.folders.preview import MOST, contact_sheet
+from kdlib.enhance.photos.photo_file import decode_photo
+from kdlib.noise import TOP
+from tests import photo_corpus as corpus
 from tests.helpers import kdlib, said
 
 FAST = ["--model", "student-565"]
@@ -102,6 +105,24 @@ def test_photos_on_a_sheet_are_upright_and_of_any_kind(tmp_path):
     assert (np.abs(column.astype(int) - (10, 10, 40)) < 8).all()
     sheet = contact_sheet(sorted(tmp_path.iterdir()), enhance)
     assert (sheet.shown, sheet.failed) == (4, [])
+
+
+def test_every_kind_of_photo_is_on_a_sheet(tmp_path):
+    cases = [case for case in corpus.cases() if not case.needs and not case.refused]
+    for case in cases:
+        (tmp_path / case.name).write_bytes(case.make())
+    enhance = Enhancer("student-565")
+    sheet = contact_sheet(sorted(tmp_path.iterdir()), enhance)
+    assert (sheet.shown, sheet.failed) == (len({case.name for case in cases}), [])
+    for name in ["float.tif", *(["turned.dng"] if corpus.HAS_RAW else [])]:
+        if name == "turned.dng":
+            (tmp_path / name).write_bytes(corpus.dng(orientation=6))
+        pixels = decode_photo(tmp_path / name).pixels
+        eight = np.rint(pixels * (255 / TOP[pixels.dtype.name])).astype(int)
+        (height, width), right = eight.shape[:2], 12 + 320
+        shown = np.asarray(contact_sheet([tmp_path / name], enhance).image).astype(int)
+        place = shown[12 + 240 - height : 12 + 240, right - width : right]
+        assert np.abs(place - eight).max() <= 1, name
 
 
 def test_of_many_photos_a_sheet_shows_some_from_all_over(tmp_path):

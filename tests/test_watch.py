@@ -1,5 +1,6 @@
 """``kdlib enhance --watch``: photos as they arrive, each once."""
 
+import json
 import os
 import shutil
 import signal
@@ -173,6 +174,35 @@ def test_bad_folders_and_other_settings_are_refused(begin, clock, tmp_path):
         begin()
 
 
+def test_a_report_gets_each_failure_and_outlives_runs(tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png")
+    bad, report = tmp_path / "in" / "b.png", tmp_path / "report.jsonl"
+    bad.write_bytes(b"no photo")
+    looks = []
+
+    def pause(seconds):
+        looks.append(seconds)
+        if len(looks) == 4:  # a report that cannot be written ends nothing
+            report.rename(tmp_path / "kept.jsonl")
+            report.mkdir()
+            bad.write_bytes(b"still no photo")
+        if len(looks) == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "SETTLED", 0.0)
+    monkeypatch.setattr(_watch, "pause", pause)
+    report.write_text("before\n", encoding="utf-8")
+    words = ["enhance", "--watch", tmp_path / "in", "--model", "student-565", "--workers", 1, "--report", report]
+    result = kdlib(*words)
+    assert result.exit_code == 1
+    assert said(result).count("b.png: not a photo") == 2
+    assert "the report could not be written: " in said(result)
+    before, line = (tmp_path / "kept.jsonl").read_text(encoding="utf-8").splitlines()
+    assert before == "before"
+    assert json.loads(line)["photo"] == str(bad)
+    assert json.loads(line)["failed"].startswith("not a photo")
+
+
 def test_the_command_reports_each_photo_and_ends_when_it_is_stopped(tmp_path, monkeypatch):
     photo(tmp_path / "in" / "a.png")
     looks = []
@@ -200,7 +230,9 @@ def test_the_command_reports_each_photo_and_ends_when_it_is_stopped(tmp_path, mo
         (["--watch", tmp_path / "no"], "no such folder"),
         (["--watch", tmp_path / "in", tmp_path], "one folder"),
         (["--watch", tmp_path / "in", "--preview"], "exclude each other"),
-        (["--watch", tmp_path / "in", "--report", "r.jsonl"], "take neither"),
+        (["--watch", tmp_path / "in", "--engine", "ray", "--output", tmp_path / "o"], "do not take --engine ray"),
+        (["--watch", tmp_path / "in", "-o", tmp_path / "new", "--report", tmp_path / "no" / "r"], "No such file"),
+        ([tmp_path / "in", "--preview", "--report", tmp_path / "r.jsonl"], "do not take --report"),
     ):
         refused = kdlib("enhance", *words)
         assert refused.exit_code == 1

@@ -18,7 +18,7 @@ import kdlib
 from kdlib.app.export import MODELS, TARGET, exported
 from kdlib.enhance.photos.photo_file import decode_photo
 from kdlib.weights.catalogue import DEFAULT_MODEL
-from tests.web.browser import WEB, browser, scene, served
+from tests.web.browser import WEB, WITHOUT_WEBGL, browser, scene, served
 
 MOST_BYTES = 300_000
 FILES = sorted(path for path in WEB.iterdir() if path.is_file())
@@ -98,14 +98,6 @@ def chromium():
 def address():
     with served() as where:
         yield where
-
-
-WITHOUT_WEBGL = """
-    const original = HTMLCanvasElement.prototype.getContext;
-    HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
-        return kind.startsWith("webgl") ? null : original.call(this, kind, ...more);
-    };
-"""
 
 
 class Page:
@@ -308,6 +300,69 @@ def test_photos_are_dropped_and_pasted_and_several_at_once(opened):
     assert sorted(downloads) == ["1-dropped_enhanced.png", "1-pasted_enhanced.png", "2-pasted_enhanced.png"]
 
 
+def test_the_strip_keeps_the_focus_of_the_keyboard(opened):
+    page = opened()
+    for number in range(3):
+        page.choose(png(scene(20, 30, seed=number)), f"{number}.png")
+
+    def focused():
+        return page.page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.id")
+
+    page.page.focus("[aria-label='2.png']")
+    page.page.keyboard.press("Enter")
+    page.until("document.getElementById('name').textContent === '2.png'")
+    assert focused() == "2.png"
+    assert page.page.locator("[aria-label='2.png']").get_attribute("aria-current") == "true"
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Enter")  # closes the last photo
+    page.until("document.getElementById('name').textContent === '1.png'")
+    assert focused() == "1.png"
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Enter")
+    page.until("document.getElementById('name').textContent === '0.png'")
+    assert page.page.locator("#strip").is_hidden()
+    assert page.page.evaluate("document.activeElement.id") == "split"
+    for words in ("a.txt", "b.txt"):
+        page.choose(b"words", words)
+    page.page.focus("#alerts button")
+    page.page.keyboard.press("Enter")
+    assert page.page.evaluate("document.activeElement.closest('#alerts') !== null")
+    page.page.keyboard.press("Escape")
+    assert page.page.locator("#alerts div").count() == 0
+    assert page.page.evaluate("document.activeElement.id") == "split"
+
+
+def test_of_several_clicks_while_photos_are_decoded_the_last_one_counts(opened):
+    """Photos whose pixels were forgotten are decoded again, slowly here."""
+    page = opened()
+    sizes = {"a.png": (40, 60), "b.png": (90, 20), "c.png": (30, 30)}
+    for number, (name, size) in enumerate(sizes.items()):
+        page.choose(png(scene(*size, seed=number)), name)
+    page.page.evaluate(
+        """async () => {
+            const { engine, photos } = await import("./app.js");
+            window.times = 0;
+            const open = engine.open.bind(engine);
+            engine.open = async (file) => {
+                window.times += 1;
+                await new Promise((resolve) => setTimeout(resolve, { "a.png": 900, "b.png": 500 }[file.name]));
+                return open(file);
+            };
+            for (const entry of photos.slice(0, 2)) entry.photo = null;
+            for (const name of ["a.png", "b.png", "a.png", "b.png"]) {
+                document.querySelector(`[aria-label="${name}"]`).click();
+            }
+        }"""
+    )
+    page.until("document.getElementById('busy').textContent === 'Opening …'")
+    page.until("window.page.photos.every(({ photo }) => photo) && document.getElementById('busy').hidden")
+    page.settle()
+    assert page.page.locator("#name").text_content() == "b.png"
+    assert page.canvas("before").shape[:2] == (90, 20)
+    assert page.page.evaluate("window.times") == 2
+    assert page.page.locator("#alerts").text_content() == ""
+
+
 def test_slider_moves_by_keyboard_and_says_where_it_is(opened):
     page = opened()
     page.choose(png(scene(40, 60)))
@@ -436,6 +491,26 @@ def test_notices(opened, tmp_path):
     ]
     with Image.open(page.save(tmp_path)) as saved:
         assert saved.mode == "L"
+    frames = [Image.fromarray(scene(20, 30, seed=seed)) for seed in range(2)]
+    for kind in ("GIF", "PNG", "WEBP"):
+        frames[0].save(file := io.BytesIO(), kind, save_all=True, append_images=frames[1:], loop=0, lossless=True)
+        page.choose(file.getvalue(), f"moves.{kind.lower()}", f"image/{kind.lower()}")
+        page.page.click(f"[aria-label='moves.{kind.lower()}']")
+        page.until("document.getElementById('name').textContent === given", f"moves.{kind.lower()}")
+        assert "Only its first picture is opened" in page.page.locator("#notices").text_content()
+
+
+def test_a_translucent_lossless_webp_keeps_what_can_be_seen(opened, tmp_path):
+    page, photo = opened(), scene(60, 80, 4)
+    Image.fromarray(photo).save(file := io.BytesIO(), "WEBP", lossless=True, exact=True)
+    page.choose(file.getvalue(), "night.webp", "image/webp")
+    page.set(strength=0, denoise=0)
+    for strength, wanted in ((0, photo), (1, kdlib.Enhancer(denoise=0)(photo))):
+        page.set(strength=strength)
+        saved = np.array(Image.open(page.save(tmp_path)).convert("RGBA")).astype(int)
+        assert (saved[..., 3] == photo[..., 3]).all()
+        seen = photo[..., 3] > 0  # encoders drop the colours of other pixels
+        assert np.abs(saved - wanted)[seen].max() <= 2 * strength
 
 
 @pytest.mark.parametrize(
@@ -523,6 +598,129 @@ def test_a_camera_that_is_not_allowed_is_explained(opened):
     page.page.click("#start-camera")
     page.page.wait_for_selector("#alerts div")
     assert "The camera was not allowed." in page.page.locator("#alerts").text_content()
+
+
+def test_a_camera_that_is_taken_away_is_said_and_one_is_started_once(opened):
+    page = opened(
+        """
+        const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.streams = [];
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+            window.streams.push(await get(wanted));
+            return window.streams.at(-1);
+        };
+        """,
+        permissions=["camera"],
+    )
+    page.page.evaluate("for (let n = 0; n < 3; n++) document.getElementById('start-camera').click()")
+    page.page.wait_for_selector("#snap:visible")
+    assert page.page.evaluate("streams.length") == 1
+    page.page.evaluate("streams[0].getVideoTracks()[0].dispatchEvent(new Event('ended'))")
+    page.page.wait_for_selector("#alerts div")
+    assert "The camera was disconnected." in page.page.locator("#alerts").text_content()
+    assert page.page.locator("#start").is_visible()
+    assert page.page.evaluate("streams[0].getVideoTracks()[0].readyState") == "ended"
+
+
+LOSE = """(which) => {
+    const gl = window.page.engine.gl.gl;
+    window.extension ??= gl.getExtension("WEBGL_lose_context");
+    window.extension[which]();
+}"""
+
+
+def test_a_graphics_processor_that_is_reset_costs_no_photo(opened, tmp_path):
+    page, photos = opened(), {f"{seed}.png": scene(50, 70, seed=seed) for seed in range(2)}
+    page.choose(png(photos["0.png"]), "0.png")
+    before = page.canvas()
+    page.page.evaluate(LOSE, "loseContext")
+    page.page.wait_for_selector("#alerts div")
+    assert "The graphics processor was reset." in page.page.locator("#alerts").text_content()
+    page.page.evaluate(
+        """async (content) => {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "1.png", { type: "image/png" }));
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+        }""",
+        base64.b64encode(png(photos["1.png"])).decode(),
+    )
+    page.until("document.getElementById('name').textContent === '1.png'")
+    # Decoded and enhanced without it.
+    result = np.array(Image.open(page.save(tmp_path))).astype(int)
+    assert np.abs(result - kdlib.Enhancer()(photos["1.png"])).max() <= 2
+    page.page.evaluate(LOSE, "restoreContext")
+    page.until("!window.page.engine.gl.lost && window.page.engine.shown.photo")
+    page.page.click("[aria-label='0.png']")
+    page.until("document.getElementById('name').textContent === '0.png'")
+    page.settle()
+    assert (page.canvas() == before).all()
+
+
+def test_a_graphics_processor_that_cannot_compute_is_not_used(opened):
+    page = opened(
+        "const get = WebGL2RenderingContext.prototype.getExtension;"
+        "WebGL2RenderingContext.prototype.getExtension = function (name) {"
+        "  return name.startsWith('EXT_color_buffer') ? null : get.call(this, name); };"
+    )
+    assert page.page.locator("#how").text_content() == "Computed by JavaScript."
+    photo = scene(30, 40)
+    page.choose(png(photo), "night.png")
+    page.settle()
+    assert np.abs(page.canvas()[..., :3].astype(int) - kdlib.Enhancer()(photo)).max() <= 1
+
+
+def test_what_is_shown_while_a_photo_is_saved_stays_right(opened):
+    """Saving computes tiles on the graphics processor between which the slider draws."""
+    page, photo = opened(), scene(2200, 300, seed=5)
+    page.choose(png(photo, compress_level=1), "tall.png")
+    page.set(denoise=0)
+    wanted = page.canvas()
+    page.page.evaluate(
+        """async () => {
+            const { engine, photos, render, settings } = window.page;
+            let tiles = 0;
+            const draw = async () => { tiles += 1; await render(); };
+            const enhance = engine.gl.enhance.bind(engine.gl);
+            engine.gl.enhance = (photo, plan, each) =>
+                enhance(photo, plan, async (...tile) => {
+                    await each(...tile);
+                    await draw();
+                });
+            await engine.enhanced(photos[0].photo, { ...settings });
+            if (tiles < 2) throw new Error("there was one tile only");
+            await render();
+        }"""
+    )
+    assert (page.canvas() == wanted).all()
+
+
+def test_a_folder_that_is_dropped_is_explained(opened, tmp_path):
+    page = opened()
+    (tmp_path / "holiday").mkdir()
+    session = page.context.new_cdp_session(page.page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [str(tmp_path / "holiday")], "dragOperationsMask": 1}
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+    page.page.wait_for_selector("#alerts div")
+    assert "holiday could not be read. If it is a folder" in page.page.locator("#alerts").text_content()
+
+
+def test_a_page_that_is_opened_from_disk_says_why_it_does_nothing(chromium):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(WEB.joinpath("index.html").as_uri())
+    assert page.locator("#unready").is_hidden()
+    page.wait_for_selector("#unready", state="visible")
+    assert "kdlib app" in page.locator("#unready").text_content()
+    context.close()
+
+
+def test_where_the_system_chooses_the_colours_sliders_can_be_seen(opened):
+    page = opened(forced_colors="active")
+    page.choose(png(scene(30, 40)))
+    picture = np.array(Image.open(io.BytesIO(page.page.locator("#strength").screenshot())).convert("L")).astype(int)
+    assert np.ptp(picture[:, 5]) > 100  # the track, left of the thumb
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

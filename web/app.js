@@ -15,9 +15,10 @@ const engine = isLocal ? new LocalEngine($("after")) : new BrowserEngine($("afte
 const inBrowser = isLocal ? engine.browser : engine;
 const camera = new Camera($("video"), inBrowser);
 
-const photos = []; // {file, photo (null while it is not decoded), thumbnail, width, height, reference}
+const photos = []; // {file, photo (null while it is not decoded), canvas, item (of the strip), width, height, metrics}
 const settings = { model: "", strength: 1, denoise: 0 };
-const view = { current: null, zoomed: false, x: 0, y: 0, live: false };
+const view = { current: null, wanted: null, zoomed: false, x: 0, y: 0, live: false };
+const tasks = new Map(); // what the page is doing, by kind
 let rendering = null;
 let stale = false;
 
@@ -30,17 +31,43 @@ function alertUser(message) {
   words.textContent = message;
   close.textContent = "Close";
   close.type = "button";
-  close.addEventListener("click", () => box.remove());
+  close.addEventListener("click", () => dismiss(box));
   box.append(words, close);
   $("alerts").append(box);
   while ($("alerts").childElementCount > 4) $("alerts").firstChild.remove();
 }
 
+/** Close a message; the focus does not leave the page with it. */
+function dismiss(box) {
+  const focused = box.contains(document.activeElement);
+  box.remove();
+  if (focused) ($("alerts").querySelector("button") ?? $($("work").hidden ? "choose" : "split")).focus({ preventScroll: true });
+}
+
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && $("alerts").lastChild) dismiss($("alerts").lastChild);
+});
+
 const say = (message) => ($("said").textContent = message);
 
-function busy(message) {
-  $("busy").hidden = !message;
-  $("busy").textContent = message ?? "";
+/** Show what the page is doing, or, without a message, that it has done it; what began first is shown. */
+function busy(task, message = "") {
+  if (message) tasks.set(task, message);
+  else tasks.delete(task);
+  const [first = ""] = tasks.values();
+  $("busy").hidden = !first;
+  $("busy").textContent = first;
+}
+
+/** Wait for a promise, and show what the page is doing if it takes long. */
+async function patiently(task, message, promise) {
+  const slow = setTimeout(() => busy(task, message), 400);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(slow);
+    busy(task);
+  }
 }
 
 function notice(lines) {
@@ -52,29 +79,42 @@ function notice(lines) {
 // Opening
 
 async function open(files) {
-  const before = photos.length;
+  const opened = [];
   for (const [n, file] of [...files].entries()) {
     if (file.type.startsWith("video/")) {
       if (isLocal) await jobs.upload(file).catch((error) => alertUser(error.message));
       else alertUser(`${file.name} is a video. This page brightens photos; kdlib on your computer also brightens videos.`);
       continue;
     }
-    busy(files.length > 1 ? `Opening ${n + 1} of ${files.length} …` : "Opening …");
+    busy("open", files.length > 1 ? `Opening ${n + 1} of ${files.length} …` : "Opening …");
     try {
+      await checkReadable(file);
       const photo = await engine.open(file);
       const canvas = document.createElement("canvas");
       await engine.thumbnail(photo, canvas, THUMBNAIL);
       const entry = { file, photo, canvas, width: photo.width, height: photo.height, used: performance.now() };
+      entry.item = stripItem(entry);
+      $("strip").append(entry.item);
       photos.push(entry);
-      if (photos.length === before + 1) await select(entry);
+      opened.push(entry);
+      updateStrip();
+      if (opened.length === 1) await select(entry);
       else release(entry);
-      drawStrip();
-    } catch (error) {
-      alertUser(error.message);
+    } catch ({ message }) {
+      alertUser(message.includes(file.name) ? message : `${file.name} could not be opened: ${message}`);
     }
   }
-  busy(null);
-  if (photos.length > before) say(`${photos.length - before} opened. ${photos[before].file.name} is shown.`);
+  busy("open");
+  if (opened.length) say(`${opened.length} opened. ${opened[0].file.name} is shown.`);
+}
+
+/** Throw an error for a file that cannot be read: a dropped folder, or one that was moved after it had been chosen. */
+async function checkReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Error(`${file.name} could not be read. If it is a folder, choose the photos in it; if it was moved, choose it again.`);
+  }
 }
 
 /** Forget the pixels of photos that were not used for longest; they are decoded again when they are wanted. */
@@ -92,17 +132,23 @@ function release(keep) {
 
 async function decoded(entry) {
   entry.used = performance.now();
-  entry.photo ??= await engine.open(entry.file);
+  if (entry.photo) return entry.photo;
+  entry.opening ??= engine.open(entry.file).finally(() => (entry.opening = null));
+  const photo = await entry.opening;
+  if (photos.includes(entry)) entry.photo = photo;
+  else engine.close(photo); // it was closed meanwhile
   release(entry);
-  return entry.photo;
+  return photo;
 }
 
 async function select(entry) {
   stopCamera();
-  await decoded(entry);
+  view.wanted = entry;
+  await patiently("decode", "Opening …", decoded(entry));
+  if (view.wanted !== entry) return; // another one was chosen meanwhile
   Object.assign(view, { current: entry, zoomed: false, x: entry.width / 2, y: entry.height / 2 });
   showWork();
-  drawStrip();
+  entry.item.scrollIntoView({ block: "nearest", inline: "nearest" });
   $("name").textContent = entry.file.name;
   const megapixels = (entry.width * entry.height) / 1e6;
   $("details").textContent =
@@ -113,32 +159,37 @@ async function select(entry) {
   await render();
 }
 
+const choose = (entry) => select(entry).catch((error) => alertUser(error.message));
+
 function remove(entry) {
   if (entry.photo) engine.close(entry.photo);
   const place = photos.indexOf(entry);
   photos.splice(place, 1);
-  drawStrip();
-  if (entry !== view.current) return;
-  view.current = null;
-  if (photos.length) select(photos[Math.min(place, photos.length - 1)]).catch((error) => alertUser(error.message));
-  else showWork();
+  const next = photos[Math.min(place, photos.length - 1)];
+  const focused = entry.item.contains(document.activeElement);
+  entry.item.remove();
+  if (view.wanted === entry) view.wanted = null;
+  if (entry === view.current) view.current = null;
+  if (!next || view.current) showWork();
+  else choose(next);
+  if (focused && next) (photos.length > 1 ? next.item.firstChild : $("split")).focus();
 }
 
-function drawStrip() {
-  const items = photos.map((entry) => {
-    const item = document.createElement("li");
-    const thumb = Object.assign(document.createElement("button"), { type: "button", className: "thumb" });
-    thumb.setAttribute("aria-label", entry.file.name);
-    if (entry === view.current) thumb.setAttribute("aria-current", "true");
-    thumb.append(entry.canvas);
-    thumb.addEventListener("click", () => select(entry).catch((error) => alertUser(error.message)));
-    const close = Object.assign(document.createElement("button"), { type: "button", className: "close", textContent: "×" });
-    close.setAttribute("aria-label", `Close ${entry.file.name}`);
-    close.addEventListener("click", () => remove(entry));
-    item.append(thumb, close);
-    return item;
-  });
-  $("strip").replaceChildren(...items);
+function stripItem(entry) {
+  const item = document.createElement("li");
+  const thumb = Object.assign(document.createElement("button"), { type: "button", className: "thumb" });
+  thumb.setAttribute("aria-label", entry.file.name);
+  thumb.append(entry.canvas);
+  thumb.addEventListener("click", () => choose(entry));
+  const close = Object.assign(document.createElement("button"), { type: "button", className: "close", textContent: "×" });
+  close.setAttribute("aria-label", `Close ${entry.file.name}`);
+  close.addEventListener("click", () => remove(entry));
+  item.append(thumb, close);
+  return item;
+}
+
+function updateStrip() {
+  for (const { item } of photos) item.firstChild.setAttribute("aria-current", String(item === view.current?.item));
   $("strip").hidden = photos.length < 2;
   $("save-all").hidden = photos.length < 2 || view.live;
   $("save-all").textContent = `Save all ${photos.length}`;
@@ -158,7 +209,7 @@ function showWork() {
   $("zoom").hidden = view.live;
   $("reference").hidden = !isLocal || view.live;
   $("camera").setAttribute("aria-pressed", String(view.live));
-  drawStrip();
+  updateStrip();
   if (first) $("split").focus({ preventScroll: true });
   if (!working) $("choose").focus();
 }
@@ -202,14 +253,12 @@ function render() {
       while (stale && view.current && !view.live) {
         await new Promise((resolve) => requestAnimationFrame(resolve));
         stale = false;
-        const slow = setTimeout(() => busy("Working …"), 400);
-        const photo = await decoded(view.current);
-        await engine.show(photo, layout(), { ...settings }, $("before"), () => !stale);
-        clearTimeout(slow);
-        if (!$("busy").textContent.startsWith("Opening")) busy(null);
+        const entry = view.current;
+        const photo = await decoded(entry);
+        if (entry !== view.current) stale = true;
+        else await patiently("show", "Working …", engine.show(photo, layout(), { ...settings }, $("before"), () => !stale));
       }
     } catch (error) {
-      busy(null);
       alertUser(error.message);
     } finally {
       rendering = null;
@@ -333,9 +382,9 @@ async function save(entries) {
   const saved = [];
   for (const [n, entry] of entries.entries()) {
     const which = entries.length > 1 ? ` ${n + 1} of ${entries.length}` : "";
-    busy(`Saving${which} …`);
+    busy("save", `Saving${which} …`);
     try {
-      const progress = (share) => busy(`Saving${which} … ${Math.round(100 * share)} %`);
+      const progress = (share) => busy("save", `Saving${which} … ${Math.round(100 * share)} %`);
       const { blob, name, notes } = await engine.save(await decoded(entry), { ...settings }, progress);
       download(blob, name);
       saved.push(name);
@@ -344,7 +393,7 @@ async function save(entries) {
       alertUser(`${entry.file.name} could not be saved: ${error.message}`);
     }
   }
-  busy(null);
+  busy("save");
   for (const button of [$("save"), $("save-all")]) button.disabled = false;
   if (saved.length) say(saved.length === 1 ? `Saved as ${saved[0]}.` : `${saved.length} photos saved.`);
   showMetrics();
@@ -357,12 +406,17 @@ $("save-all").addEventListener("click", () => save([...photos]));
 // The camera
 
 async function startCamera() {
+  if (tasks.has("camera")) return;
   try {
-    busy("Starting the camera …");
+    busy("camera", "Starting the camera …");
     await camera.start(
       // The local engine has more models than can follow a camera.
       () => (inBrowser.models.some(({ name }) => name === settings.model) ? settings : { ...settings, model: inBrowser.models[0].name }),
       (rate) => ($("details").textContent = `${$("video").videoWidth} × ${$("video").videoHeight} · ${rate} frames a second`),
+      () => {
+        alertUser("The camera was disconnected.");
+        leaveCamera();
+      },
     );
     view.live = true;
     view.zoomed = false;
@@ -374,7 +428,7 @@ async function startCamera() {
   } catch (error) {
     alertUser(error.message);
   }
-  busy(null);
+  busy("camera");
 }
 
 function stopCamera() {
@@ -384,14 +438,13 @@ function stopCamera() {
   showWork();
 }
 
-async function toggleCamera() {
-  if (!view.live) return startCamera();
+function leaveCamera() {
   stopCamera();
-  if (view.current) await select(view.current);
+  if (view.current) choose(view.current);
 }
 
 for (const id of ["camera", "start-camera"]) {
-  $(id).addEventListener("click", toggleCamera);
+  $(id).addEventListener("click", () => (view.live ? leaveCamera() : startCamera()));
 }
 $("snap").addEventListener("click", async () => {
   const file = await camera.take();
@@ -447,17 +500,19 @@ $("reference-file").addEventListener("change", async () => {
   const [file] = $("reference-file").files;
   $("reference-file").value = "";
   if (!file) return;
+  const entry = view.current;
   try {
-    busy("Comparing …");
-    view.current.metrics = await engine.compare(await decoded(view.current), file, { ...settings });
+    await checkReadable(file);
+    busy("compare", "Comparing …");
+    entry.metrics = await engine.compare(await decoded(entry), file, { ...settings });
     showMetrics();
   } catch (error) {
     alertUser(error.message);
   }
-  busy(null);
+  busy("compare");
 });
 
-const jobs = new JobsPanel(engine, () => ({ ...settings }), alertUser);
+const jobs = new JobsPanel(engine, () => ({ ...settings }), alertUser, download);
 
 // What the page says of itself
 
@@ -467,9 +522,15 @@ new PerformanceObserver((list) => {
   $("requests").textContent = String(requests);
 }).observe({ type: "resource" });
 
-$("after").addEventListener("webglcontextlost", () => {
-  alertUser("The graphics processor was reset. Reload the page, and open the photos again.");
+inBrowser.canvas.addEventListener("webglcontextlost", () => {
+  alertUser("The graphics processor was reset. If the picture does not come back, reload the page and open the photos again.");
 });
+// kdlib keeps what this page has sent until it ends.
+addEventListener("pagehide", ({ persisted }) => {
+  if (isLocal && !persisted) for (const { photo } of photos) if (photo) engine.close(photo);
+});
+
+inBrowser.canvas.addEventListener("webglcontextrestored", () => view.current && render());
 
 async function start() {
   await engine.ready;

@@ -35,17 +35,20 @@ export class Camera {
    *
    * @param settings returns {model, strength, denoise}
    * @param shown is called with the number of frames in the last second
+   * @param ended is called when the camera is taken away
    * @throws Error with a message for the user
    */
-  async start(settings, shown) {
+  async start(settings, shown, ended) {
     if (!navigator.mediaDevices) throw new Error("The camera needs a page from https or from this computer.");
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, height: { ideal: 720 } } });
+      this.stream.getVideoTracks()[0].addEventListener("ended", ended);
+      this.video.srcObject = this.stream;
+      await this.video.play();
     } catch (error) {
+      this.stop();
       throw new Error(WORDS[error.name] ?? `The camera could not be opened (${error.message}).`);
     }
-    this.video.srcObject = this.stream;
-    await this.video.play();
     this.maps = null;
     let [frames, since] = [0, performance.now()];
     const next = (now) => {
@@ -84,7 +87,7 @@ export class Camera {
   _frame({ model: name, strength, denoise }, now) {
     const { video, engine } = this;
     const [width, height] = [video.videoWidth, video.videoHeight];
-    if (!width) return;
+    if (!width || engine.gl?.lost) return;
     const model = openModel(name);
     const size = copySize(model, height, width);
     // The browser's reduction reads few pixels; averaging twice as many as the network sees makes up for it.

@@ -7,7 +7,7 @@ import { estimate, openModel } from "./networks.js";
 import { luminanceOf, measureNoise } from "./noise.js";
 import { enhancePlain } from "./plain.js";
 import { planOf } from "./plan.js";
-import { cut, drawUpright, reduced, storedRegion, turnOf, upright } from "./view.js";
+import { cut, drawUpright, reduced, storedRegion, tiles, turnOf, upright } from "./view.js";
 
 const MOST_PIXELS = 250_000_000;
 const REACH = 8; // pixels that any smoothing reads around a pixel
@@ -26,9 +26,13 @@ export class BrowserEngine {
     try {
       this.gl = new GlPass(canvas);
       this.how = `WebGL2, ${this.gl.renderer}`;
+      canvas.addEventListener("webglcontextlost", (event) => event.preventDefault()); // asks for it back
+      canvas.addEventListener("webglcontextrestored", () => Object.assign(this, { gl: new GlPass(canvas), shown: {} }));
     } catch {
       this.gl = null;
       this.how = "JavaScript";
+      // A canvas that has a context of WebGL gets no other one.
+      canvas.replaceWith((this.canvas = canvas.cloneNode()));
     }
     this.shown = {};
     this.most = this.gl ? this.gl.most - 2 * REACH : 4096; // longest side of what is shown at once
@@ -64,27 +68,26 @@ export class BrowserEngine {
   async _decode(blob) {
     const bitmap = await createImageBitmap(blob, DECODE);
     const { width, height } = bitmap;
-    const data = new Uint8ClampedArray(4 * width * height);
-    const { gl } = this;
     // A 2D canvas keeps colours exactly where they are opaque only.
-    const exact = gl ? null : await exactPixels(blob, width, height);
-    if (exact) data.set(exact);
-    const side = gl ? gl.most : 4096;
-    for (let y = 0; y < height && !exact; y += side) {
-      for (let x = 0; x < width; x += side) {
-        const region = { x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) };
-        const whole = region.width === width && region.height === height;
-        const tile = whole ? bitmap : await createImageBitmap(bitmap, x, y, region.width, region.height, DECODE);
-        const pixels = gl ? gl.pixelsOf(tile) : canvasPixels(tile);
-        for (let row = 0; row < region.height; row++) {
-          const from = 4 * row * region.width;
-          data.set(pixels.subarray(from, from + 4 * region.width), 4 * ((y + row) * width + x));
-        }
-        if (!whole) tile.close();
-      }
-    }
+    const data =
+      (await this._onGl((gl) => pixelsInTiles(bitmap, gl.most, (tile) => gl.pixelsOf(tile)))) ??
+      (await exactPixels(blob, width, height)) ??
+      (await pixelsInTiles(bitmap, 4096, canvasPixels));
     bitmap.close();
     return { data, width, height };
+  }
+
+  /** Return what `run` computes with the graphics processor, or null if there is none or it was reset meanwhile. */
+  async _onGl(run) {
+    const { gl } = this;
+    if (!gl || gl.lost) return null;
+    try {
+      const result = await run(gl);
+      return gl.lost ? null : result;
+    } catch (error) {
+      if (gl.lost) return null;
+      throw error;
+    }
   }
 
   /** Draw a small copy of a photo. */
@@ -124,6 +127,7 @@ export class BrowserEngine {
     const key = JSON.stringify([factor, region]);
     const same = this.shown.photo === photo && this.shown.key === key;
     if (this.gl) {
+      if (this.gl.lost) return false;
       if (!same) this.gl.load(copy, region, REACH);
       this.gl.draw(plan, region, turnOf(region, orientation));
     } else {
@@ -140,6 +144,7 @@ export class BrowserEngine {
   paint(data, width, height) {
     const whole = { x: 0, y: 0, width, height };
     this.shown = {};
+    if (this.gl?.lost) return;
     if (!this.gl) return drawUpright(this.canvas, data, whole, 1);
     this.gl.load({ data, width, height }, whole, 0);
     return this.gl.draw(null, whole, turnOf(whole, 1));
@@ -151,18 +156,21 @@ export class BrowserEngine {
     const plan = this._plan(photo, settings);
     if (!plan) return pixels;
     const whole = { x: 0, y: 0, width: pixels.width, height: pixels.height };
-    if (!this.gl) return { ...pixels, data: await enhancedInStrips(pixels, whole, plan, () => true, progress) };
-    this.shown = {}; // tiles take its place on the graphics processor
+    const data =
+      (await this._onGl((gl) => this._enhancedInTiles(gl, pixels, plan, progress))) ??
+      (await enhancedInStrips(pixels, whole, plan, () => true, progress));
+    return { ...pixels, data };
+  }
+
+  async _enhancedInTiles(gl, pixels, plan, progress) {
     const data = new Uint8ClampedArray(pixels.data.length);
-    await this.gl.enhance(pixels, plan, (region, tile) => {
-      for (let row = 0; row < region.height; row++) {
-        const from = 4 * row * region.width;
-        data.set(tile.subarray(from, from + 4 * region.width), 4 * ((region.y + row) * pixels.width + region.x));
-      }
+    await gl.enhance(pixels, plan, (region, tile) => {
+      paste(data, pixels.width, tile, region);
+      this.shown = {}; // the tile has taken its place on the graphics processor
       progress((region.y + region.height) / pixels.height);
       return pause();
     });
-    return { ...pixels, data };
+    return data;
   }
 
   /**
@@ -213,6 +221,26 @@ async function enhancedInStrips(photo, region, plan, wanted, progress = () => {}
   return out;
 }
 
+/** Put the pixels of a region into those of a whole photo. */
+function paste(data, width, part, region) {
+  for (let row = 0; row < region.height; row++) {
+    const from = 4 * row * region.width;
+    data.set(part.subarray(from, from + 4 * region.width), 4 * ((region.y + row) * width + region.x));
+  }
+}
+
+async function pixelsInTiles(bitmap, side, pixelsOf) {
+  const { width, height } = bitmap;
+  const data = new Uint8ClampedArray(4 * width * height);
+  for (const region of tiles(bitmap, side)) {
+    const whole = region.width === width && region.height === height;
+    const tile = whole ? bitmap : await createImageBitmap(bitmap, region.x, region.y, region.width, region.height, DECODE);
+    paste(data, width, pixelsOf(tile), region);
+    if (!whole) tile.close();
+  }
+  return data;
+}
+
 function canvasPixels(bitmap) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
@@ -227,7 +255,7 @@ async function exactPixels(blob, width, height) {
   try {
     const decoder = new ImageDecoder({ data: await blob.arrayBuffer(), type: blob.type, premultiplyAlpha: "none", colorSpaceConversion: "none" });
     const { image } = await decoder.decode();
-    const pixels = new Uint8Array(4 * width * height);
+    const pixels = new Uint8ClampedArray(4 * width * height);
     const swapped = ["BGRA", "BGRX"].includes(image.format);
     if (image.codedWidth !== width || image.codedHeight !== height || !(swapped || ["RGBA", "RGBX"].includes(image.format))) return null;
     await image.copyTo(pixels);

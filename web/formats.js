@@ -31,7 +31,7 @@ export function inspect(bytes) {
   const format = formatOf(bytes);
   const found = { format, orientation: 1, bits: 8, grey: false, animated: false, lossless: true, complete: true, kept: [] };
   try {
-    ({ jpeg: readJpeg, png: readPng, webp: readWebp, bmp: readBmp, avif: readAvif }[format] ?? (() => {}))(bytes, found);
+    ({ jpeg: readJpeg, png: readPng, webp: readWebp, bmp: readBmp, avif: readAvif, gif: readGif }[format] ?? (() => {}))(bytes, found);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error; // a cut header, which the browser's decoder judges
   }
@@ -145,6 +145,11 @@ function readBmp(bytes, found) {
   found.height = Math.abs(viewOf(bytes).getInt32(22, true));
 }
 
+function readGif(bytes, found) {
+  [found.width, found.height] = [viewOf(bytes).getUint16(6, true), viewOf(bytes).getUint16(8, true)];
+  found.animated = text(bytes, 0, Math.min(bytes.length, 1024)).includes("NETSCAPE2.0"); // which says how often it is repeated
+}
+
 function readAvif(bytes, found) {
   found.lossless = false;
   found.animated = text(bytes, 8, 4) === "avis";
@@ -221,7 +226,7 @@ export async function encode(pixels, header) {
   let blob = null;
   if (format === "jpeg") blob = withJpegMetadata(await byBrowser(pixels, "image/jpeg", header.quality), header, notes);
   if (format === "webp") {
-    blob = await byBrowser(pixels, "image/webp", header.quality);
+    blob = await byBrowser(pixels, "image/webp", header.quality, translucent);
     if (blob.type === "image/webp") blob = await withWebpMetadata(blob, header, pixels, translucent);
     else format = "png";
   }
@@ -238,12 +243,15 @@ function hasAlpha(data) {
   return false;
 }
 
-async function byBrowser({ data, width, height }, type, quality) {
+async function byBrowser({ data, width, height }, type, quality, translucent = false) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d");
+  // A 2D canvas would round the colours of translucent pixels.
+  const context = canvas.getContext(translucent ? "bitmaprenderer" : "2d");
   if (!context) throw new Error("This browser has no memory for a photo of this size.");
-  context.putImageData(new ImageData(data, width, height), 0, 0);
+  const image = new ImageData(data, width, height);
+  if (translucent) context.transferFromImageBitmap(await createImageBitmap(image, { premultiplyAlpha: "none", colorSpaceConversion: "none" }));
+  else context.putImageData(image, 0, 0);
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, type, quality));
   Object.assign(canvas, { width: 0, height: 0 }); // frees the memory at once
   if (!blob) throw new Error("This browser cannot write a photo of this size.");

@@ -2,6 +2,7 @@
 
 import { constants } from "./models.js";
 import { reachOf } from "./plan.js";
+import { tiles } from "./view.js";
 
 const G = constants.grid;
 const float = (value) => (Number.isInteger(value) ? `${value}.0` : String(value));
@@ -212,6 +213,11 @@ export class GlPass {
     gl.pixelStorei(gl.PACK_ALIGNMENT, 1);
   }
 
+  /** Whether the browser has taken the graphics processor away; what was computed last is then empty. */
+  get lost() {
+    return this.gl.isContextLost();
+  }
+
   /** Load a region of a photo, and around it what `reach` pixels of smoothing read. */
   load(photo, region, reach) {
     const { gl } = this;
@@ -296,13 +302,10 @@ export class GlPass {
   async enhance(photo, plan, each) {
     const reach = plan ? reachOf(plan) : 0;
     const side = Math.min(this.most, 2048) - 2 * reach;
-    for (let y = 0; y < photo.height; y += side) {
-      for (let x = 0; x < photo.width; x += side) {
-        const region = { x, y, width: Math.min(side, photo.width - x), height: Math.min(side, photo.height - y) };
-        this.load(photo, region, reach);
-        this.draw(plan, region);
-        await each(region, this.read(region));
-      }
+    for (const region of tiles(photo, side)) {
+      this.load(photo, region, reach);
+      this.draw(plan, region);
+      await each(region, this.read(region));
     }
   }
 

@@ -20,7 +20,6 @@ export class LocalEngine {
   local = true;
 
   constructor(canvas) {
-    this.canvas = canvas;
     this.browser = new BrowserEngine(canvas); // draws, and runs the camera
     this.most = this.browser.most;
     this.token = token();
@@ -54,7 +53,7 @@ export class LocalEngine {
 
   close(photo) {
     if (this.shown.photo === photo) this.shown = {};
-    this.request(`photos/${photo.id}`, { method: "DELETE" }).catch(() => {});
+    this.request(`photos/${photo.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
   }
 
   async show(photo, view, settings, before, wanted = () => true) {
@@ -98,8 +97,8 @@ const POLL = 700; // milliseconds between two looks at the progress
 
 /** The list of folders and videos that kdlib works on. */
 export class JobsPanel {
-  constructor(engine, settings, alertUser) {
-    Object.assign(this, { engine, settings, alertUser, list: document.getElementById("job-list"), timer: null });
+  constructor(engine, settings, alertUser, download) {
+    Object.assign(this, { engine, settings, alertUser, download, list: document.getElementById("job-list"), timer: null });
     const checked = (id) => document.getElementById(id).checked;
     document.getElementById("job-form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -154,10 +153,7 @@ export class JobsPanel {
     if (result) {
       button("Save video", async () => {
         const answer = await this.engine.request(`jobs/${id}/result`);
-        const { name: own } = JSON.parse(decodeURIComponent(answer.headers.get("X-Kdlib")));
-        const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(await answer.blob()), download: own });
-        link.click();
-        setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+        this.download(await answer.blob(), JSON.parse(decodeURIComponent(answer.headers.get("X-Kdlib"))).name);
       });
     }
     return item;

@@ -1,7 +1,8 @@
 // The pass over the photo in plain JavaScript, for browsers without WebGL2. References: kdlib/enhance/kernels.
 
 import { constants } from "./models.js";
-import { curve, reachOf } from "./plan.js";
+import { alignedSteps, curve, reachOf } from "./plan.js";
+import { cut } from "./view.js";
 
 const G = constants.grid;
 const TINY = G.leastSignal / 255;
@@ -16,11 +17,7 @@ const clamp = (value, top) => Math.min(Math.max(value, 0), top);
  * @returns RGBA of the region
  */
 export function enhancePlain(photo, region, plan) {
-  const out = new Uint8ClampedArray(4 * region.width * region.height);
-  for (let y = 0; y < region.height; y++) {
-    const start = 4 * ((region.y + y) * photo.width + region.x);
-    out.set(photo.data.subarray(start, start + 4 * region.width), 4 * y * region.width);
-  }
+  const out = cut(photo, region);
   if (!plan) return out;
   if (plan.family === "grid") {
     const planes = plan.rounds.length ? smoothed(photo, region, plan, null) : null;
@@ -45,9 +42,9 @@ function mapRow(values, depth, { h, w }, place, line) {
   }
 }
 
-function applyCurve(out, region, { width, height }, plan) {
-  const { h, w, texels, iterations } = plan;
-  const [down, along] = [(h - 1) / Math.max(height - 1, 1), (w - 1) / Math.max(width - 1, 1)];
+function applyCurve(out, region, photo, plan) {
+  const { w, texels, iterations } = plan;
+  const [down, along] = alignedSteps(plan, photo);
   const line = new Float32Array(4 * w);
   for (let y = 0, i = 0; y < region.height; y++) {
     mapRow(texels, 4, plan, (region.y + y) * down, line);
@@ -137,7 +134,7 @@ function smoothed(photo, region, plan, before) {
   for (const round of plan.rounds) {
     planes = slopes ? liftedRound(planes, wide, round, slopes) : gridRound(planes, wide, round);
   }
-  const cut = (plane) => {
+  const inside = (plane) => {
     const part = new Float32Array(region.width * region.height);
     for (let row = 0; row < region.height; row++) {
       const start = (region.y - wide.y + row) * wide.width + region.x - wide.x;
@@ -145,12 +142,12 @@ function smoothed(photo, region, plan, before) {
     }
     return part;
   };
-  return { y: cut(planes.y), o: cut(planes.o), g: cut(planes.g) };
+  return { y: inside(planes.y), o: inside(planes.o), g: inside(planes.g) };
 }
 
-function slopesOf(region, { width, height }, plan) {
-  const { h, w, texels } = plan;
-  const [down, along] = [(h - 1) / Math.max(height - 1, 1), (w - 1) / Math.max(width - 1, 1)];
+function slopesOf(region, photo, plan) {
+  const { w, texels } = plan;
+  const [down, along] = alignedSteps(plan, photo);
   const [values, line] = [new Float32Array(region.width * region.height), new Float32Array(4 * w)];
   for (let y = 0, i = 0; y < region.height; y++) {
     mapRow(texels, 4, plan, (region.y + y) * down, line);

@@ -85,9 +85,13 @@ function planCurve({ architecture: { iterations } }, { maps, h, w }, photo, stre
   return plan;
 }
 
+/** Return how far a pixel of a photo, down and along, leads in a map whose corners are those of the photo. */
+export const alignedSteps = ({ h, w }, { width, height }) => [(h - 1) / Math.max(height - 1, 1), (w - 1) / Math.max(width - 1, 1)];
+
 /** Return a function that reads the luminance of a photo after the curve and rounding, in 255ths. */
-function curveReader({ data, width, height }, { h, w, texels, iterations }) {
-  const [down, along] = [(h - 1) / Math.max(height - 1, 1), (w - 1) / Math.max(width - 1, 1)];
+function curveReader(photo, { h, w, texels, iterations }) {
+  const { data, width } = photo;
+  const [down, along] = alignedSteps({ h, w }, photo);
   const r = [0, 0, 0];
   return (x, y) => {
     r.fill(0);

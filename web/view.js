@@ -47,6 +47,15 @@ export function drawUpright(canvas, data, region, orientation) {
   context.putImageData(image, 0, 0);
 }
 
+/** Yield the regions of at most `side` pixels a side that make up a photo, row by row. */
+export function* tiles({ width, height }, side) {
+  for (let y = 0; y < height; y += side) {
+    for (let x = 0; x < width; x += side) {
+      yield { x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) };
+    }
+  }
+}
+
 /** Return the pixels of a region, RGBA. */
 export function cut({ data, width }, region) {
   const out = new Uint8ClampedArray(4 * region.width * region.height);

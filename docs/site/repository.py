@@ -103,6 +103,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     return _with_targets(markdown, source.parent, lambda path: Path(os.path.relpath(_place(path), here)).as_posix())
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Give the theme's dialog for the search a name, which readers of screens say."""
+    return output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
+
+
 def on_page_content(content: str, **_: Any) -> str:
     """Set formulas."""
     return with_maths(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from kdlib.app.photos import Settings
-from kdlib.enhance.folders.local import enhance_files, plan, renamed
+from kdlib.enhance.folders.local import enhance_files, plan
+from kdlib.enhance.folders.others import in_words
+from kdlib.enhance.folders.videos import plan_videos, result_of
+from kdlib.enhance.photos.kinds import readable_suffixes
+from kdlib.enhance.photos.paths import files_in, photos_in
 from kdlib.enhance.video.enhance import enhance_video
-from kdlib.enhance.video.files import FORMATS
+from kdlib.enhance.video.files import VIDEO_SUFFIXES
 from kdlib.threads import available_threads
 
 _LISTED = 5  # most failures that are shown
@@ -75,6 +80,11 @@ class Jobs:
     def start(self, path: str, settings: Settings, *, recursive: bool = False, side_by_side: bool = False) -> str:
         """Order a folder, a photo or a video on this computer; results go beside it, as ``_enhanced``.
 
+        The photos of a folder are one job, and each of its videos is one.
+
+        Returns:
+            The key of the first job.
+
         Raises:
             FileNotFoundError, ValueError: there is no such thing, or the settings are wrong.
         """
@@ -82,21 +92,36 @@ class Jobs:
         if not source.exists():
             raise FileNotFoundError(f"{path}: no such file or folder")
         settings.enhancer()  # raises before anything is ordered
-        if source.is_file() and _is_video(source):
-            return self._order(source.name, lambda job: _video(job, source, _beside(source), settings, side_by_side))
-        jobs = plan([source], None, recursive=recursive)
-        return self._order(str(source), lambda job: _folder(job, jobs, settings))
+        videos = [(source, result_of(source, "_enhanced", None))] if _is_video(source) else []
+        if source.is_dir() and any(map(_is_video, files_in(source, recursive=recursive))):
+            videos = [(job.source, job.target) for job in plan_videos(source, None, recursive=recursive).jobs]
+        keys = []
+        if not videos or (
+            source.is_dir() and any(photos_in(source, recursive=recursive, suffixes=readable_suffixes()))
+        ):
+            others = Counter[str]()
+            jobs = plan([source], None, recursive=recursive, others=others)
+            keys.append(self._order(str(source), lambda job: _photos(job, jobs, settings, others)))
+        for video, target in videos:
+
+            def work(job: Job, video: Path = video, target: Path = target) -> None:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _video(job, video, target, settings, side_by_side)
+                job.message[0] += f" Written to {target}."
+
+            keys.append(self._order(video.name, work))
+        return keys[0]
 
     def start_video(self, upload: Path, name: str, settings: Settings, *, side_by_side: bool = False) -> str:
         """Order an uploaded video, whose result is to be downloaded."""
         settings.enhancer()
 
         def work(job: Job) -> None:
-            target = _beside(upload.with_name(name))
+            target = result_of(Path(name), "_enhanced", None)
+            result = upload.with_name(f"{upload.name}{target.suffix}")
             try:
-                _video(job, upload, upload.with_name(f"{upload.name}{target.suffix}"), settings, side_by_side)
-                job.result = upload.with_name(f"{upload.name}{target.suffix}")
-                job.name, job.message = target.name, [line for line in job.message if "Written to" not in line]
+                _video(job, upload, result, settings, side_by_side)
+                job.name, job.result = target.name, result
             finally:
                 upload.unlink(missing_ok=True)
 
@@ -136,22 +161,17 @@ class Jobs:
 
 
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in {*FORMATS, ".avi", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".3gp"}
-
-
-def _beside(source: Path) -> Path:
-    target = renamed(source, "_enhanced")
-    return target if target.suffix.lower() in FORMATS else target.with_suffix(".mkv")
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
 def _video(job: Job, source: Path, target: Path, settings: Settings, side_by_side: bool) -> None:
     report = enhance_video(source, target, settings.enhancer(), side_by_side=side_by_side, progress=job.advance)
-    job.message = [f"{report.frames} frames in {report.elapsed:.1f} s. Written to {target}.", *report.notes]
+    job.message = [f"{report.frames} frames in {report.elapsed:.1f} s.", *report.notes]
     if report.damages:
         job.message.append(f"{len(report.damages)} damaged frames were patched or replaced.")
 
 
-def _folder(job: Job, jobs: list[Any], settings: Settings) -> None:
+def _photos(job: Job, jobs: list[Any], settings: Settings, others: Counter[str]) -> None:
     finished = itertools.count(1)
     job.advance(0, len(jobs))
     summary = enhance_files(
@@ -162,3 +182,5 @@ def _folder(job: Job, jobs: list[Any], settings: Settings) -> None:
     job.message = [f"{summary.done} of {summary.photos} photos brightened. Written to {place}.", *lines[:_LISTED]]
     if len(lines) > _LISTED:
         job.message.append(f"… and {len(lines) - _LISTED} more; `kdlib enhance --report` lists them all.")
+    if passed_over := Counter({kind: count for kind, count in others.items() if not kind.startswith("video")}):
+        job.message.append(f"{in_words(passed_over)}.")

@@ -5,33 +5,22 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from kdlib.enhance.enhancer import Enhancer
+from kdlib.enhance.folders.frames import enhanced
+from kdlib.enhance.folders.local import renamed
 from kdlib.enhance.photos.paths import PhotoError
 from kdlib.enhance.photos.photo_file import PhotoFile, decode_photo, encode_photo, resized
+from kdlib.enhance.photos.shown import eight_bits, orientation_of, upright
 
-_ORIENTATION = 0x0112  # EXIF's tag
 _HELD = 2  # photos that stay decoded, and results that stay in memory
 _MOST_SHOWN = 4096  # longest side of what is shown at once
-
-# By EXIF orientation: the stored pixels as a person sees them, without a copy.
-_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a[::-1].swapaxes(0, 1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a[:, ::-1].swapaxes(0, 1),
-}
 
 
 @dataclass(frozen=True)
@@ -106,9 +95,13 @@ class OpenPhotos:
             except PhotoError:
                 upload.unlink()
                 raise
-            orientation = _orientation(upload)
-            height, width = _upright(decoded.pixels, orientation).shape[:2]
-            self._photos[key] = OpenPhoto(upload, name, orientation, width, height, decoded.notes)
+            orientation = orientation_of(decoded)
+            height, width = upright(decoded.pixels, orientation).shape[:2]
+            notes = decoded.notes
+            if decoded.pages:
+                kind = "pages" if decoded.timing is None else "pictures"
+                notes += (f"Of {1 + len(decoded.pages)} {kind}, the first is shown and all are saved.",)
+            self._photos[key] = OpenPhoto(upload, name, orientation, width, height, notes)
             _keep(self._decoded, key, decoded)
             return key, self._photos[key]
 
@@ -144,10 +137,10 @@ class OpenPhotos:
         if not (0 <= x < x + width <= columns and 0 <= y < y + height <= rows):
             raise ValueError(f"the region is outside of the photo, which has {columns}×{rows} pixels")
         pixels = self._pixels(key) if settings is None else self._enhanced(key, settings)
-        seen = _upright(pixels, photo.orientation)
+        seen = upright(pixels, photo.orientation)
         more = seen.shape[1] // photo.width  # than 1 where the model enlarges
         part = seen[y * factor * more : (y + height) * factor * more, x * factor * more : (x + width) * factor * more]
-        part = _eight_bits(part)
+        part = eight_bits(part)
         if factor > 1 or more > 1:
             shown = min(more, max(1, _MOST_SHOWN // max(width, height))) if factor == 1 else 1
             size = (width * shown, height * shown)
@@ -159,11 +152,14 @@ class OpenPhotos:
         photo = self[key]
         with self._lock:
             decoded = self._decode(key)
-            pixels = self._enhanced(key, settings)
-            same = pixels.shape == decoded.pixels.shape
-            encode_photo(replace(decoded, pixels=pixels) if same else resized(decoded, pixels), target)
-        name = Path(photo.name)
-        return f"{name.stem}_enhanced{name.suffix}", decoded.notes
+            if decoded.pages:  # of which all are enhanced, in their own memory
+                done = enhanced(_decode(photo.path, photo.name), settings.enhancer())
+            else:
+                pixels = self._enhanced(key, settings)
+                same = pixels.shape == decoded.pixels.shape
+                done = replace(decoded, pixels=pixels) if same else resized(decoded, pixels)
+            encode_photo(done, target)
+        return renamed(Path(photo.name), "_enhanced").name, decoded.notes
 
     def compare(self, key: str, settings: Settings, reference: Path, name: str) -> dict[str, str]:
         """Return measures of how near the enhanced photo is to a reference, by their names, as text.
@@ -179,8 +175,8 @@ class OpenPhotos:
         truth = _decode(reference, name)
         ours = self._enhanced(key, settings)
         pair = [
-            _eight_bits(_upright(ours, self[key].orientation)),
-            _eight_bits(_upright(truth.pixels, _orientation(reference))),
+            eight_bits(upright(ours, self[key].orientation)),
+            eight_bits(upright(truth.pixels, orientation_of(truth))),
         ]
         if pair[0].shape[:2] != pair[1].shape[:2]:
             sizes = " and ".join(f"{a.shape[1]}×{a.shape[0]}" for a in pair)
@@ -223,23 +219,6 @@ def _decode(path: Path, name: str) -> PhotoFile:
         return decode_photo(path)
     except PhotoError as error:
         raise PhotoError(f"{name}: {str(error).removeprefix(f'{path}: ')}") from None
-
-
-def _orientation(path: Path) -> int:
-    try:
-        with Image.open(path) as image:
-            value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # what decodes a photo may read more than Pillow does
-        return 1
-    return value if value in _UPRIGHT else 1
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    return _UPRIGHT.get(orientation, lambda a: a)(pixels)
-
-
-def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _four_channels(pixels: np.ndarray) -> np.ndarray:

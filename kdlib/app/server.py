@@ -1,9 +1,10 @@
 """The server behind ``kdlib app``: the page, and kdlib for it, on this machine alone.
 
 *Who may call it.* The server listens on 127.0.0.1. Every call of the interface needs the token that stands in the
-address which ``kdlib app`` prints, so that neither other users of the machine nor pages of other hosts can use it.
-Besides, a request whose ``Host`` or ``Origin`` is not the server's own is refused, which stops names that were pointed
-to 127.0.0.1 afterwards (DNS rebinding).
+address which ``kdlib app`` prints, so that neither other users of the machine nor pages of other hosts can use it. (The
+browser gets the address as an argument, which other users may see in the list of processes; ``--no-browser`` starts
+none.) Besides, a request whose ``Host`` or ``Origin`` is not the server's own is refused, which stops names that were
+pointed to 127.0.0.1 afterwards (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import secrets
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from kdlib.app.jobs import Jobs
 from kdlib.app.photos import OpenPhotos, Settings
+from kdlib.enhance.photos.kinds import readable_suffixes
 from kdlib.extras import with_extra
 from kdlib.models.registry import find_family
 from kdlib.threads import available_threads
@@ -38,6 +41,7 @@ MAX_VIDEO = 2**36
 _MAX_JSON = 2**16
 _PIECE = 2**20
 _SPARE = 2**30  # bytes of the disk that an upload leaves free
+_DRAIN = 10.0  # most seconds for which what remains of a refused upload is read
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDERS = (_PACKAGE / "_web", _PACKAGE.parent / "web")  # in a wheel, and in a checkout
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -153,6 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing: the terminal belongs to the command."""
 
     def _answer(self, method: str) -> None:
+        length = self.headers.get("Content-Length", "")
+        self._left = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0  # bytes of the body to be read
         try:
             self._refuse_strangers()
             address = urlsplit(self.path)
@@ -176,7 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(422, str(error) or type(error).__name__)
 
     def _refuse_strangers(self) -> None:
-        own = {f"{host}:{self.server.server_port}" for host in ("127.0.0.1", "localhost")}
+        port = "" if self.server.server_port == 80 else f":{self.server.server_port}"
+        own = {f"{host}{port}" for host in ("127.0.0.1", "localhost")}
         if self.headers.get("Host") not in own:
             raise _RefusedError(403, "the address of this page is 127.0.0.1")
         origin = self.headers.get("Origin")
@@ -216,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({"models": models, "how": how})
 
     def _open(self) -> None:
-        key, photo = self.server.photos.add(self._upload(MAX_PHOTO), self._name())
+        key, photo = self.server.photos.add(self._upload(MAX_PHOTO, _photo_suffix(self._name())), self._name())
         self._send_json({"id": key, "width": photo.width, "height": photo.height, "notes": photo.notes})
 
     def _close(self, key: str) -> None:
@@ -245,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_file(target, {"name": name, "notes": notes})
 
     def _compare(self, key: str) -> None:
-        upload = self._upload(MAX_PHOTO)
+        upload = self._upload(MAX_PHOTO, _photo_suffix(self._name()))
         try:
             settings = Settings.of(self._query)
             self._send_json(self._found(lambda: self.server.photos.compare(key, settings, upload, self._name())))
@@ -298,30 +305,38 @@ class _Handler(BaseHTTPRequestHandler):
         name = re.split(r"[/\\]", self._query.get("name", ""))[-1]
         return name if name.strip(". ") else "photo"
 
-    def _length(self, most: int) -> int:
-        value = self.headers.get("Content-Length", "")
-        if not re.fullmatch(r"[0-9]{1,18}", value):
+    def _check_length(self, most: int) -> None:
+        if not self._left and self.headers.get("Content-Length") != "0":
             raise _RefusedError(411, "an upload needs a length")
-        if int(value) > most:
-            raise _RefusedError(413, f"the file has {int(value):,} bytes, more than the limit of {most:,}")
-        return int(value)
+        if self._left > most:
+            raise _RefusedError(413, f"the file has {self._left:,} bytes, more than the limit of {most:,}")
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield what is left of the body.
+
+        Raises:
+            ConnectionError: the connection ends before.
+        """
+        while self._left:
+            if not (piece := self.rfile.read(min(_PIECE, self._left))):
+                raise ConnectionError("the upload was broken off")
+            self._left -= len(piece)
+            yield piece
 
     def _body(self, most: int) -> bytes:
-        return self.rfile.read(self._length(most))
+        self._check_length(most)
+        return b"".join(self._pieces())
 
-    def _upload(self, most: int) -> Path:
+    def _upload(self, most: int, suffix: str = "") -> Path:
         """Store the body in a file, which is deleted if the connection ends before it is complete."""
-        left = self._length(most)
-        if left > shutil.disk_usage(self.server.folder).free - _SPARE:
+        self._check_length(most)
+        if self._left > shutil.disk_usage(self.server.folder).free - _SPARE:
             raise _RefusedError(413, "there is not enough space on the disk for this file")
-        path = self.server.folder / secrets.token_hex(8)
+        path = self.server.folder / f"{secrets.token_hex(8)}{suffix}"
         try:
             with path.open("xb") as file:
-                while left:
-                    if not (piece := self.rfile.read(min(_PIECE, left))):
-                        raise ConnectionError("the upload was broken off")
+                for piece in self._pieces():
                     file.write(piece)
-                    left -= len(piece)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -336,9 +351,16 @@ class _Handler(BaseHTTPRequestHandler):
             shutil.copyfileobj(file, self.wfile, _PIECE)
 
     def _fail(self, status: int, reason: str) -> None:
-        # What is left of a body would be read as the next request.
+        # What is left of a body would be read as the next request. A browser that is still sending it when the
+        # connection ends does not read the answer.
         self.close_connection = True
         self._send(status, json.dumps({"error": reason}).encode(), "application/json", {"Connection": "close"})
+        end = time.monotonic() + _DRAIN
+        with suppress(OSError):
+            self.wfile.flush()
+            for _ in self._pieces():
+                if time.monotonic() > end:
+                    break
 
     def _send(self, status: int, content: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
         self._head(status, len(content), kind, headers or {})
@@ -357,6 +379,12 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (always | headers).items():
             self.send_header(name, value)
         self.end_headers()
+
+
+def _photo_suffix(name: str) -> str:
+    """Return the extension of a photo, which tells raw files of cameras apart; empty for others."""
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix in readable_suffixes() else ""
 
 
 def _about(values: dict[str, Any]) -> dict[str, str]:

@@ -36,7 +36,7 @@ class Ways(NamedTuple):
     overwrite: bool
     max_pixels: int | None
 
-    def watch(self, *, recursive: bool, suffix: str) -> None:
+    def watch(self, *, recursive: bool, suffix: str, report: Path | None) -> None:
         """Enhance photos as they arrive in a folder."""
         from kdlib.cli._watch import watch_folder
 
@@ -53,6 +53,7 @@ class Ways(NamedTuple):
                 "workers": self.workers or available_threads(),
                 "max_pixels": self.max_pixels,
             },
+            report,
         )
 
     def pipe(self) -> None:

@@ -108,7 +108,8 @@ def enhance(
         typer.Option("--preview", help="Write one contact sheet of photos before and after, instead of results."),
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Write all failures and notes to this file, as JSON lines.")
+        Path | None,
+        typer.Option(help="Write all failures and notes to this file, as JSON lines; --watch adds them as they occur."),
     ] = None,
 ) -> None:
     """Brighten photos, or enlarge them with a super-resolution model.
@@ -135,8 +136,10 @@ def enhance(
         raise fail(f"{report} is a folder; give --report the name of a file")
     options = {"strength": strength, "denoise": denoise, "upscale": upscale}
     if watch or preview or STREAM in (*inputs, output):
-        if engine is Engine.ray or report is not None:
-            raise fail("--watch, --preview and standard input or output take neither --engine ray nor --report")
+        if engine is Engine.ray:
+            raise fail("--watch, --preview and standard input or output do not take --engine ray")
+        if report is not None and not watch:
+            raise fail("--preview and standard input or output do not take --report; they print what fails")
         if format or quality is not None:
             raise fail("--watch, --preview and standard input or output take neither --format nor --quality")
         from kdlib.cli._ways import Ways
@@ -145,7 +148,7 @@ def enhance(
         if watch + preview + (STREAM in (*inputs, output)) > 1:
             raise fail("--watch, --preview and standard input or output exclude each other; choose one")
         if watch:
-            ways.watch(recursive=recursive, suffix=suffix)
+            ways.watch(recursive=recursive, suffix=suffix, report=report)
         elif preview:
             ways.preview(recursive=recursive)
         else:

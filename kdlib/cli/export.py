@@ -1,12 +1,13 @@
 """``kdlib export``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kdlib.cli._options import check_weights
-from kdlib.cli._output import errors_reported, escape, say
+from kdlib.cli._output import errors_reported, escape, fail, say
 
 
 def export(
@@ -20,6 +21,7 @@ def export(
     precision: Annotated[str, typer.Option(help="Precision of the network: float32, float16 or int8.")] = "float32",
     licence: Annotated[str, typer.Option(help="Licence of weights of your own, for the metadata.")] = "",
     training_data: Annotated[str, typer.Option(help="What weights of your own were trained on, likewise.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a model as an ONNX file for other runtimes: photo in, photo out, at any size, with standard operators.
 
@@ -27,6 +29,8 @@ def export(
     """
     from kdlib.export import export_litert, export_onnx
 
+    if os.path.lexists(out) and not overwrite:
+        raise fail(f"{out} exists; --overwrite replaces it")
     with errors_reported():
         check_weights([model])
         if out.suffix == ".tflite":

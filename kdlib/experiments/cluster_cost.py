@@ -159,7 +159,7 @@ def project(fits: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], price: 
 def engines_table(result: Mapping[str, Any]) -> str:
     """Format the result of :func:`measure_engines` as Markdown."""
     sizes = list(result["pays"])
-    lines = ["| | " + " | ".join(sizes) + " |", "| --- |" + " --: |" * len(sizes)]
+    lines = ["| engine | " + " | ".join(sizes) + " |", "| --- |" + " --: |" * len(sizes)]
     for engine, title in ((LOCAL, "local engine"), (RAY, "Ray")):
         for workers in WORKERS:
             found = [_line(result["fits"], size, engine, workers) for size in sizes]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from kdlib.export.form import Form
 from kdlib.export.graph import Value
-from kdlib.export.operations import averages, sides
+from kdlib.export.operations import averages, cropped, sides
 
 
 class CurvesForm(Form):
@@ -47,8 +45,7 @@ class CurvesForm(Form):
 
         (small,) = self.network(averages(image, windows(tall), windows(wide), repeat=True))
         full = graph.resize(small, tall * factor, wide * factor, corners=True)
-        start, axes = (graph.constant(np.array(pair)) for pair in ((0, 0), (2, 3)))
-        return self._curve(image, graph.op("Slice", full, start, graph.join(height, width, axis=0), axes))
+        return self._curve(image, cropped(full, height, width))
 
     def layers(self, seen: Value) -> tuple[Value]:
         depth, skips = self.config["depth"], self.config["skips"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from kdlib.export.form import ThumbnailForm
 from kdlib.export.graph import Value
-from kdlib.export.operations import measured_noise, precision_of, shifted, sides, thumbnail
+from kdlib.export.operations import from_opponents, measured_noise, opponents, precision_of, shifted, sides, thumbnail
 from kdlib.power_curve import BLACK, GAMMA_RANGE
 
 _DIAGONAL = 0.5
@@ -48,16 +48,12 @@ class GlanceForm(ThumbnailForm):
 
     def _smoothed(self, image: Value, noise: Value) -> Value:
         """Write :class:`kdlib.models.glance.NoiseAwareSmoothing`."""
-        graph = self.graph
-        red, green, blue = (image * 255).channels()
-        luminance = (red + 2 * green + blue) / 4
-        colour = graph.join(red - blue, green - (red + blue) / 2)
+        luminance, *differences = opponents(image)
+        colour = self.graph.join(*differences)
         precision = precision_of(noise)
         for step, limits in zip((1, 2, 4), np.exp(-2 * self.state["smoothing.log_tolerance"]), strict=True):
             luminance, colour = self._round(luminance, colour, precision, step, [float(limit) for limit in limits])
-        opponent, tint = colour.part(0, 1) / 2, colour.part(1, 2) / 2
-        shared = luminance - tint
-        return graph.join(shared + opponent, luminance + tint, shared - opponent) / 255
+        return from_opponents(luminance, colour.part(0, 1), colour.part(1, 2))
 
     def _round(
         self, luminance: Value, colour: Value, precision: Value, step: int, limits: list[float]

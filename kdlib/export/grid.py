@@ -8,7 +8,7 @@ import numpy as np
 
 from kdlib.export.form import ThumbnailForm
 from kdlib.export.graph import Value
-from kdlib.export.operations import measured_noise, precision_of, shifted, sides, thumbnail
+from kdlib.export.operations import from_opponents, measured_noise, opponents, precision_of, shifted, sides, thumbnail
 from kdlib.gain_grid import (
     CERTAIN_CLIPPED,
     CLIPPED,
@@ -93,9 +93,7 @@ class GridForm(ThumbnailForm):
     def _smoothed(self, image: Value, noise: Value) -> Value:
         """Write :class:`kdlib.models.grid.QuincunxSmoothing`."""
         graph, precision = self.graph, precision_of(noise)
-        red, green, blue = (image * 255).channels()
-        luminance = (red + 2 * green + blue) / 4
-        planes = graph.join(luminance, red - blue, green - (red + blue) / 2)
+        planes = graph.join(*opponents(image))
         limits = np.exp(-2 * self.state["smoothing.log_tolerance"])
         for (step, diagonal, colour_only), (light, colours) in zip(TAPS, limits, strict=True):
             by_plane = graph.constant(np.array([light, colours, colours], np.float32).reshape(3, 1, 1)) * precision
@@ -106,9 +104,7 @@ class GridForm(ThumbnailForm):
                 weights, sums = weights + weight, sums + weight * apart
             changed = planes + sums / weights
             planes = graph.join(planes.part(0, 1), changed.part(1, 3)) if colour_only else changed
-        luminance, opponent, tint = planes.part(0, 1), planes.part(1, 2) / 2, planes.part(2, 3) / 2
-        shared = luminance - tint
-        return graph.join(shared + opponent, luminance + tint, shared - opponent) / 255
+        return from_opponents(*planes.channels())
 
     def _limited(self, grid: Value, image: Value) -> Value:
         """Write :func:`kdlib.models.grid.limit_darkening` with :func:`kdlib.models.grid.over_exposure_of`."""

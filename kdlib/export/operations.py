@@ -19,6 +19,27 @@ def sides(image: Value) -> tuple[Value, Value]:
     return image.size(2), image.size(3)
 
 
+def cropped(image: Value, height: Value, width: Value) -> Value:
+    """Return the first rows and columns of B×C×H×W."""
+    graph = image.graph
+    start, axes = (graph.constant(np.array(pair)) for pair in ((0, 0), (2, 3)))
+    part: Value = graph.op("Slice", image, start, graph.join(height, width, axis=0), axes)
+    return part
+
+
+def opponents(image: Value) -> tuple[Value, Value, Value]:
+    """Return luminance, red − blue, and green − magenta, in 255ths, of B×3×H×W in [0, 1]."""
+    red, green, blue = (image * 255).channels()
+    return (red + 2 * green + blue) / 4, red - blue, green - (red + blue) / 2
+
+
+def from_opponents(luminance: Value, opponent: Value, tint: Value) -> Value:
+    """Return the image whose :func:`opponents` are given."""
+    opponent, tint = opponent / 2, tint / 2
+    shared = luminance - tint
+    return luminance.graph.join(shared + opponent, luminance + tint, shared - opponent) / 255
+
+
 def averages(image: Value, rows: tuple[Value, Value], columns: tuple[Value, Value], *, repeat: bool = False) -> Value:
     """Return the means of windows of an image, B×C×h×w, as two matrix products.
 

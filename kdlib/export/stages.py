@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from kdlib.export.form import Form
-from kdlib.export.graph import Graph, Value
+from kdlib.export.graph import Value
 from kdlib.export.operations import adaptive_averages
 from kdlib.models.network import Network
 from kdlib.stages import BLACK, GAMMA_RANGE, WHITE_FLOOR
@@ -128,7 +128,8 @@ class IATStudentForm(StagesForm):
         x, graph = self._input(seen), self.graph
         shared = graph.conv(x, "shared_conv1").leaky()
         multiply, add = (self._blocks(shared, f"{name}_blocks") + shared for name in ("mul", "add"))
-        pooled = _pooled(graph, graph.join(shared, multiply, add))
+        side = graph.constant(np.array([_POOLED]))
+        pooled = adaptive_averages(graph.join(shared, multiply, add), side, side)
         for layer in (1, 4):
             pooled = graph.conv(pooled, f"global_refine.{layer}").relu()
         features = pooled.mean(2, 3).reshape(0, -1)
@@ -142,8 +143,3 @@ class IATStudentForm(StagesForm):
             hidden = self.graph.conv(x, f"{name}.{number}.conv1").relu()
             x = x + self.graph.conv(hidden, f"{name}.{number}.conv2")
         return x
-
-
-def _pooled(graph: Graph, x: Value) -> Value:
-    side = graph.constant(np.array([_POOLED]))
-    return adaptive_averages(x, side, side)

@@ -8,7 +8,7 @@ import numpy as np
 
 from kdlib.export.form import Form
 from kdlib.export.graph import Value
-from kdlib.export.operations import enlarged, sides
+from kdlib.export.operations import cropped, enlarged, sides
 from kdlib.models.msafn import COARSEST
 
 
@@ -28,7 +28,6 @@ class SuperResolutionForm(Form):
 
     def layers(self, seen: Value) -> tuple[Value]:
         graph, config = self.graph, self.config
-        size = graph.join(*sides(seen), axis=0)
         x = self._padded(2 * seen - 1 if config["residual"] else seen)
         x = graph.conv(x, "conv_init")
         paths = []
@@ -43,8 +42,7 @@ class SuperResolutionForm(Form):
         if config["recurrent"]:
             y = self._refined(y)
         y = graph.conv(graph.conv(y, "recon.0").leaky(), "recon.2")
-        start, axes = (graph.constant(np.array(pair)) for pair in ((0, 0), (2, 3)))
-        restored = graph.op("Slice", y, start, size, axes)
+        restored = cropped(y, *sides(seen))
         return (seen + restored if config["residual"] else restored,)
 
     def _padded(self, x: Value) -> Value:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from kdlib.app.export import MODELS
 from kdlib.files import write_json
-from tests.web.browser import WEB, browser, scene, served
+from tests.web.browser import WEB, WITHOUT_WEBGL, browser, scene, served
 
 SIZES = {"1 MP": (816, 1224), "12 MP": (3000, 4000), "50 MP": (5774, 8660)}
 MOST_IN_JAVASCRIPT = 20e6  # pixels; larger photos would take minutes
@@ -43,12 +43,6 @@ STEPS = {
     "full_size": "async () => { await whole(1); }",
     "save": "async () => { await page.engine.save(page.photos[0].photo, { ...page.settings, denoise: 1 }); }",
 }
-WITHOUT_WEBGL = """
-    const original = HTMLCanvasElement.prototype.getContext;
-    HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
-        return kind.startsWith("webgl") ? null : original.call(this, kind, ...more);
-    };
-"""
 
 
 def measure(repeats: int, earlier: dict[str, Any]) -> Iterator[dict[str, Any]]:

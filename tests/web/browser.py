@@ -22,6 +22,14 @@ ARGUMENTS = [
     "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
 ]  # fmt: skip
 
+# A script that takes WebGL away, before the page begins.
+WITHOUT_WEBGL = """
+    const original = HTMLCanvasElement.prototype.getContext;
+    HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+        return kind.startsWith("webgl") ? null : original.call(this, kind, ...more);
+    };
+"""
+
 
 class _Handler(SimpleHTTPRequestHandler):
     extensions_map: ClassVar = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}

@@ -92,12 +92,19 @@ class Summary:
 
     def write_report(self, path: Path) -> None:
         """Write ``failed`` and ``notes`` as JSON lines, each an object with ``photo`` and ``failed`` or ``note``."""
+        with replacing(path) as partial:
+            partial.write_bytes(self._lines())
+
+    def append_report(self, path: Path) -> None:
+        """Add the lines of :meth:`write_report` to a file, which is made if there is none."""
+        with path.open("ab") as file:
+            file.write(self._lines())
+
+    def _lines(self) -> bytes:
         lines = [{"photo": photo, "failed": reason} for photo, reason in self.failed]
         lines += [{"photo": photo, "note": note} for photo, note in self.notes]
-        with replacing(path) as partial:
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            # Names that are not valid UTF-8 are written as their original bytes.
-            partial.write_text(text, encoding="utf-8", errors="surrogateescape")
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        return text.encode("utf-8", "surrogateescape")  # names that are not valid UTF-8, as their original bytes
 
 
 class Result(NamedTuple):

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageDraw, ImageFont
 
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.photos.paths import PhotoError
 from kdlib.enhance.photos.photo_file import decode_photo
+from kdlib.enhance.photos.shown import eight_bits, orientation_of, profile_of, upright
 from kdlib.files import replacing
 
 MOST = 60
@@ -91,31 +92,22 @@ def write_sheet(sheet: Sheet, path: Path, *, overwrite: bool = False) -> None:
 def _pair(path: Path, enhance: Enhancer, max_pixels: int | None) -> tuple[Image.Image, Image.Image]:
     limit: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
     photo = decode_photo(path, **limit, upscale=enhance.upscale)
-    try:
-        with Image.open(path) as file:  # its header
-            profile, turn = file.info.get("icc_profile"), file.getexif().get(0x0112, 1)
-    except UnidentifiedImageError:  # such as HEIC, which is upright
-        profile, turn = getattr(photo.container, "icc", None), 1
+    profile, turn = profile_of(photo), orientation_of(photo)
     before = _reduced(photo.pixels, profile, turn)
     return before, _reduced(enhance(photo.pixels), profile, turn).resize(before.size)
 
 
-def _reduced(pixels: np.ndarray, profile: bytes | None, turn: int) -> Image.Image:
+def _reduced(pixels: np.ndarray, profile: bytes, turn: int) -> Image.Image:
     """Return pixels as a small RGB picture, upright and in sRGB, on the sheet's ground where they are transparent."""
-    if pixels.dtype == np.uint16:
-        pixels = (pixels // 257).astype(np.uint8)
+    pixels = upright(eight_bits(pixels), turn)
     mode = {2: "L"}.get(pixels.ndim) or {2: "LA", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]
     image = Image.fromarray(np.ascontiguousarray(pixels), mode)
-    # Turned by 90°, the photo has to fit when it is upright.
-    image.thumbnail(_BOX if turn < 5 else _BOX[::-1], Image.Resampling.BOX, reducing_gap=None)
+    image.thumbnail(_BOX, Image.Resampling.BOX, reducing_gap=None)
     alpha = image.getchannel("A") if "A" in mode else None
     image = image.convert("RGB")
     if profile:
         image = _in_srgb(image, profile)
-    if alpha:
-        image = Image.composite(image, Image.new("RGB", image.size, _GROUND), alpha)
-    image.getexif()[0x0112] = turn
-    return ImageOps.exif_transpose(image)
+    return Image.composite(image, Image.new("RGB", image.size, _GROUND), alpha) if alpha else image
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:

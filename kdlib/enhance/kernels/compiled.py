@@ -49,6 +49,10 @@ class Compiled:
             run = self._runs[kinds] = self._prepared(arguments)
         return run(*arguments)
 
+    def __reduce__(self) -> Any:
+        """As part of the key of numba's cache, which pickles the closures of functions that call this one."""
+        return str, (repr((self.__qualname__, machine_code.constants_of(self._function))),)
+
     @property
     def dispatcher(self) -> Any:
         """The function as numba compiles it. The first use imports numba."""
@@ -67,22 +71,26 @@ class Compiled:
         signature = machine_code.signature_of(arguments)
         if signature is None or not machine_code.usable():
             return self.dispatcher
-        if run := machine_code.load(self._function, _sources(), signature):
+        run = machine_code.load(self._function, _sources(), signature)
+        if run is None:
+            import numba
 
-            def either(*arguments: Any) -> None:
-                if run(*arguments):
-                    # There was no memory for the first array, so that nothing has been written; numba says it in words.
-                    self.dispatcher(*arguments)
+            from kdlib.enhance.kernels import object_code
 
-            return either
-        import numba
+            types = tuple(map(numba.typeof, arguments))
+            self.dispatcher.compile(types)
+            object_code.save(self._function, _sources(), signature, self.dispatcher.overloads[types])
+            # What numba runs in the process that compiles may round otherwise than what it loads from its cache.
+            run = machine_code.load(self._function, _sources(), signature)
+        if run is None:
+            return self.dispatcher
 
-        from kdlib.enhance.kernels import object_code
+        def either(*arguments: Any) -> None:
+            if run(*arguments):
+                # There was no memory for the first array, so that nothing has been written; numba says it in words.
+                self.dispatcher(*arguments)
 
-        types = tuple(map(numba.typeof, arguments))
-        self.dispatcher.compile(types)
-        object_code.save(self._function, _sources(), signature, self.dispatcher.overloads[types])
-        return self.dispatcher
+        return either
 
 
 def _dispatcher(function: FunctionType) -> Any:

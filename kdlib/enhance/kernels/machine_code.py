@@ -139,9 +139,7 @@ def kept_of(function: FunctionType, sources: str, signature: Signature) -> Kept:
         ValueError: the function also depends on variables that are no constants.
         ImportError, OSError: numba or the function's file is missing.
     """
-    constants = [cell.cell_contents for cell in function.__closure__ or ()]
-    if not all(isinstance(value, bool | int | float | str | type | np.generic) for value in constants):
-        raise ValueError("a closure with variables")
+    constants = constants_of(function)
     file = Path(function.__code__.co_filename)
     target, versions = _machine()
     # A new version of the function has a file of the same name, which thus replaces the old one.
@@ -154,6 +152,24 @@ def kept_of(function: FunctionType, sources: str, signature: Signature) -> Kept:
         folders = [file.parent / "__pycache__", *([user / "kdlib"] if user.is_absolute() else [])]
     known = f"{function.__name__}-{hashlib.sha256(name.encode()).hexdigest()[:24]}.kdlib"
     return Kept([folder / known for folder in folders], hashlib.sha256(key.encode()).hexdigest())
+
+
+def constants_of(function: FunctionType) -> list[Any]:
+    """Return the values in the closure of a function: constants, and compiled functions of the same file by name.
+
+    Raises:
+        ValueError: there are others.
+    """
+    found: list[Any] = []
+    for cell in function.__closure__ or ():
+        value, inner = cell.cell_contents, getattr(cell.cell_contents, "__wrapped__", None)
+        if isinstance(value, bool | int | float | str | type | np.generic):
+            found.append(value)
+        elif isinstance(inner, FunctionType) and inner.__code__.co_filename == function.__code__.co_filename:
+            found.append((inner.__qualname__, constants_of(inner)))
+        else:
+            raise ValueError("a closure with variables")
+    return found
 
 
 @cache

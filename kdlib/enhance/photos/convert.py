@@ -47,15 +47,14 @@ def converted(photo: PhotoFile, wanted: str | None = None, quality: int | None =
         codec = import_module(CODECS[photo.format])
         if photo.pixels.dtype not in (dtypes := _DTYPES.get(photo.format, (np.uint8,))):  # a JPEG of 12 bits
             lost = f"{photo.container.bits} bits per channel became 8"
-            photo = replace(photo, pixels=_with_depth(photo.pixels, dtypes), notes=(*photo.notes, lost))
+            photo = replace(photo, pixels=with_depth(photo.pixels, dtypes), notes=(*photo.notes, lost))
         if quality is None or not hasattr(codec, "with_quality"):
             return photo
         return replace(photo, container=codec.with_quality(photo.container, quality))
     assert wanted is not None
-    source = import_module(CODECS[photo.format])
     with needed_by("a HEIC photo"):
         target = import_module(CODECS[wanted])
-    found = source.metadata(photo.container) if hasattr(source, "metadata") else Metadata()
+    found = metadata_of(photo)
     notes: tuple[str, ...]
     if wanted in ("GIF", "PNM"):
         container = GifContainer() if wanted == "GIF" else PnmContainer()
@@ -73,7 +72,7 @@ def converted(photo: PhotoFile, wanted: str | None = None, quality: int | None =
     if wanted == "GIF":
         notes += ("a GIF has at most 256 colours a frame",)
     channels, dtypes = _CHANNELS[wanted], _DTYPES.get(wanted, (np.uint8,))
-    fitted = [_with_depth(_with_channels(frame, channels), dtypes) for frame in frames]
+    fitted = [with_depth(_with_channels(frame, channels), dtypes) for frame in frames]
     if frames[0].ndim == 3 and frames[0].shape[2] in (2, 4) and not (fitted[0].ndim == 3 and fitted[0].shape[2] == 4):
         notes += ("transparent parts became white",) if fitted[0].shape != frames[0].shape else ()
     if fitted[0].dtype != frames[0].dtype:
@@ -90,6 +89,13 @@ def converted(photo: PhotoFile, wanted: str | None = None, quality: int | None =
         pages=tuple(fitted[1:]),
         timing=timing,
     )
+
+
+def metadata_of(photo: PhotoFile) -> Metadata:
+    """Return the metadata of a photo that other formats have, too."""
+    codec = import_module(CODECS[photo.format])
+    found: Metadata = codec.metadata(photo.container) if hasattr(codec, "metadata") else Metadata()
+    return found
 
 
 def _with_channels(pixels: np.ndarray, allowed: tuple[int, ...]) -> np.ndarray:
@@ -111,8 +117,8 @@ def _with_channels(pixels: np.ndarray, allowed: tuple[int, ...]) -> np.ndarray:
     return _with_channels(laid[..., 0] if channels == 2 else laid, allowed)
 
 
-def _with_depth(pixels: np.ndarray, dtypes: tuple[type, ...]) -> np.ndarray:
-    """Return pixels of a type that a format can hold: their own, else the deepest."""
+def with_depth(pixels: np.ndarray, dtypes: tuple[type, ...]) -> np.ndarray:
+    """Return pixels of one of several types: their own, else the last one."""
     if pixels.dtype in dtypes:
         return pixels
     target = np.dtype(dtypes[-1])
