@@ -385,5 +385,6 @@ def test_every_kernel_gives_the_bits_of_numba(model, dtype):
     """Each from its cache, in a new process: in the one that compiles, numba runs code that may round otherwise."""
     calls_of(model, dtype)  # compiles
     code = f"from tests.test_machine_code import compare_with_numba; compare_with_numba({model!r}, {dtype!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=NOTEBOOKS.parent, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=NOTEBOOKS.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

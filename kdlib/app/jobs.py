@@ -15,10 +15,9 @@ from kdlib.app.photos import Settings
 from kdlib.enhance.folders.local import enhance_files, plan
 from kdlib.enhance.folders.others import in_words
 from kdlib.enhance.folders.videos import plan_videos, result_of
-from kdlib.enhance.photos.kinds import readable_suffixes
+from kdlib.enhance.photos.kinds import VIDEO_SUFFIXES, readable_suffixes
 from kdlib.enhance.photos.paths import files_in, photos_in
 from kdlib.enhance.video.enhance import enhance_video
-from kdlib.enhance.video.files import VIDEO_SUFFIXES
 from kdlib.threads import available_threads
 
 _LISTED = 5  # most failures that are shown

@@ -51,7 +51,7 @@ class Compiled:
 
     def __reduce__(self) -> Any:
         """As part of the key of numba's cache, which pickles the closures of functions that call this one."""
-        return str, (repr((self.__qualname__, machine_code.constants_of(self._function))),)
+        return str, (repr((self._function.__qualname__, machine_code.constants_of(self._function))),)
 
     @property
     def dispatcher(self) -> Any:
