@@ -26,6 +26,7 @@ from kdlib.evaluation.brackets import LOOKS
 from kdlib.evaluation.leaderboard import leaderboard, leaderboard_table
 from kdlib.experiments.cluster_cost import engines_table
 from kdlib.experiments.exported_files import export_table, litert_table
+from kdlib.experiments.folder_speed import folder_table
 from kdlib.experiments.video_stages import video_table
 from kdlib.gain_grid import MOST_LOSS_OF_WHITE
 from kdlib.models import ARCHITECTURES, count_parameters, create_model
@@ -482,6 +483,9 @@ def measured_sentences():
             f"{rows['iat-student']['ssim']:.2f}",
             f"{video['width']}×{video['height']} pixels, {video['frames']:,} frames",
             " ".join(video_table(stored("video_stages")).split()),
+            " ".join(folder_table(stored("folder")).split()),
+            f"{stored('folder')['photos']} photos of {stored('folder')['size']}",
+            f"takes {stored('folder')['start_ratio']} times the CPU time of importing NumPy, numba and OpenCV",
             f"| decoding, a frame | {figures['decode_ms']} | | enhancing, a frame | {figures['enhance_ms']} | "
             f"| encoding, a frame | {figures['encode_ms']} | | steadiness of the dark original | {steady['source']} | "
             f"| steadiness of the result | {steady['output']} | "

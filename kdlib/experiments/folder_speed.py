@@ -189,12 +189,14 @@ def _starts(folder: Path, model: str, progress: Callable[[str], object]) -> dict
         IMPORTS: [sys.executable, "-c", "import numpy, numba, cv2"],
         START: [*command, "--model", model, "--device", "cpu"],
     }
+    # Bytecode is kept, as usual, even if the environment of this process forbids it.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for repeat in range(_STARTS + 1):  # the first one compiles
         for name, words in commands.items():
             progress(f"{name}, start {repeat} of {_STARTS}")
             before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-            run = subprocess.run(words, capture_output=True, text=True, check=False)
+            run = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
             wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_CHILDREN)
             if run.returncode:
                 raise RuntimeError(f"{' '.join(words[1:])} failed: {(run.stderr or run.stdout).strip()}")
