@@ -78,7 +78,7 @@ SENTENCES = [
         [mean("no 3, T = 8", "recognised"), mean("no 3, T = 8", "recognised_shifted")],
     ),
     ("lifts the student of labels to {} only", [mean("no 3, labels", "recognised_shifted")]),
-    ("matching logits gives {}, against T = 8 {} percentage", [mean("logits"), gain("logits")]),
+    ("matching logits gives {}; against soft targets at T = 8 this is a gain of {} percentage", [mean("logits"), gain("logits")]),
     (
         "The five networks together reach {}, each alone {}; the one that learned from them reaches {}.",
         [mean("ensemble into one", "ensemble"), mean("ensemble into one", "member"), mean("ensemble into one")],
@@ -91,7 +91,7 @@ SENTENCES = [
     ),
     ("fifty images the large student gains {}.", [gain("5 per class, width 32, soft targets")]),
     (
-        "labels give {}, soft targets at T = 1 {} ({}), and at T = 8 {} ({})",
+        "labels give {}, soft targets give {} at T = 1 ({}), and {} at T = 8 ({})",
         [
             mean("two numbers, labels"), mean("two numbers, T = 1"), gain("two numbers, T = 1"),
             mean("two numbers, T = 8"), gain("two numbers, T = 8"),
