@@ -78,7 +78,10 @@ SENTENCES = [
         [mean("no 3, T = 8", "recognised"), mean("no 3, T = 8", "recognised_shifted")],
     ),
     ("lifts the student of labels to {} only", [mean("no 3, labels", "recognised_shifted")]),
-    ("matching logits gives {}; against soft targets at T = 8 this is a gain of {} percentage", [mean("logits"), gain("logits")]),
+    (
+        "matching logits gives {}; against soft targets at T = 8 this is a gain of {} percentage",
+        [mean("logits"), gain("logits")],
+    ),
     (
         "The five networks together reach {}, each alone {}; the one that learned from them reaches {}.",
         [mean("ensemble into one", "ensemble"), mean("ensemble into one", "member"), mean("ensemble into one")],
