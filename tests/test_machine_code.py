@@ -213,7 +213,8 @@ def test_what_needs_numba_is_not_kept(source):
     assert kept(source.parents[1]) == []
 
 
-def test_kernel_may_call_another(source):
+def test_kernel_may_call_another(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))  # numba cannot load what calls a module made here
     ramp = kernel(source)
 
     def twice(out, first, scratch):
