@@ -15,7 +15,7 @@ from kdlib.app.photos import Settings
 from kdlib.enhance.folders.local import enhance_files, plan
 from kdlib.enhance.folders.others import in_words
 from kdlib.enhance.folders.videos import plan_videos, result_of
-from kdlib.enhance.photos.kinds import VIDEO_SUFFIXES, readable_suffixes
+from kdlib.enhance.photos.kinds import is_video, readable_suffixes
 from kdlib.enhance.photos.paths import files_in, photos_in
 from kdlib.enhance.video.enhance import enhance_video
 from kdlib.threads import available_threads
@@ -91,8 +91,8 @@ class Jobs:
         if not source.exists():
             raise FileNotFoundError(f"{path}: no such file or folder")
         settings.enhancer()  # raises before anything is ordered
-        videos = [(source, result_of(source, "_enhanced", None))] if _is_video(source) else []
-        if source.is_dir() and any(map(_is_video, files_in(source, recursive=recursive))):
+        videos = [(source, result_of(source, "_enhanced", None))] if source.is_file() and is_video(source) else []
+        if source.is_dir() and any(map(is_video, files_in(source, recursive=recursive))):
             videos = [(job.source, job.target) for job in plan_videos(source, None, recursive=recursive).jobs]
         keys = []
         if not videos or (
@@ -157,10 +157,6 @@ class Jobs:
             self._jobs[key] = job
         self._pool.submit(run)
         return key
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
 def _video(job: Job, source: Path, target: Path, settings: Settings, side_by_side: bool) -> None:

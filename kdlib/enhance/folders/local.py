@@ -29,7 +29,7 @@ from kdlib.enhance.photos.kinds import (
     readable_suffixes,
     result_suffix,
 )
-from kdlib.enhance.photos.paths import PhotoError, photos_in
+from kdlib.enhance.photos.paths import PhotoError, photos_in, real_path
 from kdlib.enhance.photos.photo_file import decode_photo, encode_photo, resized
 from kdlib.files import MadeMeanwhileError, replacing
 from kdlib.noise import TOP
@@ -168,9 +168,9 @@ def plan(
         jobs = []
         for path in files:
             if path.is_dir():
-                root = output if output is not None else _real(path).with_name(f"{_real(path).name}_enhanced")
+                root = output if output is not None else real_path(path).with_name(f"{real_path(path).name}_enhanced")
                 if output is not None and len(folders) > 1:
-                    root = output / _real(path).name
+                    root = output / real_path(path).name
                 jobs += [
                     Job(photo, root / renamed(photo, suffix, wanted).relative_to(path), output or root, suffix)
                     for photo in photos_in(path, recursive=recursive, suffixes=readable_suffixes(), results=root)
@@ -204,15 +204,11 @@ def expand(pattern: str | Path) -> list[Path]:
         return [Path(path)]
     matches: dict[Path, Path] = {}
     for match in sorted(map(Path, glob.glob(path, recursive=True))):
-        matches.setdefault(_real(match.parent) / match.name, match)  # "**" follows circular links repeatedly
+        matches.setdefault(real_path(match.parent) / match.name, match)  # "**" follows circular links repeatedly
     if not matches:
         raise FileNotFoundError(f"{pattern}: no such file or folder")
     # If a pattern matches files, the folders that "**" also matches are only the folders of those files.
     return [match for match in matches.values() if match.is_file()] or list(matches.values())
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
 
 
 def _names_a_file(output: Path) -> bool:
@@ -281,12 +277,12 @@ def checked(jobs: Sequence[Job], other: str) -> list[Job]:
     Raises:
         ValueError: an input would be overwritten by its own result, or two have the same result.
     """
-    results = {_real(job.target) for job in jobs if _real(job.target) != _real(job.source)}
-    jobs = [job for job in jobs if _real(job.source) not in results]
+    results = {real_path(job.target) for job in jobs if real_path(job.target) != real_path(job.source)}
+    jobs = [job for job in jobs if real_path(job.source) not in results]
     targets: dict[Path, Path] = {}
     for job in jobs:
-        target = _real(job.target)
-        if target == _real(job.source):
+        target = real_path(job.target)
+        if target == real_path(job.source):
             raise ValueError(f"{job.source} would be overwritten by its result; choose {other} or a --suffix")
         if (first := targets.get(target)) is not None:
             raise ValueError(f"{first} and {job.source} would both be written to {job.target}; run them separately")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kdlib.enhance.photos.kinds import FORMATS, VIDEO_SUFFIXES, format_of, installed, kind_of
+from kdlib.enhance.photos.kinds import FORMATS, format_of, installed, is_video, kind_of
 from kdlib.enhance.photos.paths import files_in
 
 
@@ -20,11 +20,7 @@ def passed_over(
         videos: whether videos are enhanced, and photos passed over.
     """
     found = (path for folder in folders for path in files_in(folder, recursive=recursive, results=output))
-    return Counter(_told(path) for path in found if not (_is_video(path) if videos else _is_photo(path)))
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    return Counter(_told(path) for path in found if not (is_video(path) if videos else _is_photo(path)))
 
 
 def _is_photo(path: Path) -> bool:
@@ -35,7 +31,7 @@ def _is_photo(path: Path) -> bool:
 def _told(path: Path) -> str:
     if _is_photo(path):
         return "photo: kdlib enhance enhances them"
-    if _is_video(path):
+    if is_video(path):
         return "video: kdlib video enhances them"
     name, kind = format_of(path), kind_of(path)
     if name is None:

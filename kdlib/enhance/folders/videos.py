@@ -19,8 +19,8 @@ from kdlib.enhance.folders.local import (
 )
 from kdlib.enhance.folders.memory import LocalMemory
 from kdlib.enhance.folders.others import nothing_found, passed_over
-from kdlib.enhance.photos.kinds import VIDEO_SUFFIXES
-from kdlib.enhance.photos.paths import files_in
+from kdlib.enhance.photos.kinds import is_video
+from kdlib.enhance.photos.paths import files_in, real_path
 from kdlib.enhance.video.enhance import VideoReport, enhance_video
 from kdlib.enhance.video.files import FORMATS
 
@@ -62,14 +62,14 @@ def plan_videos(
         ValueError: there are no videos, two have the same result, a result is an input, ``output`` names a video, or
             ``container`` is unknown.
     """
-    real = Path(os.path.realpath(folder))
+    real = real_path(folder)
     root = output if output is not None else real.with_name(f"{real.name}_enhanced")
     if os.path.lexists(root) and not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder; give a folder or an unused name")
     if output is not None and output.suffix.lower() in FORMATS and not output.is_dir():
         raise ValueError(f"{output} names one file, but {folder} is a folder of videos; give a folder")
     files = files_in(folder, recursive=recursive, results=root)
-    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [path for path in files if is_video(path)]
     targets = [(path, root / result_of(path.relative_to(folder), suffix, container)) for path in videos]
     targets = told_apart(targets, lambda video, told: result_of(video, told + suffix, container))
     inputs = checked([Job(path, target, root, suffix) for path, target in targets], "another folder")

@@ -88,6 +88,13 @@ VIDEO_SUFFIXES = frozenset(
     | {".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob", ".webm", ".wmv"}
 )
 """Extensions of videos, in lower case."""
+
+
+def is_video(path: PurePath) -> bool:
+    """Whether a file is a video by its extension."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
 # What else lies in a folder of photos, by extension.
 _OTHERS = {
     "video": tuple(VIDEO_SUFFIXES),

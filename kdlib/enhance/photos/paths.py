@@ -76,14 +76,15 @@ def files_in(folder: Path, *, recursive: bool = True, results: Path | None = Non
         recursive: whether to include subfolders.
         results: a folder whose files are left out, unless it is the folder itself.
     """
-    place = None if results is None or _real(results) == _real(folder) else _real(results)
+    place = None if results is None or real_path(results) == real_path(folder) else real_path(results)
     for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file() and (place is None or not _real(path).is_relative_to(place)):
+        if not hidden and path.is_file() and (place is None or not real_path(path).is_relative_to(place)):
             yield path
 
 
-def _real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
+    """Return the absolute path without links."""
     return Path(os.path.realpath(path))
 
 
