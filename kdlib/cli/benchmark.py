@@ -1,7 +1,8 @@
 """``kdlib benchmark``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,10 +54,16 @@ def benchmark(
         _engines(model, size, repeats or 3, 60 if photos is None else photos, price, out)
         return
     if folder:
-        _folder(model, size, 100 if photos is None else photos, threads, data, out)
+        from kdlib.experiments.folder_speed import folder_table, measure_folder
+
+        more = {"data": data, "photos": 100 if photos is None else photos, "threads": threads}
+        _beside_default("--folder", measure_folder, folder_table, model, size, "12 MP", out, **more)
         return
     if video:
-        _video(model, size, frames, threads, out)
+        from kdlib.experiments.video_stages import measure_video, video_table
+
+        of_video = {"frames": frames, "threads": threads}
+        _beside_default("--video", measure_video, video_table, model, size, "1080p", out, **of_video)
         return
     if data is not None:
         raise fail("--data names photos for --folder; add --folder")
@@ -89,44 +96,32 @@ def benchmark(
         console.print(f"drawn to {plot}")
 
 
-def _folder(model: str, size: list[str] | None, photos: int, threads: int, data: Path | None, out: Path | None) -> None:
+def _beside_default(
+    option: str,
+    measure: Callable[..., dict[str, Any]],
+    table: Callable[[dict[str, Any]], str],
+    model: str,
+    size: list[str] | None,
+    usual: str,
+    out: Path | None,
+    **more: Any,
+) -> None:
+    """Measure a model and the default one at one size, and print the table."""
     import tempfile
 
-    from kdlib.experiments.folder_speed import folder_table, measure_folder
     from kdlib.weights.catalogue import DEFAULT_MODEL
 
     if size is not None and len(size) > 1:
-        raise fail("--folder measures one size; give --size once")
+        raise fail(f"{option} measures one size; give --size once")
     models = list(dict.fromkeys([model, DEFAULT_MODEL]))
     with (
         errors_reported(RuntimeError),
         console.status("…") as status,
         tempfile.TemporaryDirectory(prefix="kdlib-") as scratch,
     ):
-        result = measure_folder(
-            Path(scratch), models, data=data, size=size[0] if size else "12 MP", photos=photos, threads=threads,
-            progress=status.update,
-        )  # fmt: skip
-    print(folder_table(result))
-    write_result(out, {"command": "kdlib benchmark --folder", **result})
-
-
-def _video(model: str, size: list[str] | None, frames: int, threads: int, out: Path | None) -> None:
-    import tempfile
-
-    from kdlib.experiments.video_stages import measure_video, video_table
-    from kdlib.weights.catalogue import DEFAULT_MODEL
-
-    if size is not None and len(size) > 1:
-        raise fail("--video measures one size; give --size once")
-    models = list(dict.fromkeys([model, DEFAULT_MODEL]))
-    with errors_reported(), console.status("…") as status, tempfile.TemporaryDirectory(prefix="kdlib-") as scratch:
-        result = measure_video(
-            Path(scratch), models, size=size[0] if size else "1080p", frames=frames, threads=threads,
-            progress=status.update,
-        )  # fmt: skip
-    print(video_table(result))
-    write_result(out, {"command": "kdlib benchmark --video", **result})
+        result = measure(Path(scratch), models, size=size[0] if size else usual, progress=status.update, **more)
+    print(table(result))
+    write_result(out, {"command": f"kdlib benchmark {option}", **result})
 
 
 def _engines(model: str, size: list[str] | None, repeats: int, photos: int, price: float, out: Path | None) -> None:

@@ -1,6 +1,7 @@
 """Time several methods in one process, so that all of them run under the same conditions."""
 
 import contextlib
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,18 @@ def measure(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
                 run()
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def time_spent(run: Run) -> tuple[float, float]:
+    """Return the seconds that a run takes, by wall clock and as CPU time of all threads of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def load_average() -> float:
+    """Return the machine's load average over the last minute, to one decimal."""
+    return round(os.getloadavg()[0], 1)
 
 
 def milliseconds_1080p(methods: Mapping[str, InPlace], *, threads: int, repeats: int = 15) -> dict[str, float]:

@@ -24,7 +24,7 @@ from kdlib.enhance.folders.local import enhance_files, plan
 from kdlib.enhance.photos.paths import photos_in
 from kdlib.enhance.photos.rgb import to_array
 from kdlib.evaluation.benchmark import parse_size
-from kdlib.evaluation.timing import use_threads
+from kdlib.evaluation.timing import load_average, time_spent, use_threads
 
 FLOOR = "decode and encode"
 IMPORTS, START = "import numpy, numba and OpenCV", "kdlib enhance, one small photo"
@@ -76,7 +76,7 @@ def measure_folder(
         paths = write_photos(folder / "in", *parse_size(size), photos, metadata=True)
     elif not (paths := [path for path in photos_in(data) if path.suffix.lower() in {".jpg", ".jpeg"}][:photos]):
         raise ValueError(f"no JPEG photos in {data} or its subfolders; give a folder with some")
-    load = [_load()]
+    load = [load_average()]
     ways: dict[str, Callable[[Sequence[Path]], None]] = {
         FLOOR: partial(_decode_and_encode, out=folder / "floor", threads=threads)
     }
@@ -93,9 +93,7 @@ def measure_folder(
             for name, way in ways.items():
                 progress(f"{name}: block {number + 1} of {len(blocks)}")
                 with _emptied(folder / "floor"), _emptied(folder / "out"):
-                    wall, cpu = time.perf_counter(), time.process_time()
-                    way(block)
-                    spent[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+                    spent[name].append(time_spent(partial(way, block)))
     rows = []
     for name, seconds in spent.items():
         wall, cpu = np.array(seconds).sum(0)
@@ -112,17 +110,13 @@ def measure_folder(
         "rows": rows,
         "starts": starts,
         "start_ratio": round(starts[START]["cpu"] / starts[IMPORTS]["cpu"], 2),
-        "load": [*load, _load()],
+        "load": [*load, load_average()],
     }
 
 
 def _paces(floor: Sequence[tuple[float, float]], seconds: Sequence[tuple[float, float]]) -> np.ndarray:
     """Return the medians over the blocks of the floor's seconds divided by a method's, wall and CPU."""
     return np.median(np.array(floor) / np.array(seconds), axis=0)
-
-
-def _load() -> float:
-    return round(os.getloadavg()[0], 1)
 
 
 @contextmanager

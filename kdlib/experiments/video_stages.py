@@ -1,8 +1,6 @@
 """Compare the time of a whole video with that of its stages alone: decoding, enhancing and encoding."""
 
-import os
 import statistics
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -23,6 +21,7 @@ from kdlib.enhance.video.read import Decoded, Picture, VideoSource
 from kdlib.enhance.video.smoothing import MapSmoother
 from kdlib.enhance.video.write import VideoOutput
 from kdlib.evaluation.benchmark import parse_size
+from kdlib.evaluation.timing import load_average, time_spent
 from kdlib.threads import available_threads
 
 STAGES = ("decode", "enhance", "encode")
@@ -69,7 +68,7 @@ def measure_video(
     width, height = (side // 2 * 2 for side in parse_size(size))
     progress("writing the video")
     source = write_video(folder / "in.mp4", width, height, frames)
-    load, rows = [_load()], []
+    load, rows = [load_average()], []
     for model in models:
         enhancer = Enhancer(model, device="cpu", threads=threads)
         dark, bright = _pictures(source, enhancer)
@@ -85,9 +84,7 @@ def measure_video(
         for repeat in range(_REPEATS):
             for name, way in ways.items():
                 progress(f"{model}: {name}, {repeat + 1} of {_REPEATS}")
-                wall, cpu = time.perf_counter(), time.process_time()
-                way()
-                spent[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+                spent[name].append(time_spent(way))
         rows.append({"model": model, **_summary(spent, frames)})
     return {
         "size": f"{width}×{height}",
@@ -96,12 +93,8 @@ def measure_video(
         "encoder_threads": encoder_threads,
         "cores": available_threads(),
         "rows": rows,
-        "load": [*load, _load()],
+        "load": [*load, load_average()],
     }
-
-
-def _load() -> float:
-    return round(os.getloadavg()[0], 1)
 
 
 def _summary(spent: Mapping[str, Sequence[tuple[float, float]]], frames: int) -> dict[str, Any]:
