@@ -197,8 +197,8 @@ def test_options_and_parameters_named_in_sentences_exist(path):
     every = [typer.main.get_command(app)]
     for command in every:  # grows meanwhile
         every += getattr(command, "commands", {}).values()
-    known = [parameter for command in every for parameter in command.params]
-    options = {option for parameter in known for option in (*parameter.opts, *parameter.secondary_opts)}
+    of_commands = [parameter for command in every for parameter in command.params]
+    options = {option for parameter in of_commands for option in (*parameter.opts, *parameter.secondary_opts)}
     known = set().union(*map(parameters, NOTEBOOKS))
     for code in inline(path):
         first, *rest = code.split()

@@ -83,6 +83,13 @@ def loaded(function):
     return function._dispatcher is None
 
 
+def assert_numba_runs(source):
+    """The function has the right result, and not from kept code."""
+    again = kernel(source)
+    assert np.array_equal(run(again), expected())
+    assert not loaded(again)
+
+
 def test_kept_code_runs_without_numba(source, monkeypatch):
     first = kernel(source)
     assert np.array_equal(run(first), expected())
@@ -110,9 +117,7 @@ def test_damaged_code_is_not_used(damage, source, monkeypatch):
     else:
         file.write_bytes(content[: {"half": len(content) // 2, "short": 20, "empty": 0}.get(damage)])
     forget(monkeypatch)
-    again = kernel(source)
-    assert np.array_equal(run(again), expected())
-    assert not loaded(again)
+    assert_numba_runs(source)
     forget(monkeypatch)
     assert np.array_equal(run(third := kernel(source)), expected())
     assert loaded(third)  # it was replaced, or is kept in the user's folder
@@ -141,9 +146,7 @@ def test_code_of_another_machine_is_not_used(part, source, monkeypatch):
     changed = {"CPU": ((*target[:-1], "other"), versions), "version": (target, (*versions[:-1], "other"))}[part]
     monkeypatch.setattr(machine_code, "_machine", lambda: changed)
     forget(monkeypatch)
-    again = kernel(source)
-    assert np.array_equal(run(again), expected())
-    assert not loaded(again)
+    assert_numba_runs(source)
     # Two CPUs may share a folder; a new version has no use for the code of the old one.
     assert len(kept(source.parent)) == {"CPU": 2, "version": 1}[part]
     forget(monkeypatch)
@@ -171,9 +174,7 @@ def test_name_that_nothing_defines_is_no_end_of_the_process(source, monkeypatch)
     forget(monkeypatch)
     names = machine_code.undefined
     monkeypatch.setattr(machine_code, "undefined", lambda code: [*names(code), "kdlib_nobody_defines_this"])
-    again = kernel(source)
-    assert np.array_equal(run(again), expected())
-    assert not loaded(again)
+    assert_numba_runs(source)
 
 
 def test_without_llvmlite_s_binding_numba_runs_alone(source, monkeypatch):
@@ -181,9 +182,7 @@ def test_without_llvmlite_s_binding_numba_runs_alone(source, monkeypatch):
     forget(monkeypatch)
     monkeypatch.setattr(machine_code, "_machine", machine_code._machine.__wrapped__)
     monkeypatch.setitem(sys.modules, "llvmlite", None)
-    again = kernel(source)
-    assert np.array_equal(run(again), expected())
-    assert not loaded(again)
+    assert_numba_runs(source)
 
 
 def test_no_memory_is_an_error_of_python(source, monkeypatch):

@@ -59,10 +59,9 @@ def _label_bar(bar: Colorbar, label: str) -> None:
 def _wrapped(label: str, inches: float, fontsize: int) -> str:
     """Break a label between words, so that its lines fit into a length; line breaks of its own stay."""
     letters = max(8, int(inches * 72 / (0.6 * fontsize)))  # a letter is about 0.6 of its height wide
-    lines = (
-        textwrap.wrap(line, letters, break_long_words=False, break_on_hyphens=False) for line in label.splitlines()
+    return "\n".join(
+        textwrap.fill(line, letters, break_long_words=False, break_on_hyphens=False) for line in label.splitlines()
     )
-    return "\n".join(part for line in lines for part in line)
 
 
 def without_frame(ax: Axes) -> None:

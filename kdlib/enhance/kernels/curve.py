@@ -148,7 +148,7 @@ def _curve_kernel(iterations: int, shared: bool, compute: type, whole: bool, of_
                 row = line
             row_kernel(row, target[y], upper, lower, compute(y * step - above), compute(1 / top), compute(top))
 
-    return rows  # fmt: skip
+    return rows
 
 
 def apply_curve_map(
