@@ -15,6 +15,7 @@ import numpy as np
 from kdlib.enhance.enhancer import Enhancer
 from kdlib.enhance.folders.frames import enhanced
 from kdlib.enhance.folders.local import renamed
+from kdlib.enhance.photos.convert import converted
 from kdlib.enhance.photos.paths import PhotoError
 from kdlib.enhance.photos.photo_file import PhotoFile, decode_photo, encode_photo, resized
 from kdlib.enhance.photos.shown import eight_bits, orientation_of, upright
@@ -158,8 +159,9 @@ class OpenPhotos:
                 pixels = self._enhanced(key, settings)
                 same = pixels.shape == decoded.pixels.shape
                 done = replace(decoded, pixels=pixels) if same else resized(decoded, pixels)
+            done = converted(done)
             encode_photo(done, target)
-        return renamed(Path(photo.name), "_enhanced").name, decoded.notes
+        return renamed(Path(photo.name), "_enhanced").name, done.notes
 
     def compare(self, key: str, settings: Settings, reference: Path, name: str) -> dict[str, str]:
         """Return measures of how near the enhanced photo is to a reference, by their names, as text.

@@ -8,6 +8,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["kdlib.enhance.photos"]):
+    from kdlib.enhance.photos.convert import converted
     from kdlib.enhance.photos.photo_file import PhotoError, decode_photo, encode_photo
 from kdlib.enhance import Enhancer
 from kdlib.enhance.photos.formats import webp  # noqa: F401 - imported when first used
@@ -27,7 +28,7 @@ def photo(data: bytes) -> None:
     except PhotoError:
         return
     ENHANCE(decoded.pixels, out=decoded.pixels)
-    decode_photo(encode_photo(decoded, target), max_pixels=MAX_PIXELS)
+    decode_photo(encode_photo(converted(decoded), target), max_pixels=MAX_PIXELS)
 
 
 if __name__ == "__main__":

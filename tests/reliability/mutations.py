@@ -208,20 +208,19 @@ def _serve(link: Connection, folder: Path, idle: bool) -> None:
 
 
 def _warmed_up(folder: Path) -> Any:
-    """An Enhancer, when all that it and others need is imported and compiled."""
+    """An Enhancer, when all that sound files need is imported and compiled."""
     import numba
     import torch
 
     from kdlib.enhance import Enhancer
 
     torch.set_num_threads(1)
-    # Networks of a new kind are compiled once, for which the compiler has to be there.
+    # Damage may make a network of a new kind, for which the compiler has to be there.
     numba.njit(lambda x: sum([k * x for k in range(3)]))(1.0)
     bright = Enhancer(threads=1)
-    for suffix in (".jpg", ".mp4", ".safetensors", ".pth", ".onnx", ".avif", ".png", ".tif"):
-        path = next(path for path in CORPUS.iterdir() if path.suffix == suffix)
-        (folder / f"input{suffix}").write_bytes(path.read_bytes())
-        _try(_SUFFIXES.get(suffix, "photo"), suffix, folder, bright)
+    for path in CORPUS.iterdir():
+        (folder / f"input{path.suffix}").write_bytes(path.read_bytes())
+        _try(_SUFFIXES.get(path.suffix, "photo"), path.suffix, folder, bright)
     return bright
 
 
