@@ -13,6 +13,7 @@ from kdlib import Enhancer
 from kdlib.cli import _watch
 from kdlib.enhance.folders import watch as module
 from kdlib.enhance.folders.watch import JOURNAL, SETTLED, Watch
+from tests import photo_corpus
 from tests.helpers import kdlib, said
 
 
@@ -145,6 +146,34 @@ def test_subfolders_are_mirrored_and_results_are_no_photos(begin, clock, tmp_pat
     assert settled(watch, clock) == (["a.png"], [])
     assert (tmp_path / "in" / "out" / "deep" / "a_bright.png").is_file()
     assert settled(watch, clock) == ([], [])
+
+
+@pytest.mark.skipif(not photo_corpus.HAS_RAW, reason="rawpy is not installed")
+@pytest.mark.parametrize("first", ["night.dng", "night.tif"])
+def test_a_raw_photo_and_the_tiff_file_beside_it_have_two_results(first, begin, clock, tmp_path):
+    raw, (folder, out) = photo_corpus.dng(), (tmp_path / "in", tmp_path / "out")
+
+    def arrive(name):
+        photo(folder / name) if name.endswith("tif") else (folder / name).write_bytes(raw)
+
+    watch, names = begin(overwrite=True), ["night.dng", "night.tif"]
+    arrive(first)
+    assert settled(watch, clock) == ([first], [])
+    for name in names:
+        if name != first:
+            arrive(name)
+            assert settled(watch, clock) == ([name], [])
+    second = "night_tif.tif" if first == "night.dng" else "night_dng.tif"
+    assert {path.name for path in out.glob("*.tif")} == {"night.tif", second}
+    for name in ("other.dng", "other.nef", "other.tif"):  # at once
+        arrive(name)
+    assert settled(watch, clock)[1] == []
+    made = {path.name: path.read_bytes() for path in out.glob("*.tif")}
+    assert len(made) == 5
+    photo(folder / "night.tif", 60)
+    assert settled(watch, clock) == (["night.tif"], [])
+    changed = {path.name for path in out.glob("*.tif") if path.read_bytes() != made[path.name]}
+    assert changed == {"night.tif" if first == "night.tif" else second}
 
 
 def test_what_is_remembered_does_not_grow_with_the_folder(begin, clock, tmp_path, monkeypatch):

@@ -136,8 +136,8 @@ class Watch:
 
     def _enhance(self, photos: list[tuple[Path, State, bool]], look: Look) -> None:
         jobs, summary = list[Job](), Summary()
-        for photo, _, known in photos:
-            target = self._output / renamed(photo, self._suffix).relative_to(self._folder)
+        targets = self._targets(photos)
+        for (photo, _, known), target in zip(photos, targets, strict=True):
             if self._overwrite or not os.path.lexists(target):
                 jobs.append(Job(photo, target, self._output, self._suffix))
             elif known:
@@ -160,6 +160,32 @@ class Watch:
         with self._journal() as journal:
             rows = [(self._suffix, self._name(photo), *state, str(photo) in failed) for photo, state, _ in photos]
             journal.executemany("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _targets(self, photos: list[tuple[Path, State, bool]]) -> list[Path]:
+        """Return the results of photos; those of a raw photo and of the TIFF file beside it have different names."""
+        targets = list[Path]()
+        with self._journal() as journal:
+            for photo, _, known in photos:
+                plain, apart = (
+                    self._output / renamed(photo, told + self._suffix).relative_to(self._folder)
+                    for told in ("", f"_{photo.suffix.removeprefix('.').lower()}")
+                )
+                if known:  # so its result has one of the two names
+                    taken = os.path.lexists(apart)
+                else:
+                    taken = plain in targets or any(
+                        self._output / renamed(other, self._suffix).relative_to(self._folder) == plain
+                        for other in self._done_beside(journal, photo)
+                    )
+                targets.append(apart if taken else plain)
+        return targets
+
+    def _done_beside(self, journal: sqlite3.Connection, photo: Path) -> Iterator[Path]:
+        """Yield the photos in the journal whose names differ in the extension alone."""
+        stem = os.fsencode(photo.with_suffix("").relative_to(self._folder))
+        asked = "SELECT photo FROM photos WHERE suffix = ? AND photo >= ? AND photo < ?"
+        for (name,) in journal.execute(asked, (self._suffix, stem + b".", stem + b"/")):  # "/" follows "."
+            yield self._folder / os.fsdecode(name)
 
     def _photos(self) -> Iterator[tuple[Path, State]]:
         """Yield the photos in the folder one by one, without a list of all of them."""
