@@ -139,12 +139,12 @@ def check_step(answer: Callable[..., Any]) -> None:
         )
 
 
-@exercise("04.6", "The worth of a teacher", solution=GAIN)
+@exercise("04.7", "The worth of a teacher", solution=GAIN)
 def check_worth(answer: float) -> None:
     close_to(answer, GAIN, 3.0, "a gain of")
 
 
-@exercise("04.7", "Half the iterations", solution=-0.4)
+@exercise("04.9", "Half the iterations", solution=-0.4)
 def check_iterations(answer: float) -> None:
     if answer > 0:
         raise Wrong(f"r = {answer:g} darkens: a negative r brightens, as the teacher's does")
@@ -155,7 +155,7 @@ def small_set(photos: Tensor, count: int) -> Tensor:
     return photos[torch.linspace(0, len(photos) - 1, count).round().long()]
 
 
-@exercise("04.8", "How many photos does a student need?", solution=small_set)
+@exercise("04.10", "How many photos does a student need?", solution=small_set)
 def check_small_set(answer: Callable[..., Any]) -> None:
     for every, count in ((12, 4), (10, 3), (10, 10), (7, 1)):
         photos = torch.arange(every, dtype=torch.uint8)[:, None, None, None].expand(every, 3, 2, 2)

@@ -1,4 +1,4 @@
-"""Figures of notebook 08 on Zero-DCE: comparison pages with gamma corrections, and the effect of exposure targets."""
+"""Figures of lesson 08 on Zero-DCE: comparison pages with gamma corrections, and the effect of exposure targets."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence

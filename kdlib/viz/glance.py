@@ -1,4 +1,4 @@
-"""Figures of notebook 11 on GlanceNet: curves, their slopes, context and noise."""
+"""Figures of lesson 11 on GlanceNet: curves, their slopes, context and noise."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Figures of notebook 12 on GridNet: the network, and its grid of gains over position and luminance."""
+"""Figures of lesson 12 on GridNet: the network, and its grid of gains over position and luminance."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

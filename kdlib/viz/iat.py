@@ -1,4 +1,4 @@
-"""Figures of notebook 09 on IAT, its student and multi-level losses."""
+"""Figures of lesson 09 on IAT, its student and multi-level losses."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Figures of notebook 10 on super-resolution."""
+"""Figures of lesson 10 on super-resolution."""
 
 from collections.abc import Mapping, Sequence
 

@@ -81,9 +81,9 @@ WRONG = {
         (clipping_too_early, "at most 1 is allowed"),
         (without_a_step, "the optimiser's step is missing"),
     ],
-    "04.6": [(1.0, "too low"), (30.0, "too high"), ("much", "a number is expected")],
-    "04.7": [(-0.2, "too high"), (-0.1, "too high"), (0.4, "darkens")],
-    "04.8": [
+    "04.7": [(1.0, "too low"), (30.0, "too high"), ("much", "a number is expected")],
+    "04.9": [(-0.2, "too high"), (-0.1, "too high"), (0.4, "darkens")],
+    "04.10": [
         (lambda photos, count: photos[:count], "evenly spread"),
         (lambda photos, count: photos[::count], "for 12 photos"),
         (lambda photos, count: photos[torch.randperm(len(photos))[:count]], "evenly spread"),
