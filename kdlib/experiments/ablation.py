@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import center_crop
 from tqdm.auto import tqdm
 
 from kdlib.data.datasets import dark_photos, evaluation_pairs, load_photos, training_folder
@@ -155,6 +154,8 @@ def prepare_photos(data_dir: str | Path | None, size: int, limit: int) -> tuple[
     embedded photos, and the two others, at four exposures each, are held out.
     """
     if data_dir is None:
+        from torchvision.transforms.v2.functional import center_crop
+
         squares = [center_crop(photo, [min(photo.shape[1:])]) for _, photo in dark_photos()]
         held = torch.stack([F.adaptive_avg_pool2d(photo, size) for photo in squares])
         return sample_crops(limit, size, darkened=False), held.mul(255).round().byte()

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import center_crop
 from tqdm.auto import tqdm
 
 from kdlib.data.datasets import dark_photos, load_photos
@@ -61,6 +60,8 @@ def photos_with_bright_areas(folder: str | Path | None = None) -> Tensor:
     Raises:
         ValueError: no such photo.
     """
+    from torchvision.transforms.v2.functional import center_crop
+
     found: Iterable[Tensor] = (
         (photo for _, photo in dark_photos([folder]))
         if folder is not None

@@ -12,7 +12,6 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from kdlib.checks import check_number
 
@@ -182,6 +181,8 @@ class SSIMLoss(nn.Module):
         """
         if min(image.shape[-2:]) < 11:
             raise ValueError(f"SSIM needs images of at least 11×11 pixels, got {image.shape[-2]}×{image.shape[-1]}")
+        from torchmetrics.functional.image import structural_similarity_index_measure  # imports torchvision
+
         ssim = structural_similarity_index_measure(image, target, data_range=1.0)
         assert isinstance(ssim, Tensor)
         return 1 - ssim

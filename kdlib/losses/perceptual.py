@@ -8,7 +8,6 @@ from urllib.parse import urlparse
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights
 
 from kdlib.checks import check_choice
 
@@ -29,6 +28,8 @@ def pretrained_features(backbone: str) -> nn.Sequential:
         ValueError: the backbone is not in ``BACKBONE_LAYERS``.
         BackboneUnavailableError: the weights are missing and cannot be downloaded; the message names file and folder.
     """
+    from torchvision.models import get_model, get_model_weights  # takes longer to import than all of kdlib
+
     check_choice("backbone", backbone, BACKBONE_LAYERS)
     weights = get_model_weights(backbone).DEFAULT
     network = get_model(backbone, weights=None)

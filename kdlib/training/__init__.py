@@ -4,6 +4,17 @@ Losses, data sets and networks live in packages of their own; nothing here draws
 more of :mod:`kdlib.enhance` than the writing of a photo.
 """
 
+import sys
+
+if "torchmetrics" not in sys.modules:
+    # Lightning asks torchmetrics for its version, for a callback that is not used here. Importing it would take longer
+    # than all of Lightning, because torchmetrics imports torchvision and SciPy.
+    sys.modules["torchmetrics"] = None  # type: ignore[assignment]
+    try:
+        import lightning_fabric  # noqa: F401
+    finally:
+        del sys.modules["torchmetrics"]
+
 from kdlib.training.config import LoopConfig
 from kdlib.training.distill import distill
 from kdlib.training.distill_stages import distill_stages

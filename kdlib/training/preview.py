@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.utils import make_grid
 
 from kdlib.enhance.photos.rgb import to_array, write_photo
 
@@ -26,7 +26,9 @@ def contact_sheet(rows: Sequence[Tensor]) -> np.ndarray:
     """
     times = max(1, -(-LEAST_SIDE // rows[0].shape[-1]))
     photos = torch.cat([row.float() for row in rows]).repeat_interleave(times, -1).repeat_interleave(times, -2)
-    return to_array(make_grid(photos, nrow=len(rows[0]), padding=GAP, pad_value=1.0))
+    framed = F.pad(photos, (GAP, 0, GAP, 0), value=1.0).unflatten(0, (len(rows), len(rows[0])))
+    sheet = framed.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)  # 3 × (rows, height) × (columns, width)
+    return to_array(F.pad(sheet, (0, GAP, 0, GAP), value=1.0))
 
 
 def preview_of(photos: Tensor, wanted: Tensor | None = None) -> Preview:
