@@ -1,7 +1,8 @@
 """Shorter trainings for ``make test``: KDLIB_TRAININGS=short gives some notebooks the parameters below.
 
 They come after the stored ones, as papermill's do. Every check of a notebook holds for them too: each notebook trains
-for as many epochs as its checks need, on fewer patches or smaller photos, and scores smaller photos.
+for as many epochs as its checks need, on fewer patches or smaller photos, and scores smaller photos. Cells whose outputs
+depend on the parameters have the tag nbval-ignore-output.
 tests/test_super_resolution.py follows the variable too.
 """
 
@@ -14,13 +15,15 @@ from tempfile import TemporaryDirectory
 from tests.helpers import keep_memory
 
 SHORT = {
-    "03_pretrain": {"epochs": 3, "compare_epochs": 1},
-    "04_distill": {"epochs": 4},
+    "00_distillation": {"steps": 150},
+    "03_pretrain": {"epochs": 3, "compare_epochs": 1, "limit": 384},
+    "04_distill": {"epochs": 3, "size": 32},
     "05_evaluate": {"data_dir": "small pairs"},
-    "08_zero_dce": {"network_side": 16, "compare_seeds": 2},
-    "09_iat": {"epochs": 4, "size": 48, "side": 32},
-    "10_super_resolution": {"repeats": 24, "patch": 32, "batch_size": 4, "eval_dirs": "small photos"},
-    "12_every_photo": {"views": 6, "size": 32, "batch_size": 12},
+    "08_zero_dce": {"epochs": 4, "network_side": 16, "compare_seeds": 2},
+    "09_iat": {"epochs": 3, "size": 48, "side": 32},
+    "10_super_resolution": {"epochs": 5, "repeats": 16, "patch": 32, "batch_size": 4, "eval_dirs": "small photos"},
+    "11_below_a_thousand": {"epochs": 6, "limit": 256},
+    "12_every_photo": {"views": 6, "size": 32, "batch_size": 12, "epochs": 6},
     "13_distil_your_own": {"seeds": 2, "teacher_epochs": 2, "epochs": 2},
 }
 collect_ignore = ["solutions"]  # tests/exercises runs them, in one process
