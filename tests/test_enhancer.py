@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import kdlib
 from kdlib import Enhancer
+from kdlib.enhance.kernels.compiled import Compiled
 from kdlib.models import create_model
 from kdlib.noise import TOP
 from kdlib.weights import load_model, save_model
@@ -190,6 +191,14 @@ def test_memory_layout_does_not_matter(shape, view, dtype, enhancer):
     assert same(np.array(image, dtype=dtype, order="C"), plain), "the photo was written to"
     if len(shape) < 4:
         assert same(enhancer.estimate(image), enhancer.estimate(plain))
+
+
+def test_a_read_only_photo_needs_no_code_of_its_own(monkeypatch):
+    enhancer, photo = Enhancer("student-565", device="cpu", threads=1), dark("uint8", 37, 50, 3)
+    expected = enhancer(photo)
+    monkeypatch.setattr(Compiled, "_prepared", None)
+    assert same(enhancer(read_only(photo)), expected)
+    assert same(np.asarray(enhancer(Image.fromarray(photo))), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 9), (9, 1), (1, 1)])

@@ -41,8 +41,10 @@ def python(code, *, env=None, cwd=None, timeout=120):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["student-565", "zero-dce"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("student-565", np.uint8), ("zero-dce", np.uint16), ("student-565", np.float32)],
+)
 @pytest.mark.usefixtures("backend")
 def test_number_of_threads_changes_no_byte(dtype, name):
     torch.manual_seed(0)
@@ -220,12 +222,21 @@ photo = np.full((30, 40, 3), 20, np.uint8)
 assert kdlib.Enhancer("nano-161", device="cpu", threads=1)(photo).mean() > 30
 print(kdlib.__file__)
 """
+# One kernel alone, which takes a second to compile: where code is kept does not depend on which it is.
+SHRINK = """
+import numpy as np
+import kdlib
+from kdlib.enhance.kernels.separable import small_copy
+
+assert abs(small_copy(np.full((30, 40, 3), 51, np.uint8), (3, 4)) - 0.2).max() < 1e-6
+print(kdlib.__file__)
+"""
 
 
-def enhance_with(install):
+def run_with(install, program=ENHANCE):
     """Enhance in a new process; how many functions numba compiled and stored, and how many it found compiled."""
     package, env = install
-    said = python(ENHANCE, env={**env, "NUMBA_DEBUG_CACHE": "1"}, cwd=package.parent.parent).splitlines()
+    said = python(program, env={**env, "NUMBA_DEBUG_CACHE": "1"}, cwd=package.parent.parent).splitlines()
     assert Path(said[-1]) == package / "__init__.py"
     return tuple(sum("[cache] " + what in line for line in said) for what in ("data saved", "data loaded"))
 
@@ -238,10 +249,10 @@ def write_protect(package):
 
 @pytest.mark.slow
 def test_second_process_compiles_nothing(install):
-    stored, found = enhance_with(install)
+    stored, found = run_with(install)
     assert stored >= 3
     assert found == 0
-    stored, found = enhance_with(install)
+    stored, found = run_with(install)
     assert stored == 0
     assert found >= 3
 
@@ -253,7 +264,7 @@ def test_second_process_does_without_numba(writable, install):
     package, env = install
     if not writable:
         write_protect(package)
-    program = ENHANCE + "import sys\nprint('numba' in sys.modules)\n"
+    program = (ENHANCE if writable else SHRINK) + "import sys\nprint('numba' in sys.modules)\n"
     said = [python(program, env=env, cwd=package.parent.parent).splitlines()[-1] for _ in range(2)]
     assert said == ["True", "False"]
 
@@ -263,10 +274,10 @@ def test_second_process_does_without_numba(writable, install):
 def test_read_only_install_keeps_compiled_code_in_the_user_s_folder(install):
     package, env = install
     write_protect(package)
-    stored, _ = enhance_with(install)
-    assert stored >= 3
+    stored, _ = run_with(install, SHRINK)
+    assert stored >= 1
     assert len(list(Path(env["HOME"]).rglob("*.nbc"))) == stored
-    assert enhance_with(install)[0] == 0
+    assert run_with(install, SHRINK) == (0, stored)
 
 
 @pytest.mark.slow
@@ -275,7 +286,7 @@ def test_without_any_folder_to_write_to_it_compiles_each_time(install, tmp_path)
     write_protect(package)
     (tmp_path / "file").touch()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert enhance_with((package, {**env, "HOME": str(tmp_path / "file" / "home")})) == (0, 0)
+    assert run_with((package, {**env, "HOME": str(tmp_path / "file" / "home")}), SHRINK) == (0, 0)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 

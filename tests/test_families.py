@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from kdlib.models.family import Whole, follow
 from kdlib.training import distill
 from kdlib.weights import load_model, save_model
 from kdlib.weights.catalogue import catalogue
+from tests.helpers import in_new_process
 from tests.stubs import stubs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +71,7 @@ def toy():
 
 
 @pytest.mark.slow
-def test_a_family_of_ones_own_trains_saves_loads_enhances_and_evaluates(toy, tmp_path):
+def test_a_family_of_ones_own_trains_saves_loads_enhances_and_evaluates(toy, few_pairs, tmp_path):
     torch.manual_seed(0)
     model, teacher = create_model("toy-3"), Toy(2)
     photos = sample_crops(24, 32, 0)
@@ -104,7 +104,7 @@ def test_a_family_of_ones_own_trains_saves_loads_enhances_and_evaluates(toy, tmp
     )
     assert done.exit_code == 0, done.output
     scores = tmp_path / "scores.json"
-    done = CliRunner().invoke(app, ["evaluate", str(path), "--out", str(scores)])
+    done = CliRunner().invoke(app, ["evaluate", str(path), "--data", str(few_pairs), "--out", str(scores)])
     assert done.exit_code == 0, done.output
     rows = {row["method"]: row for row in json.loads(scores.read_text())["rows"]}
     assert rows["toy"]["parameters"] == 3
@@ -236,6 +236,19 @@ FAMILY = Family(
     recognise=lambda shapes: {"count": shapes["gain"][0]} if "gain" in shapes else None,
 )
 """
+STUBS_AND_TESTS = """
+import os, runpy, sys
+import pytest
+
+for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+    del sys.modules[name]
+os.chdir(sys.argv[1])
+os.environ["PYTHONPATH"] = sys.argv[1]
+sys.path.insert(0, sys.argv[1])
+runpy.run_module("tests.stubs", run_name="__main__")
+chosen = ["tests/test_families.py", "-k", "editors or gain-3 or without_pytorch"]
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *chosen]))
+"""
 TESTS = ("conftest", "helpers", "stubs", "test_families")
 
 
@@ -248,17 +261,6 @@ def test_a_family_of_the_package_is_its_own_files_and_nothing_else(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "kdlib" / "models" / "gain.py").write_text(NETWORK)
     (tmp_path / "kdlib" / "models" / "families" / "gain.py").write_text(RECORD)
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, *arguments], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-
-    assert run("-m", "tests.stubs").returncode == 0
-    done = run(
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_families.py"),
-        *("-k", "editors or gain-3 or without_pytorch"),
-    )
-    assert done.returncode == 0, done.stdout
+    done = in_new_process(STUBS_AND_TESTS, str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout

@@ -61,8 +61,8 @@ def test_every_defect_is_noticed(content, outcome, detail, tmp_path):
 
 
 @pytest.mark.slow
-def test_damaged_files_are_enhanced_or_refused_and_nothing_else(tmp_path):
-    result = soak(120, tmp_path, most=400, workers=1)
+def test_damaged_files_are_enhanced_or_refused_and_nothing_else(tmp_path, worker):
+    result = soak(120, tmp_path, most=400, workers=[worker])
     assert {name: result[name] for name in DEFECTS} == {name: [] for name in DEFECTS}
     assert result["inputs"] == result["enhanced"] + result["refused"] == 400
     # Neither are nearly all sound, nor so broken that none gets beyond its first bytes.

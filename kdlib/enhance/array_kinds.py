@@ -112,6 +112,22 @@ def plain(image: Any) -> Any:
     return image.contiguous()
 
 
+def writable(array: np.ndarray) -> np.ndarray:
+    """Return an array that shares its memory and is writable, for functions that do not write to it.
+
+    Read-only arrays, such as those of Pillow, are of another type for numba, which would compile all kernels once more.
+    """
+    return array if array.flags.writeable else np.asarray(_Memory(array))
+
+
+class _Memory:
+    """The memory of an array, which it keeps alive."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
 def on_host(image: Any) -> np.ndarray:
     """Return an array unchanged, or a tensor as an array that shares its memory if the tensor is on the CPU."""
     return image.detach().cpu().numpy() if is_tensor(image) else image

@@ -220,9 +220,11 @@ class Enhancer:
         return self.strength == 0 and self.denoise == 0 and self.upscale == 1
 
     def _reachable(self, image: Any) -> Any:
-        """Return the image as the backend takes it; compiled kernels see a tensor's memory as an array."""
-        if self.backend != "numba" or not kinds.is_tensor(image):
+        """Return the image as the backend takes it; compiled kernels see its memory as a writable array."""
+        if self.backend != "numba":
             return image
+        if not kinds.is_tensor(image):
+            return kinds.writable(image)
         if image.device.type != "cpu":
             raise ValueError(f"the photo lies on {image.device}, this Enhancer runs on the CPU; give it a device")
         return image.detach().numpy()

@@ -39,6 +39,7 @@ def run(target: Callable[[bytes], None], folder: Path, suffixes: set[str]) -> No
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=-1, help="inputs, if they come before the time is up")
     parser.add_argument("--found", type=Path, default=Path(), help="a folder for the input that shows a defect")
     parser.add_argument("inputs", nargs="*", type=Path, help="inputs to try once, instead")
     given = parser.parse_args()
@@ -61,6 +62,9 @@ def run(target: Callable[[bytes], None], folder: Path, suffixes: set[str]) -> No
             (given.found / f"crash-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
             raise
 
+    for content in seeds.values():
+        watched(content)  # imports and compiles, which libFuzzer's clock could take for an input that hangs
+
     def change(data: bytes, most: int, seed: int) -> bytes:
         # Blind changes hardly get beyond lengths and checksums.
         rng = random.Random(seed)
@@ -72,7 +76,7 @@ def run(target: Callable[[bytes], None], folder: Path, suffixes: set[str]) -> No
 
     options = [
         *("-timeout=5", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1", "-verbosity=0"),
-        *(f"-max_total_time={given.seconds}", f"-artifact_prefix={given.found.resolve()}/"),
+        *(f"-max_total_time={given.seconds}", f"-runs={given.runs}", f"-artifact_prefix={given.found.resolve()}/"),
     ]
     atheris.Setup([sys.argv[0], *options, str(found)], watched, custom_mutator=change)
     try:

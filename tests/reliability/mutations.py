@@ -34,7 +34,9 @@ _SHARES = {"photo": 0.78, "weights": 0.2, "video": 0.02}
 _SUFFIXES = {".pth": "weights", ".safetensors": "weights", ".onnx": "weights", ".mp4": "video", ".mkv": "video"}
 
 
-def soak(seconds: float, folder: Path, seed: int = 0, *, most: int | None = None, workers: int = 2) -> dict[str, Any]:
+def soak(
+    seconds: float, folder: Path, seed: int = 0, *, most: int | None = None, workers: int | list[Worker] = 2
+) -> dict[str, Any]:
     """Put damaged files through the program, in processes that are watched.
 
     Args:
@@ -42,7 +44,7 @@ def soak(seconds: float, folder: Path, seed: int = 0, *, most: int | None = None
         folder: where files may lie meanwhile; those that have shown a defect stay there, under ``defects``.
         seed: decides which files; the first ``n`` are the same, however many follow.
         most: inputs, if they come before the time is up.
-        workers: processes at one time.
+        workers: processes at one time, or those that there are; they are stopped in the end.
 
     Returns:
         ``inputs``, by kind under ``kinds``; ``enhanced``; ``refused``, with ``reasons``; ``crashes``, ``hangs``,
@@ -59,8 +61,7 @@ def soak(seconds: float, folder: Path, seed: int = 0, *, most: int | None = None
     lock, end = threading.Lock(), time.monotonic() + seconds
     numbers = iter(range(sys.maxsize if most is None else most))
 
-    def work(own: Path) -> None:
-        worker = Worker(own)
+    def work(worker: Worker) -> None:
         try:
             while time.monotonic() < end:
                 with lock:
@@ -81,11 +82,14 @@ def soak(seconds: float, folder: Path, seed: int = 0, *, most: int | None = None
         finally:
             worker.stop()
 
-    threads = []
-    for n in range(workers):
-        (folder / f"worker {n}").mkdir(parents=True, exist_ok=True)
-        threads.append(threading.Thread(target=work, args=(folder / f"worker {n}",)))
-        threads[-1].start()
+    if isinstance(workers, int):
+        folders = [folder / f"worker {n}" for n in range(workers)]
+        for own in folders:
+            own.mkdir(parents=True, exist_ok=True)
+        workers = [Worker(own) for own in folders]
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
     for thread in threads:
         thread.join()
     return {
