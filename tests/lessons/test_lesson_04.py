@@ -9,11 +9,11 @@ import nbformat
 import pytest
 import torch
 
-from kdlib import exercises
+from kdlib import data, exercises
 from kdlib.exercises.lesson_04 import GAIN
 from kdlib.experiments.ablation import ALONE, best_cell, cell, grid, summarise
 from tests.helpers import NOTEBOOKS, prose
-from tests.lessons.cells import without_figures
+from tests.lessons.cells import photos_of, without_figures
 
 RESULTS = NOTEBOOKS.parent / "results"
 END = "largest difference between the weights"
@@ -40,6 +40,7 @@ def lesson(tmp_path_factory):
         patch.setenv("KDLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
         for source in code("solutions/04_distill"):
             exec(source, solved)
+        patch.setattr(data, "load_photos", photos_of)
         patch.setattr(exercises, "check", lambda _number, answer: solved[answer.__name__])
         namespace = {}
         for source in code("04_distill"):
