@@ -104,12 +104,12 @@ def test_an_unreadable_photo_stops_the_ablation_by_name(tmp_path):
 
 @pytest.mark.slow
 def test_the_embedded_held_out_photos_are_in_no_crop():
-    train, held = prepare_photos(None, 32, 40)
-    assert train.shape == (40, 3, 32, 32)
+    train, held = ablation.prepare_photos(None, QUICK["size"], QUICK["limit"])
+    assert train.shape == (32, 3, 32, 32)
     assert held.shape == (8, 3, 32, 32)
     assert held.dtype == torch.uint8
     scene = find_scenes(torch.cat([train, held]))
-    assert not set(scene[:40].tolist()) & set(scene[40:].tolist())
+    assert not set(scene[:32].tolist()) & set(scene[32:].tolist())
 
 
 # Variants
