@@ -38,10 +38,11 @@ def lesson(tmp_path_factory):
     solved = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setattr(data, "load_photos", photos_of)
+        # No check: it would replace a solution that differs from the package by what the package does.
+        patch.setattr(exercises, "check", lambda _, answer: solved[answer.__name__] if callable(answer) else answer)
         for source in code("solutions/04_distill"):
             exec(source, solved)
-        patch.setattr(data, "load_photos", photos_of)
-        patch.setattr(exercises, "check", lambda _number, answer: solved[answer.__name__])
         namespace = {}
         for source in code("04_distill"):
             exec(without_figures(source), namespace)
