@@ -163,14 +163,15 @@ def little_room():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.fixture
-def few_pairs(tmp_path):
+@pytest.fixture(scope="session")
+def few_pairs(tmp_path_factory):
     """A folder of small pairs, to report on instead of the embedded photos at full size."""
+    folder = tmp_path_factory.mktemp("pairs")
     draws = torch.Generator().manual_seed(0)
     for name in "ab":
         for part, gain in (("low", 0.2), ("high", 1.0)):
-            write_photo(tmp_path / "eval" / part / f"{name}.png", gain * torch.rand(3, 20, 24, generator=draws))
-    return tmp_path / "eval"
+            write_photo(folder / "eval" / part / f"{name}.png", gain * torch.rand(3, 20, 24, generator=draws))
+    return folder / "eval"
 
 
 @pytest.fixture

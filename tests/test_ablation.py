@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,12 +104,12 @@ def test_an_unreadable_photo_stops_the_ablation_by_name(tmp_path):
 
 @pytest.mark.slow
 def test_the_embedded_held_out_photos_are_in_no_crop():
-    train, held = prepare_photos(None, 32, 40)
-    assert train.shape == (40, 3, 32, 32)
+    train, held = ablation.prepare_photos(None, QUICK["size"], QUICK["limit"])
+    assert train.shape == (32, 3, 32, 32)
     assert held.shape == (8, 3, 32, 32)
     assert held.dtype == torch.uint8
     scene = find_scenes(torch.cat([train, held]))
-    assert not set(scene[:40].tolist()) & set(scene[40:].tolist())
+    assert not set(scene[:32].tolist()) & set(scene[32:].tolist())
 
 
 # Variants
@@ -173,66 +175,84 @@ def test_every_variant_gets_the_same_epochs_photos_and_seed(monkeypatch):
 # Bookkeeping
 
 
-@pytest.mark.slow
-def test_an_ablation_goes_on_where_it_was_and_repeats_nothing(tmp_path, few_pairs, before_call):
-    path, written = tmp_path / "what.json", []
+@pytest.fixture(scope="module", autouse=True)
+def prepared():
+    """The embedded photos are prepared once: darkening them takes longer than training on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablation, "prepare_photos", cache(prepare_photos))
+        yield
 
-    def stop_before_the_third_row(_path):
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, few_pairs):
+    """The file of an ablation of two variants with one seed."""
+    path = tmp_path_factory.mktemp("finished") / "what.json"
+    run_ablation(path, eval_dir=few_pairs, variants=TWO, seeds=(0,), **QUICK)
+    return path
+
+
+@pytest.fixture
+def begun(finished, tmp_path):
+    """A copy of the same file, to go on with."""
+    return Path(shutil.copy(finished, tmp_path / "what.json"))
+
+
+@pytest.mark.slow
+def test_an_ablation_goes_on_where_it_was_and_repeats_nothing(begun, few_pairs, before_call):
+    first = json.loads(begun.read_text(encoding="utf-8"))["rows"]
+    assert [(row["variant"], row["seed"]) for row in first] == [(ALONE, 0), ("no teacher", 0)]
+    written = []
+
+    def stop_before_the_second_row(_path):
         written.append(1)
-        if len(written) == 4:  # the yardsticks come first
+        if len(written) == 2:
             raise KeyboardInterrupt
 
-    before_call("os.rename", "what.json", stop_before_the_third_row)
+    before_call("os.rename", "what.json", stop_before_the_second_row)
     with pytest.raises(KeyboardInterrupt):
-        run_ablation(path, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)
-    first = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    assert [(row["variant"], row["seed"]) for row in first] == [(ALONE, 0), ("no teacher", 0)]
+        run_ablation(begun, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)
+    second = json.loads(begun.read_text(encoding="utf-8"))["rows"]
+    assert second[:2] == first  # with their seconds, and therefore not trained again
+    assert [(row["variant"], row["seed"]) for row in second[2:]] == [(ALONE, 1)]
 
-    rows = run_ablation(path, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)["rows"]
-    assert rows[:2] == first  # with their seconds, and therefore not trained again
-    assert [(row["variant"], row["seed"]) for row in rows[2:]] == [(ALONE, 1), ("no teacher", 1)]
+    rows = run_ablation(begun, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)["rows"]
+    assert rows[:3] == second
+    assert [(row["variant"], row["seed"]) for row in rows[3:]] == [("no teacher", 1)]
     assert rows[0]["fidelity"] != rows[2]["fidelity"]  # seeds differ
-    assert len(written) == 6
+    assert len(written) == 3
 
-    assert run_ablation(path, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)["rows"] == rows
-    assert len(written) == 6, "something was measured again"
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert run_ablation(begun, eval_dir=few_pairs, variants=TWO, seeds=(0, 1), **QUICK)["rows"] == rows
+    assert len(written) == 3, "something was measured again"
+    kept = json.loads(begun.read_text(encoding="utf-8"))
     assert kept["rows"] == rows
     assert kept["settings"]["teacher_sha256"] == ablation.sha256_of(ablation.find_weights("zero-dce++"))[:12]
 
 
 @pytest.mark.slow
-def test_a_run_repeats_to_the_last_digit(tmp_path, few_pairs):
-    runs = [
-        run_ablation(tmp_path / name, eval_dir=few_pairs, variants=TWO, seeds=(3,), **QUICK)["rows"]
-        for name in ("a", "b")
-    ]
-    assert [{**row, "seconds": 0} for row in runs[0]] == [{**row, "seconds": 0} for row in runs[1]]
-    assert runs[0][0]["fidelity"] != runs[0][1]["fidelity"]
+def test_a_run_repeats_to_the_last_digit(finished, tmp_path, few_pairs):
+    first = json.loads(finished.read_text(encoding="utf-8"))["rows"]
+    again = run_ablation(tmp_path / "again", eval_dir=few_pairs, variants=TWO, seeds=(0,), **QUICK)["rows"]
+    assert [{**row, "seconds": 0} for row in again] == [{**row, "seconds": 0} for row in first]
+    assert first[0]["fidelity"] != first[1]["fidelity"]
 
 
 @pytest.mark.slow
-def test_results_with_other_settings_are_not_mixed(tmp_path, few_pairs):
-    path = tmp_path / "what.json"
-    run_ablation(path, eval_dir=few_pairs, variants=TWO[:1], seeds=(0,), **QUICK)
-    before = path.read_bytes()
+def test_results_with_other_settings_are_not_mixed(begun, few_pairs):
+    before = begun.read_bytes()
     with pytest.raises(ValueError, match=r"what\.json holds results with other settings \(epochs 3 → 4\)"):
-        run_ablation(path, eval_dir=few_pairs, variants=TWO[:1], seeds=(0,), **{**QUICK, "epochs": 4})
+        run_ablation(begun, eval_dir=few_pairs, variants=TWO[:1], seeds=(0,), **{**QUICK, "epochs": 4})
     with pytest.raises(ValueError, match="teacher 'zero-dce\\+\\+' → 'zero-dce\\+\\+-pairs'"):
-        run_ablation(path, eval_dir=few_pairs, variants=TWO[:1], seeds=(0,), teacher="zero-dce++-pairs", **QUICK)
-    assert path.read_bytes() == before
+        run_ablation(begun, eval_dir=few_pairs, variants=TWO[:1], seeds=(0,), teacher="zero-dce++-pairs", **QUICK)
+    assert begun.read_bytes() == before
 
 
 @pytest.mark.slow
-def test_a_redefined_variant_runs_again_and_the_others_stay(tmp_path, few_pairs):
-    path = tmp_path / "what.json"
-    part = Variant("a part", "parts", {"ssim": 0.1})
-    first = run_ablation(path, eval_dir=few_pairs, variants=(TWO[0], part), seeds=(0,), **QUICK)["rows"]
-    again = run_ablation(
-        path, eval_dir=few_pairs, variants=(Variant("a part", "parts", {"ssim": 9.0}),), seeds=(0,), **QUICK
-    )["rows"]
+def test_a_redefined_variant_runs_again_and_the_others_stay(begun, few_pairs):
+    first = json.loads(begun.read_text(encoding="utf-8"))["rows"]
+    other = Variant(TWO[1].name, "parts", {"ssim": 9.0})
+    again = run_ablation(begun, eval_dir=few_pairs, variants=(other,), seeds=(0,), **QUICK)["rows"]
     assert again[0] == first[0]
-    assert again[1]["variant"] == "a part"
+    assert again[1]["variant"] == first[1]["variant"] == other.name
     assert again[1]["fidelity"] != first[1]["fidelity"]
     assert len(again) == 2
 

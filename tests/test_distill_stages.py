@@ -114,6 +114,15 @@ def test_an_interrupted_run_continues_to_the_same_bits(student, pairs_dir, tmp_p
     assert scores(whole.history) == scores(resumed.history)
 
 
+@pytest.fixture(scope="module")
+def taught(pairs_dir, tmp_path_factory):
+    """The settings of a finished run, its folder among them."""
+    folder = tmp_path_factory.mktemp("taught")
+    settings = {"teacher": small_teacher(), "data_dir": pairs_dir, "output_dir": folder, "epochs": 1, **QUICK}
+    distill_stages(small_student(), **settings)
+    return settings
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
@@ -128,11 +137,11 @@ def test_an_interrupted_run_continues_to_the_same_bits(student, pairs_dir, tmp_p
         {"validation_fraction": 0.5},
     ],
 )
-def test_a_run_with_other_settings_is_not_continued(other, pairs_dir, tmp_path):
-    settings = {"teacher": small_teacher(), "data_dir": pairs_dir, "output_dir": tmp_path, "epochs": 1, **QUICK}
-    distill_stages(small_student(), **settings)
+def test_a_run_with_other_settings_is_not_continued(other, taught):
+    before = (taught["output_dir"] / "last.ckpt").read_bytes()
     with pytest.raises(ValueError, match=f"other settings.*{next(iter(other))}"):
-        distill_stages(small_student(), **{**settings, **other}, resume=True)
+        distill_stages(small_student(), **{**taught, **other}, resume=True)
+    assert (taught["output_dir"] / "last.ckpt").read_bytes() == before
 
 
 @pytest.mark.slow

@@ -323,20 +323,29 @@ def interrupt(monkeypatch, after, part):
     monkeypatch.setattr(objective, "__call__", counted)
 
 
+TWICE = {**SMALL, "smoothing_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A run with two epochs of each part, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return train_pairs("glance-650", None, folder, **TWICE), folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("part", "after"), [("curve", 8), ("smoothing", 8)])
-def test_a_resumed_run_ends_like_one_that_was_never_interrupted(tmp_path, monkeypatch, part, after):
-    settings = {**SMALL, "smoothing_epochs": 2}
-    whole = train_pairs("glance-650", None, tmp_path / "whole", **settings)
+def test_a_resumed_run_ends_like_one_that_was_never_interrupted(uninterrupted, tmp_path, monkeypatch, part, after):
+    whole, finished = uninterrupted
     with monkeypatch.context() as patch:
         interrupt(patch, after, part)
         with pytest.raises(KeyboardInterrupt):
-            train_pairs("glance-650", None, tmp_path / "cut", **settings)
+            train_pairs("glance-650", None, tmp_path / "cut", **TWICE)
     assert (tmp_path / "cut" / ("smoothing" if part == "smoothing" else "") / "last.ckpt").is_file()
-    resumed = train_pairs("glance-650", None, tmp_path / "cut", resume=True, **settings)
+    resumed = train_pairs("glance-650", None, tmp_path / "cut", resume=True, **TWICE)
     assert validation(resumed.history) == validation(whole.history)
     for folder in ("", "smoothing"):
-        paths = [tmp_path / name / folder / "history.csv" for name in ("whole", "cut")]
+        paths = [run / folder / "history.csv" for run in (finished, tmp_path / "cut")]
         rows = [[row.rsplit(",", 1)[0] for row in path.read_text().splitlines()] for path in paths]  # but for seconds
         assert rows[0] == rows[1]
     for name, parameter in whole.model.named_parameters():
@@ -345,12 +354,12 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(tmp_path, monkey
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:skipped the pair 3")
-def test_a_run_is_not_resumed_with_other_pairs(tmp_path, pair_folder):
-    train_pairs("glance-650", None, tmp_path / "run", **SMALL)
+def test_a_run_is_not_resumed_with_other_pairs(uninterrupted, pair_folder):
+    _, folder = uninterrupted
     with pytest.raises(ValueError, match="other settings"):
-        train_pairs("glance-650", pair_folder, tmp_path / "run", **{**SMALL, "pairs": "real", "resume": True})
+        train_pairs("glance-650", pair_folder, folder, **{**TWICE, "pairs": "real", "resume": True})
     with pytest.raises(ValueError, match=r"other settings \(validation_fraction 0.1 → 0.5\)"):
-        train_pairs("glance-650", None, tmp_path / "run", **{**SMALL, "validation_fraction": 0.5, "resume": True})
+        train_pairs("glance-650", None, folder, **{**TWICE, "validation_fraction": 0.5, "resume": True})
 
 
 def test_a_zero_dce_network_learns_from_pairs(tmp_path):

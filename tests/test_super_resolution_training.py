@@ -74,7 +74,7 @@ def test_without_a_teacher_a_network_gets_better_than_bicubic(sharp_dir, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("soft_loss", ["l1", "mse"])
+@pytest.mark.parametrize("soft_loss", ["l1", pytest.param("mse", marks=pytest.mark.exhaustive)])
 def test_a_student_nears_its_teacher(sharp_dir, soft_loss):
     teacher = answering()
     before = weights_of(teacher)

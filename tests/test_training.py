@@ -285,6 +285,7 @@ def test_distilling_brings_the_student_near_its_teacher_and_leaves_the_teacher_a
     )
     assert run.best_score > run.history[0]["fidelity"] + 3
     assert torch.equal(weights_of(teacher), before)
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
     assert teacher.scale_factor == 12
     assert run.model.scale_factor == 12
     with open(tmp_path / "history.csv", newline="", encoding="utf-8") as file:
@@ -402,16 +403,11 @@ def test_a_finished_run_is_not_repeated(teacher, photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_another_run_is_refused(teacher, photos, tmp_path):
-    distill("nano-161", teacher, photos=photos, epochs=1, output_dir=tmp_path, **QUICK)
-    with pytest.raises(ValueError, match="epochs 1 → 2"):
-        distill("nano-161", teacher, photos=photos, epochs=2, output_dir=tmp_path, resume=True, **QUICK)
-
-
-@pytest.mark.slow
-def test_a_run_with_another_recipe_teacher_or_student_is_not_continued(teacher, photos, tmp_path):
+def test_a_run_with_other_epochs_or_another_recipe_teacher_or_student_is_not_continued(teacher, photos, tmp_path):
     settings = {"photos": photos, "epochs": 1, "output_dir": tmp_path, **QUICK}
     distill("nano-161", teacher, **settings)
+    with pytest.raises(ValueError, match="epochs 1 → 2"):
+        distill("nano-161", teacher, resume=True, **{**settings, "epochs": 2})
     with pytest.raises(ValueError, match="recipe"):
         distill("nano-161", teacher, alpha=0.4, resume=True, **settings)
     with pytest.raises(ValueError, match="student"):
@@ -448,12 +444,6 @@ def test_resuming_without_a_folder_is_refused(teacher, photos):
 def test_a_misspelt_augmentation_is_refused(teacher, photos):
     with pytest.raises(ValueError, match="'gama'; choose from none, gamma, darken, darken-once"):
         distill("nano-161", teacher, photos=photos, epochs=1, augmentation="gama", **QUICK)
-
-
-@pytest.mark.slow
-def test_the_callers_teacher_can_still_be_trained(teacher, photos):
-    distill("nano-161", teacher, photos=photos, epochs=1, **QUICK)
-    assert all(parameter.requires_grad for parameter in teacher.parameters())
 
 
 @pytest.mark.slow
@@ -600,6 +590,7 @@ def test_the_scale_of_half_precision_goes_on_with_a_run(photos, tmp_path, monkey
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["zero-dce", "zero-dce-absolute", "zero-dce-official"])
 def test_zero_dce_trains_by_the_same_call_and_follows_the_exposure_target(photos, objective):
+    photos = photos[:24]
     settings = {"photos": photos, "objective": objective, "epochs": 2, "learning_rate": 0.003, "clip_norm": 1.0}
     low, high = (pretrain("zero-dce", exposure_target=target, **settings, **QUICK).model for target in (0.4, 0.7))
     assert low.e_conv7.weight.shape[0] == 24
@@ -819,13 +810,6 @@ def test_averaged_weights_are_kept_instead_of_the_last(photos):
     slowly = pretrain("nano-161", ema_decay=0.9, averaged=True, **settings).model
     assert torch.allclose(weights_of(barely), last, atol=1e-4)
     assert (weights_of(slowly) - last).abs().max() > 1e-3
-
-
-@pytest.mark.slow
-def test_a_student_sees_what_its_teacher_sees(teacher, photos):
-    teacher.network_side = 16
-    run = distill("nano-161", teacher, photos=photos, epochs=1, **QUICK)
-    assert run.model.network_side == 16
 
 
 def test_the_split_loses_and_repeats_nothing():

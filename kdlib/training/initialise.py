@@ -1,9 +1,11 @@
 """Fresh curve networks, and starting values for networks of a few channels."""
 
+from contextlib import ExitStack
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from kdlib.losses.distillation import LayerFeatures
 from kdlib.models import ZeroDCE, create_model
 
 
@@ -40,15 +42,22 @@ def initialise_from_data(model: ZeroDCE, photos: Tensor) -> None:
         model: changed in place.
         photos: B×3×H×W in [0, 1], a few dozen photos of the kind that it will see.
     """
-    for i in range(1, model.depth + 1):
-        layer = model.get_submodule(f"e_conv{i}")
+
+    def rescale(layer: nn.Module, inputs: tuple[Tensor], output: Tensor, wanted: float) -> Tensor:
         conv = layer.point_conv if hasattr(layer, "point_conv") else layer
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
-        with LayerFeatures(model, [f"e_conv{i}"]) as tap:
-            model.estimate_curve(photos)
-            output = tap.features[f"e_conv{i}"]
         deviation, mean = torch.std_mean(output, dim=(0, 2, 3))
-        scale = (1.0 if i < model.depth else 0.1) / deviation.clamp_min(1e-6)
+        scale = wanted / deviation.clamp_min(1e-6)
         conv.weight.mul_(scale.view(-1, 1, 1, 1))
         conv.bias.sub_(mean).mul_(scale)
+        answer: Tensor = layer.forward(*inputs)  # what the next layer sees
+        return answer
+
+    # One pass over the photos does it: each layer is rescaled when it is reached, before the next one.
+    with ExitStack() as hooks:
+        for i in range(1, model.depth + 1):
+            layer = model.get_submodule(f"e_conv{i}")
+            hook = partial(rescale, wanted=1.0 if i < model.depth else 0.1)
+            hooks.callback(layer.register_forward_hook(hook).remove)
+        model.estimate_curve(photos)

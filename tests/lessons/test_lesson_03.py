@@ -7,10 +7,11 @@ import nbformat
 import pytest
 import torch
 
-from kdlib.data import load_photos
+from kdlib import data
 from kdlib.exercises.lesson_03 import ALIVE
 from kdlib.losses import MultiRegionExposureLoss
 from tests.helpers import NOTEBOOKS, prose
+from tests.lessons.cells import photos_of
 
 
 @cache
@@ -26,7 +27,7 @@ def code():
 
 @pytest.fixture(scope="module")
 def photos():
-    return load_photos(size=64, seed=0).photos
+    return photos_of(None, size=64, limit=None, seed=0).photos
 
 
 def test_most_patches_are_dark_and_the_mean_target_is_two_thirds(photos):
@@ -45,6 +46,7 @@ def test_most_patches_are_dark_and_the_mean_target_is_two_thirds(photos):
 @pytest.mark.slow
 def test_half_of_the_units_are_dead_and_the_loop_is_that_of_the_package_to_the_bit(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(data, "load_photos", photos_of)
     namespace = {}
     for source in code():
         if "plt.show()" not in source and "check(" not in source.replace("check_parameters(", ""):

@@ -207,7 +207,7 @@ def test_teachers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_gradients(seed):
     import torch
 

@@ -132,6 +132,7 @@ def test_photos_of_a_folder_are_divided_or_refused(tmp_path):
 def test_a_measurement_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(Bench, "teacher", lambda self: Denoiser(*TEACHER, seed=1))
     monkeypatch.setattr(distil_denoising, "fit", partial(distil_denoising.fit, epochs=1))
+    monkeypatch.setattr(distil_denoising, "Bench", partial(Bench, many=64))
     whole = measure(tmp_path / "a.json", seeds=(0,))
     names = [row["variant"] for row in whole["rows"]]
     assert names == ["noisy", "teacher", *(variant.name for variant in (*VARIANTS, *FAILURES))]
@@ -146,11 +147,13 @@ def test_the_teacher_is_better_than_its_student():
     assert max(scores("all pairs, alone") + scores(TAUGHT)) < scores("teacher")[0]
 
 
-@pytest.mark.slow  # it trains seven networks, as a reader does
+@pytest.mark.slow  # it trains five networks; a reader, with a seed more, seven
 def test_the_template_for_another_task_runs_and_its_student_gains(capsys):
     [code] = re.findall(r"```python\n(.*?)```", "\n".join(cell.source for cell in LESSON.cells), flags=re.DOTALL)
     opening = next(cell.source for cell in LESSON.cells if cell.cell_type == "code")
     names = {"paired_interval": paired_interval}
+    assert code.count("range(3)") == 1
+    code = code.replace("range(3)", "range(2)")
     exec(compile(f"{opening}\n{code}", "13_distil_your_own", "exec"), names)
     assert names["accuracy"](names["expert"], *names["tested"]) > 90
     assert min(map(operator.sub, names["found"]["taught"], names["found"]["alone"])) > 0
