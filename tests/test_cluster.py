@@ -248,9 +248,9 @@ def timed(monkeypatch):
 
 @pytest.mark.slow
 def test_figures_of_the_engines_follow_from_their_seconds(timed, tmp_path):
-    result = engines.measure_engines(tmp_path, ["12 MP", "64x48"], photos=4, repeats=2, price=0.1)
+    result = engines.measure_engines(tmp_path, ["12 MP", "320x240"], photos=4, repeats=2, price=0.1)
     assert {(count, of) for of, count, *_ in timed if of == 4} == {(1, 4), (2, 4), (4, 4)}
-    assert max(count for _, count, *_ in timed) == round(4 * (12e6 / (64 * 48)) ** 0.75)
+    assert max(count for _, count, *_ in timed) == round(4 * (12e6 / (320 * 240)) ** 0.75)
     [line] = [fit for fit in result["fits"] if (fit["size"], fit["engine"], fit["workers"]) == ("12 MP", "ray", 2)]
     assert (line["start"], line["each"]) == (7, 0.3)
     # 7 + 0.3 n / k < 1 + 0.25 n
@@ -265,7 +265,7 @@ def test_figures_of_the_engines_follow_from_their_seconds(timed, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_writes_the_figures(timed, tmp_path):
-    arguments = ["benchmark", "--engines", "--size", "64x48", "--photos", "4", "--out", str(tmp_path / "scale.json")]
+    arguments = ["benchmark", "--engines", "--size", "320x240", "--photos", "4", "--out", str(tmp_path / "scale.json")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "| Ray on 1 such machine pays from | never |" in result.output
