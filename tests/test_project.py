@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -383,6 +384,7 @@ def rounded(number):
     return f"{float(f'{number:.1g}'):.0f}"
 
 
+@cache
 def measured_sentences():
     """What pages say of measurements, with the numbers of ``results/``."""
     rows = {row["method"]: row for row in leaderboard(ROOT / "results")}
@@ -505,6 +507,15 @@ def measured_sentences():
 SETTINGS = {"45 dB", "0.60", "Python 3.11"}
 
 
+@cache
+def counts_of_parameters():
+    """Of all networks."""
+    counts = {row["parameters"] for row in leaderboard(ROOT / "results")}
+    counts |= {row["parameters"] for row in super_resolution_rows(ROOT / "results")}
+    with torch.device("meta"):
+        return counts | {count_parameters(create_model(name)) for name in ARCHITECTURES}
+
+
 def test_measured_numbers_of_the_pages_are_in_results():
     for name, sentences in measured_sentences().items():
         text = " ".join(page(name).split())
@@ -514,13 +525,9 @@ def test_measured_numbers_of_the_pages_are_in_results():
 
 @pytest.mark.parametrize("name", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_pages_have_no_number_that_is_not_measured(name):
-    parameters = {row["parameters"] for row in leaderboard(ROOT / "results")}
-    parameters |= {row["parameters"] for row in super_resolution_rows(ROOT / "results")}
-    with torch.device("meta"):
-        parameters |= {count_parameters(create_model(name)) for name in ARCHITECTURES}
     text = re.sub(r"^```.*?^```$|^\|[^\n]*\|$|`[^`]+`|\]\([^)]*\)", " ", page(name), flags=re.MULTILINE | re.DOTALL)
     text = " ".join(text.split())
-    known = [*SETTINGS, *(f"{count:,}" for count in parameters)]
+    known = [*SETTINGS, *(f"{count:,}" for count in counts_of_parameters())]
     known += [re.sub(r"`[^`]+`", " ", sentence) for sentence in measured_sentences().get(name, [])]
     for fact in sorted((" ".join(fact.split()) for fact in known), key=len, reverse=True):
         text = text.replace(fact, "")

@@ -93,33 +93,32 @@ def wait_for(what, process=None):
 
 @pytest.mark.slow
 def test_killed_then_finished_by_two_processes_at_once(sweep_of, tmp_path):
-    path, out = sweep_of(), tmp_path / "out"
+    path, out = sweep_of("{x: [1, 2, 3]}"), tmp_path / "out"
     first = start(path)
     # Two at once: 2 has begun and waits for ever, 3 has failed.
-    wait_for((out / "trial-0002" / "begun.txt").exists, first)
+    wait_for((out / "trial-0001" / "begun.txt").exists, first)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    kernel = Path("/proc", (out / "trial-0002" / "kernel.txt").read_text())
+    kernel = Path("/proc", (out / "trial-0001" / "kernel.txt").read_text())
     wait_for(lambda: not kernel.exists())
     two = [start(path), start(path)]
     for process in two:
         output = process.communicate(timeout=120)[0]
         assert process.returncode == 1, output
-        assert "3 done, 1 failed" in output
-        assert "trial-0003: ValueError: three is too many" in output
+        assert "2 done, 1 failed" in output
+        assert "trial-0002: ValueError: three is too many" in output
     begun = {folder.name: (folder / "begun.txt").read_text().split() for folder in out.glob("trial-*")}
-    assert begun.pop("trial-0002") == ["first", "again"]
+    assert begun.pop("trial-0001") == ["first", "again"]
     assert all(Counter(runs)["again"] <= (runs[0] == "first") for runs in begun.values())
     rows = list(csv.DictReader((out / "results.csv").read_text(encoding="utf-8").splitlines()))
     assert [(row["trial"], row["x"], row["state"], row["metric"]) for row in rows] == [
-        ("0", "0", "done", "-1.0"),
-        ("1", "1", "done", "0.0"),
-        ("2", "2", "done", "-1.0"),
-        ("3", "3", "failed", ""),
+        ("0", "1", "done", "0.0"),
+        ("1", "2", "done", "-1.0"),
+        ("2", "3", "failed", ""),
     ]
-    assert json.loads((out / "results.json").read_text())["rows"][3]["reason"] == "ValueError: three is too many"
+    assert json.loads((out / "results.json").read_text())["rows"][2]["reason"] == "ValueError: three is too many"
     assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
-    assert "3 done, 1 failed" in said(kdlib("sweep", path, "--jobs", "2"))
+    assert "2 done, 1 failed" in said(kdlib("sweep", path, "--jobs", "2"))
     assert begun == {name: (out / name / "begun.txt").read_text().split() for name in begun}, "a point was repeated"
 
 

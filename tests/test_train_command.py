@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from kdlib import load_model
 from kdlib.cli import app
-from kdlib.data import load_photos
+from kdlib.data import load_photos, sample_crops, write_photo
 from kdlib.models import create_model
 from kdlib.notebook import value_of
 from kdlib.training import distill
@@ -28,7 +28,7 @@ from tests.helpers import in_new_process
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 DISTILL, SHARPEN = (ROOT / "notebooks" / f"{name}.ipynb" for name in ("04_distill", "10_super_resolution"))
-SMALL = {"epochs": 1, "batch_size": 64, "size": 16, "device": "cpu", "seed": 3}
+SMALL = {"epochs": 1, "batch_size": 7, "size": 16, "device": "cpu", "seed": 3}
 runner = CliRunner()
 
 
@@ -57,18 +57,28 @@ def equal(one, other):
 
 
 @pytest.fixture(scope="module")
-def distilled():
-    photos = load_photos(size=SMALL["size"], seed=SMALL["seed"]).photos
+def folder(tmp_path_factory):
+    """Training photos: fewer than the embedded crops, which take most of the time."""
+    place = tmp_path_factory.mktemp("photos")
+    for number, photo in enumerate(sample_crops(40, SMALL["size"])):
+        write_photo(place / f"{number:02}.png", photo / 255)
+    return place
+
+
+@pytest.fixture(scope="module")
+def distilled(folder):
+    photos = load_photos(folder, size=SMALL["size"]).photos
     settings = {name: SMALL[name] for name in ("epochs", "batch_size", "device", "seed")}
     return distill(
         "student-565", load_model("zero-dce++"), photos=photos, progress=False, learning_rate=0.01,
-        recipe=parameter(DISTILL, "recipe"), **settings,
+        recipe=parameter(DISTILL, "recipe"), augmentation="darken-once", **settings,
     ).model  # fmt: skip
 
 
 @pytest.mark.slow
-def test_training_from_notebook_04_is_calling_the_library(distilled, tmp_path):
-    (tmp_path / "given.yaml").write_text("epochs: 7\nbatch_size: 64\nsize: 16\ndevice: cpu\n")
+def test_training_from_notebook_04_is_calling_the_library(distilled, folder, tmp_path):
+    given = f"epochs: 7\nbatch_size: 7\nsize: 16\ndevice: cpu\ndata_dir: {folder}\n"
+    (tmp_path / "given.yaml").write_text(given)
     given = ["-f", str(tmp_path / "given.yaml"), *words({"epochs": 1, "seed": 3, "output_dir": tmp_path / "run"})]
     result = runner.invoke(app, ["train", str(DISTILL), *given])
     assert result.exit_code == 0, result.output
@@ -124,10 +134,10 @@ def test_two_processes_train_notebook_10_and_one_goes_on_from_there(tmp_path):
 
 
 @pytest.mark.slow
-def test_torchrun_reaches_the_same_weights(distilled, tmp_path):
+def test_torchrun_reaches_the_same_weights(distilled, folder, tmp_path):
     program = "import runpy; runpy.run_module('torch.distributed.run', run_name='__main__', alter_sys=True)"
     command = ["--standalone", "--nproc-per-node", "2", "-m", "kdlib", "train", str(DISTILL)]
-    result = in_new_process(program, *command, *words({**SMALL, "output_dir": tmp_path / "run"}))
+    result = in_new_process(program, *command, *words({**SMALL, "data_dir": folder, "output_dir": tmp_path / "run"}))
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("best epoch 1 of 1") == 1
     for name, value in best(tmp_path / "run").items():

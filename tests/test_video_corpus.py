@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +12,17 @@ from tests.video_kinds import kinds, run
 
 pytestmark = pytest.mark.skipif(not MADE_HERE, reason="the corpus needs ffmpeg and ffprobe")
 CORPUS = {case.name: case for case in cases()}
+# Each container, encoder and speciality at least once; all of their combinations are the whole corpus.
 FEW = (
-    "libx264-2b.avi", "mpeg4-2b.mp4", "libx264-2b.mts", "mpeg2video-2b.mpg", "variable.webm", "cut-libx264.mp4",
-    "late-libx264.mov", "turned-90-libx264.mp4", "rate-30000-1001.mkv", "fields-mpeg2video.ts",
+    "cut-libx264.mp4", "cut-libx265.mov", "cut-open.ts", "ffv1-0b.mkv", "fields-libx264.mts", "fields-mpeg2video.mxf",
+    "flv-0b.flv", "fragments.mp4", "h263-0b.3gp", "huffyuv-0b.avi", "index-first.mov", "late-libx264.mov",
+    "libsvtav1-0b.webm",
     "libtheora-0b.ogv",  # its sound begins before 0
+    "libvpx-0b.mkv", "libvpx-vp9-0b.mp4", "libx264-0b.h264", "libx264-2b.avi", "libx264-2b.m4v", "libx265-2b.mkv",
+    "libxvid-2b.avi", "mjpeg-0b.mkv", "mpeg1video-2b.mpg", "mpeg2video-2b.vob", "mpeg4-2b.nut", "msmpeg4v2-0b.avi",
+    "msmpeg4v3-0b.wmv", "prores_ks-0b.mov", "qtrle-0b.mov", "rate-10.ts", "rate-120.mkv", "rate-24000-1001.avi",
+    "rate-30000-1001.mp4", "rate-60.mov", "rawvideo-0b.avi", "timecode.mov", "turned-180-libx265.mov",
+    "turned-270-libx264.mov", "turned-90-libx264.mp4", "variable.webm", "wmv2-0b.wmv",
 )  # fmt: skip
 
 
@@ -22,7 +31,18 @@ def test_frames_times_size_and_rotation_are_the_sources(name, tmp_path):
     assert enhanced(CORPUS[name], tmp_path) == []
 
 
-@pytest.mark.slow  # some minutes
+def test_every_container_encoder_and_speciality_is_among_the_few():
+    def values(names):
+        words = [CORPUS[name].arguments for name in names]
+        encoders = {given[given.index("-c:v") + 1] for given in words}
+        plain = re.compile(r"-\db$|-lib\w+$|-mpeg2video$")
+        return {Path(name).suffix for name in names}, encoders, {plain.sub("", Path(name).stem) for name in names}
+
+    assert values(FEW) == values(CORPUS)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted(CORPUS.keys() - set(FEW)))
 def test_the_whole_corpus(name, tmp_path):
     assert enhanced(CORPUS[name], tmp_path) == []

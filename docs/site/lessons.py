@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -31,6 +32,14 @@ def figure(name: str, heading: str) -> str:
     return f"![Figure: {heading}]({quote(name)}){{ .figure loading=lazy }}"
 
 
+@cache
+def _exporter() -> MarkdownExporter:
+    """Return what writes lessons as Markdown; compiling its templates takes longer than using them once."""
+    exporter = MarkdownExporter(raw_template=_TEMPLATE.read_text(encoding="utf-8"))
+    exporter.environment.globals.update(fenced=fenced, figure=figure)
+    return exporter
+
+
 def as_page(path: Path, repository: str) -> tuple[str, dict[str, bytes]]:
     """Return a notebook as Markdown, and its pictures by name.
 
@@ -50,9 +59,7 @@ def as_page(path: Path, repository: str) -> tuple[str, dict[str, bytes]]:
             cell.source = cell.source.replace("<details>", '<details markdown="1">')
         elif cell.cell_type == "code":
             cell.metadata["heading"] = heading
-    exporter = MarkdownExporter(raw_template=_TEMPLATE.read_text(encoding="utf-8"))
-    exporter.environment.globals.update(fenced=fenced, figure=figure)
-    markdown, resources = exporter.from_notebook_node(
+    markdown, resources = _exporter().from_notebook_node(
         notebook, {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     )
     title, _, rest = markdown.lstrip().partition("\n")

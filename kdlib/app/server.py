@@ -118,7 +118,8 @@ def serving(port: int = 0) -> Iterator[AppServer]:
         OSError: the port is taken.
     """
     with TemporaryDirectory(prefix="kdlib-app-") as folder, AppServer(Path(folder), port) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        # Between two looks at whether to end; half a second by default.
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         try:
             yield server
         finally:

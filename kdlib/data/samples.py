@@ -1,6 +1,7 @@
 """The embedded photos: colour photos shipped with scikit-image, so that every notebook runs without a download."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import skimage.data
@@ -26,9 +27,17 @@ HELD_OUT = ("chelsea", "coffee")
 CROP_DARKENING = Darkening(stops=(0.0, 6.0), cast=0.3, unevenness=1.0)
 
 
+@cache
+def _decoded(name: str) -> np.ndarray:
+    return np.ascontiguousarray(SAMPLES[name]())
+
+
 def sample_photos() -> dict[str, np.ndarray]:
-    """Return the embedded photos by name, each H×W×3 uint8."""
-    return {name: np.ascontiguousarray(load()) for name, load in SAMPLES.items()}
+    """Return the embedded photos by name, each H×W×3 uint8.
+
+    They are decoded once, which takes longer than much of what is done with them; the caller owns the arrays.
+    """
+    return {name: _decoded(name).copy() for name in SAMPLES}
 
 
 def sample_pairs(stops: float = 3.5, seed: int = 0) -> dict[str, tuple[Tensor, Tensor]]:

@@ -37,9 +37,12 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def by_the_local_engine(photos: Path, out: Path) -> dict[str, bytes]:
+def by_the_local_engine(
+    photos: Path, out: Path, wanted: str | None = None, quality: int | None = None
+) -> dict[str, bytes]:
     """What the local engine makes of them."""
-    enhance_files(plan([photos], out, recursive=True), lambda _: Enhancer(threads=1), workers=1)
+    jobs = plan([photos], out, recursive=True, wanted=wanted)
+    enhance_files(jobs, lambda _: Enhancer(threads=1), workers=1, wanted=wanted, quality=quality)
     return files_in(out)
 
 
@@ -64,9 +67,9 @@ def _ancestors(pid: int, parents: dict[int, int]) -> list[int]:
     return line
 
 
-def enhance_and_kill(photos: Path, out: Path) -> tuple[Summary, int]:
+def enhance_and_kill(photos: Path, out: Path, **options: Any) -> tuple[Summary, int]:
     """Enhance on Ray with two workers, and kill one when the first results are there: what became of the photos, and
-    how many results stood when it was killed."""
+    how many results stood when it was killed. The options are those of ``enhance_dataset``."""
     standing: list[int] = []
     ending = photo_workers()  # of a run before
 
@@ -76,7 +79,7 @@ def enhance_and_kill(photos: Path, out: Path) -> tuple[Summary, int]:
             os.kill(victims[0], signal.SIGKILL)
             standing.append(len(files_in(out)))
 
-    summary = enhance_dataset([photos], out, workers=WORKERS, recursive=True, progress=kill)
+    summary = enhance_dataset([photos], out, workers=WORKERS, recursive=True, progress=kill, **options)
     return summary, standing[0]
 
 

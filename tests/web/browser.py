@@ -42,7 +42,7 @@ class _Handler(SimpleHTTPRequestHandler):
 def served(folder: Path = WEB) -> Iterator[str]:
     """Serve a folder as a static host would; yield its address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
