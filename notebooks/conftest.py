@@ -1,8 +1,8 @@
 """Shorter trainings for ``make test``: KDLIB_TRAININGS=short gives some notebooks the parameters below.
 
 They come after the stored ones, as papermill's do. Every check of a notebook holds for them too: each notebook trains
-for as many epochs as its checks need, on fewer patches or smaller photos, and scores smaller photos. Cells whose outputs
-depend on the parameters have the tag nbval-ignore-output.
+for as many epochs as its checks need, on fewer patches or smaller photos, and scores smaller photos. Cells whose
+outputs depend on the parameters have the tag nbval-ignore-output.
 tests/test_super_resolution.py follows the variable too.
 """
 
