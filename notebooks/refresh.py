@@ -121,6 +121,14 @@ def state_all(measured: Mapping[str, Mapping[str, float | None]]) -> None:
     COURSE.write_text("".join(lines), encoding="utf-8")
 
 
+def keep(measured: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Write what was measured beside what earlier runs have measured."""
+    before = json.loads(RESULTS.read_text(encoding="utf-8"))["notebooks"] if RESULTS.is_file() else {}
+    everything = dict(sorted({**before, **measured}.items()))
+    write_json(RESULTS, {"command": "python notebooks/refresh.py", "notebooks": everything})
+    state_all(everything)
+
+
 def main() -> None:
     """Refresh the notebooks named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,11 +147,8 @@ def main() -> None:
             measured[name] = pool.submit(refresh, path).result()
             size = path.stat().st_size
             large = f", more than {MOST_BYTES:,}: show fewer or smaller pictures" * (size > MOST_BYTES)
-            print(f"{name}: {measured[name]}, {size:,} bytes{large}")
-    if RESULTS.is_file():
-        measured = {**json.loads(RESULTS.read_text(encoding="utf-8"))["notebooks"], **measured}
-    write_json(RESULTS, {"command": "python notebooks/refresh.py", "notebooks": dict(sorted(measured.items()))})
-    state_all(measured)
+            print(f"{name}: {measured[name]}, {size:,} bytes{large}", flush=True)
+            keep(measured)
 
 
 if __name__ == "__main__":
