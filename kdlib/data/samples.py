@@ -28,8 +28,8 @@ CROP_DARKENING = Darkening(stops=(0.0, 6.0), cast=0.3, unevenness=1.0)
 
 
 @cache
-def _decoded(name: str) -> np.ndarray:
-    return np.ascontiguousarray(SAMPLES[name]())
+def _decoded(load: Callable[[], np.ndarray]) -> np.ndarray:
+    return np.ascontiguousarray(load())
 
 
 def sample_photos() -> dict[str, np.ndarray]:
@@ -37,7 +37,7 @@ def sample_photos() -> dict[str, np.ndarray]:
 
     They are decoded once, which takes longer than much of what is done with them; the caller owns the arrays.
     """
-    return {name: _decoded(name).copy() for name in SAMPLES}
+    return {name: _decoded(load).copy() for name, load in SAMPLES.items()}
 
 
 def sample_pairs(stops: float = 3.5, seed: int = 0) -> dict[str, tuple[Tensor, Tensor]]:
