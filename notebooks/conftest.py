@@ -21,7 +21,7 @@ SHORT = {
     "05_evaluate": {"data_dir": "small pairs"},
     "08_zero_dce": {"epochs": 4, "network_side": 16, "compare_seeds": 2},
     "09_iat": {"epochs": 3, "size": 48, "side": 32},
-    "10_super_resolution": {"epochs": 5, "repeats": 16, "patch": 32, "batch_size": 4, "eval_dirs": "small photos"},
+    "10_super_resolution": {"epochs": 5, "repeats": 16, "batch_size": 4, "eval_dirs": "small photos"},
     "11_below_a_thousand": {"epochs": 6, "limit": 256},
     "12_every_photo": {"views": 6, "size": 32, "batch_size": 12, "epochs": 6},
     "13_distil_your_own": {"seeds": 2, "teacher_epochs": 2, "epochs": 2},

@@ -262,9 +262,14 @@ def told_apart(
     def named(source: AnyPath, target: AnyPath) -> AnyPath:
         if shared[str(target).casefold()] == 1 or source.suffix.lower() == target.suffix.lower():
             return target
-        return target.with_name(rename(source, f"_{source.suffix.removeprefix('.').lower()}").name)
+        return target.with_name(rename(source, told_by(source)).name)
 
     return [(source, named(source, target)) for source, target in pairs]
+
+
+def told_by(source: PurePath) -> str:
+    """Return what the stem of a result gets to tell it from another one: ``_dng`` for a photo ``IMG_1.DNG``."""
+    return f"_{source.suffix.removeprefix('.').lower()}"
 
 
 def checked(jobs: Sequence[Job], other: str) -> list[Job]:

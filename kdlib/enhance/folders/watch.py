@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdlib.enhance.enhancer import Enhancer
-from kdlib.enhance.folders.local import Job, Summary, enhance_files, renamed
+from kdlib.enhance.folders.local import Job, Summary, enhance_files, renamed, told_by
 from kdlib.enhance.folders.memory import LocalMemory
 from kdlib.enhance.photos.kinds import readable_suffixes
 
@@ -166,19 +166,17 @@ class Watch:
         targets = list[Path]()
         with self._journal() as journal:
             for photo, _, known in photos:
-                plain, apart = (
-                    self._output / renamed(photo, told + self._suffix).relative_to(self._folder)
-                    for told in ("", f"_{photo.suffix.removeprefix('.').lower()}")
-                )
+                plain, apart = self._result(photo), self._result(photo, told_by(photo))
                 if known:  # so its result has one of the two names
                     taken = os.path.lexists(apart)
                 else:
-                    taken = plain in targets or any(
-                        self._output / renamed(other, self._suffix).relative_to(self._folder) == plain
-                        for other in self._done_beside(journal, photo)
-                    )
+                    beside = self._done_beside(journal, photo)
+                    taken = plain in targets or any(self._result(other) == plain for other in beside)
                 targets.append(apart if taken else plain)
         return targets
+
+    def _result(self, photo: Path, told: str = "") -> Path:
+        return self._output / renamed(photo, told + self._suffix).relative_to(self._folder)
 
     def _done_beside(self, journal: sqlite3.Connection, photo: Path) -> Iterator[Path]:
         """Yield the photos in the journal whose names differ in the extension alone."""
