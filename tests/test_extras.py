@@ -144,6 +144,14 @@ def test_names_and_files_are_checked_before_pytorch_is_imported(command, code, a
     assert re.search(answer.replace("?", r"\?"), done.stdout + done.stderr)
 
 
+@pytest.mark.slow
+def test_training_starts_without_the_slow_imports_that_scores_need():
+    # In a process that nothing has imported anything into.
+    program = "import kdlib.training, sys; print({'scipy', 'torchmetrics', 'torchvision'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 WITHOUT_TORCH = """
 import sys
 
