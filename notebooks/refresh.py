@@ -10,6 +10,7 @@ import argparse
 import base64
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -32,8 +33,9 @@ COURSE = FOLDER.parent / "docs" / "course.md"
 
 
 def is_progress(output: nbformat.NotebookNode) -> bool:
-    """Whether an output is a progress bar or a warning rather than a result."""
-    return output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    """Whether an output is a progress bar, a warning or the note of a download rather than a result."""
+    shown = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    return shown or output.get("name") == "stderr" or output.get("text", "").startswith("Downloading: ")
 
 
 def shrink(output: nbformat.NotebookNode) -> None:
@@ -139,6 +141,7 @@ def main() -> None:
     ]
     if missing := [path for path in paths if not path.is_file()]:
         parser.error(f"no notebook at {missing[0]}")
+    os.environ["OMP_NUM_THREADS"] = "1"  # as the openings of the lessons say
     measured = {}
     # A process of its own for each notebook, because the system only tells the largest peak of all children.
     with ProcessPoolExecutor(max_workers=1, max_tasks_per_child=1) as pool:
