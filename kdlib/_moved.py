@@ -84,6 +84,13 @@ NAMES = {
     "kdlib.evaluation.super_resolution": {
         "score_sharpening": "kdlib.evaluation.super_resolution.score_super_resolution",
     },
+    **{
+        module: {
+            name: f"kdlib.losses.distillation.mean_{name.replace('attention', 'activation')}"
+            for name in ("attention_map", "attention_maps")
+        }
+        for module in ("kdlib.losses", "kdlib.losses.distillation")
+    },
     "kdlib.models": {"Model": "kdlib.models.network.Network"},
     "kdlib.models.registry": {"Model": "kdlib.models.network.Network"},
     "kdlib.notebook": {"nearest": "kdlib.checks.nearest"},

@@ -21,8 +21,8 @@ from kdlib.losses import (
     SpatialConsistencyLoss,
     SSIMLoss,
     ZeroReferenceLoss,
-    attention_map,
-    attention_maps,
+    mean_activation_map,
+    mean_activation_maps,
 )
 from kdlib.losses.distillation import SAME_DEPTH_LAYERS, SHALLOW_STUDENT_LAYERS, total_curve
 from kdlib.losses.perceptual import IMAGENET_MEAN, IMAGENET_STD
@@ -343,10 +343,10 @@ def test_error_on_an_unknown_layer_lists_the_known_ones_and_leaves_no_hook():
 def test_attention_map_by_hand():
     # Channel means 2, 3 / 4, 5, and their averages over columns
     features = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[3.0, 4.0], [5.0, 6.0]]])[None]
-    assert attention_map(features, size=2).tolist() == [[[2.0, 3.0], [4.0, 5.0]]]
-    assert attention_map(features, size=1).tolist() == [[[3.5]]]
-    assert attention_map(torch.rand(2, 32, 37, 50)).shape == (2, 8, 8)
-    assert attention_maps({"a": features}, size=1)["a"].tolist() == [[[3.5]]]
+    assert mean_activation_map(features, size=2).tolist() == [[[2.0, 3.0], [4.0, 5.0]]]
+    assert mean_activation_map(features, size=1).tolist() == [[[3.5]]]
+    assert mean_activation_map(torch.rand(2, 32, 37, 50)).shape == (2, 8, 8)
+    assert mean_activation_maps({"a": features}, size=1)["a"].tolist() == [[[3.5]]]
 
 
 def level_maps(*levels):
@@ -394,7 +394,7 @@ def test_published_layer_pairs_exist_in_the_models(student_name, teacher_name, p
         student(photo)
         with torch.no_grad():
             teacher(photo)
-    loss = FeatureMatchingLoss(pairs)(attention_maps(ours.features), attention_maps(theirs.features))
+    loss = FeatureMatchingLoss(pairs)(mean_activation_maps(ours.features), mean_activation_maps(theirs.features))
     loss.backward()
     assert loss > 0
     assert all(student.get_submodule(s).point_conv.weight.grad.any() for s, _ in pairs)
@@ -436,7 +436,7 @@ def test_contrastive_loss_changes_the_students_gradient(steps):
     def maps(model):
         with LayerFeatures(model, layers) as collected:
             model(random_photo(24, 36))
-        return attention_maps(collected.features)
+        return mean_activation_maps(collected.features)
 
     # The average equals the student at first and later lags behind it on the way to the teacher.
     past.load_state_dict(student.state_dict())
@@ -475,7 +475,7 @@ def test_distillation_gradients_are_finite_on_plain_photos(shade):
         photo = plain_photo(shade, size, batch=2)
         with LayerFeatures(student, layers) as ours, LayerFeatures(teacher, layers) as theirs:
             output, wanted = student(photo), teacher(photo)
-        have, want = attention_maps(ours.features), attention_maps(theirs.features)
+        have, want = mean_activation_maps(ours.features), mean_activation_maps(theirs.features)
         losses = {
             "output": OutputAlignmentLoss()(output, wanted),
             "features": FeatureMatchingLoss()(have, want),

@@ -12,8 +12,8 @@ from kdlib.losses import (
     ExposureControlLoss,
     FeatureMatchingLoss,
     OutputAlignmentLoss,
-    attention_map,
-    attention_maps,
+    mean_activation_map,
+    mean_activation_maps,
 )
 from kdlib.losses.distillation import LAYER_WEIGHTS
 from kdlib.training.recipes import Recipe
@@ -167,13 +167,13 @@ def check_align_outputs(answer):  # type: ignore[no-untyped-def]
         same(answer(student, teacher, own, theirs), align_outputs(student, teacher, own, theirs), name)
 
 
-@exercise("02.7", "A map that any two layers share", solution=attention_map)
+@exercise("02.7", "A map that any two layers share", solution=mean_activation_map)
 def check_activation_map(answer):  # type: ignore[no-untyped-def]
     for shape in ((2, 32, 16, 24), (1, 4, 22, 32), (3, 1, 5, 7)):
         features = torch.rand(shape) - 0.5
         what = f"the map of features {'×'.join(map(str, shape))}"
-        same(answer(features), attention_map(features), what)
-    same(answer(features, size=3), attention_map(features, 3), f"{what} with size=3")
+        same(answer(features), mean_activation_map(features), what)
+    same(answer(features, size=3), mean_activation_map(features, 3), f"{what} with size=3")
 
 
 def match_features(
@@ -183,7 +183,7 @@ def match_features(
     weights: tuple[float, ...] = LAYER_WEIGHTS,
 ) -> Tensor:
     """The solution: kdlib's feature matching loss, on the maps of the layers."""
-    loss: Tensor = FeatureMatchingLoss(pairs, weights)(attention_maps(student), attention_maps(teacher))
+    loss: Tensor = FeatureMatchingLoss(pairs, weights)(mean_activation_maps(student), mean_activation_maps(teacher))
     return loss
 
 

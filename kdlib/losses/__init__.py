@@ -18,8 +18,8 @@ from kdlib.losses.distillation import (
     LayerFeatures,
     OutputAlignmentLoss,
     SSIMLoss,
-    attention_map,
-    attention_maps,
+    mean_activation_map,
+    mean_activation_maps,
 )
 from kdlib.losses.perceptual import BackboneUnavailableError, PerceptualLoss
 from kdlib.losses.zero_reference import (
@@ -37,6 +37,6 @@ __all__ = [
     "BackboneUnavailableError", "ColourConstancyLoss", "ContrastiveLoss", "ExposureControlLoss",
     "FeatureMatchingLoss", "GlobalExposureLoss", "IlluminationSmoothnessLoss", "LayerFeatures",
     "MultiRegionExposureLoss", "OutputAlignmentLoss", "PerceptualLoss", "SSIMLoss", "SaturationLoss",
-    "SpatialConsistencyLoss", "ZeroReferenceLoss", "attention_map", "attention_maps", "attention_transfer_loss",
-    "hint_loss", "kl_divergence", "logit_loss", "relation_loss", "soft_target_loss", "soften",
+    "SpatialConsistencyLoss", "ZeroReferenceLoss", "attention_transfer_loss", "hint_loss", "kl_divergence",
+    "logit_loss", "mean_activation_map", "mean_activation_maps", "relation_loss", "soft_target_loss", "soften",
 ]  # fmt: skip

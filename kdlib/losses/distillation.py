@@ -96,7 +96,7 @@ class LayerFeatures:
         self.close()
 
 
-def attention_map(features: Tensor, size: int = 8) -> Tensor:
+def mean_activation_map(features: Tensor, size: int = 8) -> Tensor:
     """Average features over channels and pool them to a fixed grid: B×C×h×w → B×size×size.
 
     This makes layers of different width and resolution comparable without a learned projection.
@@ -104,9 +104,9 @@ def attention_map(features: Tensor, size: int = 8) -> Tensor:
     return F.adaptive_avg_pool2d(features.mean(dim=1, keepdim=True), size).squeeze(1)
 
 
-def attention_maps(features: Mapping[str, Tensor], size: int = 8) -> dict[str, Tensor]:
-    """Apply :func:`attention_map` to every layer."""
-    return {name: attention_map(value, size) for name, value in features.items()}
+def mean_activation_maps(features: Mapping[str, Tensor], size: int = 8) -> dict[str, Tensor]:
+    """Apply :func:`mean_activation_map` to every layer."""
+    return {name: mean_activation_map(value, size) for name, value in features.items()}
 
 
 class FeatureMatchingLoss(nn.Module):

@@ -18,7 +18,7 @@ from kdlib.losses.distillation import (
     LayerFeatures,
     OutputAlignmentLoss,
     SSIMLoss,
-    attention_map,
+    mean_activation_map,
 )
 from kdlib.losses.perceptual import PerceptualLoss
 from kdlib.losses.zero_reference import ZeroReferenceLoss
@@ -100,7 +100,7 @@ class RecipeObjective(AnswersObjective):
                 return contrast(s.features, t.features, s.past().features)
 
             terms["contrastive"] = recipe.contrastive, with_past
-        pool = partial(attention_map, size=FEATURE_SIZE)
+        pool = partial(mean_activation_map, size=FEATURE_SIZE)
         super().__init__(teacher, terms, pairs, pool=pool, augmentation=augmentation)
 
     def prepare(self, column: Tensor, generator: torch.Generator) -> Tensor:
