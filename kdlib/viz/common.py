@@ -1,8 +1,9 @@
 """Figures shared by several notebooks."""
 
+import re
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,8 +24,16 @@ plt.rcParams["figure.dpi"] = 80
 COLOURS = {"input": "#7f8c8d", "student": "#e67e22", "teacher": "#27ae60", "truth": "#2980b9"}
 
 
+LegendPlace = Literal["best", "lower left", "lower right"]
+
+
 def _as_shown(photo: Tensor | np.ndarray) -> np.ndarray:
     return to_array(photo) if isinstance(photo, Tensor) else photo
+
+
+def minus(text: object) -> str:
+    """Return a text in which the hyphen of a negative number is a minus sign, as on matplotlib's axes."""
+    return re.sub(r"(?<![\w)])-(?=\d)", "−", str(text))
 
 
 def image_grid(
@@ -44,7 +53,7 @@ def image_grid(
     for ax in axes.flat:
         ax.axis("off")
     for ax, title in zip(axes.flat, titles, strict=False):
-        ax.set_title(title, fontsize=fontsize)
+        ax.set_title(minus(title), fontsize=fontsize)
     return fig, axes
 
 
@@ -70,12 +79,12 @@ def without_frame(ax: Axes) -> None:
     ax.spines[:].set_visible(False)
 
 
-def open_frame(*axes: Axes) -> None:
+def open_frame(*axes: Axes, legend: LegendPlace = "best") -> None:
     """Give axes light grid lines, a legend, and no frame at the top and right."""
     for ax in axes:
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=9, loc=legend)
 
 
 def show_photos(photos: Mapping[str, Tensor | np.ndarray], columns: int = 3, width: float = 11.0) -> Figure:
@@ -108,7 +117,7 @@ def before_after(rows: Mapping[str, Mapping[str, Tensor | np.ndarray]], width: f
     )
     column = width / len(versions)
     for ax, version in zip(axes[0], versions, strict=True):
-        ax.set_title(_wrapped(str(version), column, 10), fontsize=10)
+        ax.set_title(_wrapped(minus(version), column, 10), fontsize=10)
     for row, ratio, (name, photos) in zip(axes, ratios, rows.items(), strict=True):
         for ax, version in zip(row, versions, strict=True):
             ax.imshow(_as_shown(photos[version]))
@@ -126,7 +135,7 @@ def plot_curves(strengths: Sequence[float], iterations: Sequence[int]) -> Figure
     for ax, count in zip(axes[0], iterations, strict=True):
         for r in strengths:
             y = apply_curve(x, torch.full_like(x, r), count)
-            ax.plot(x[0, 0, 0], y[0, 0, 0], color=plt.get_cmap("coolwarm")((r + 1) / 2), label=f"r = {r:+.1f}")
+            ax.plot(x[0, 0, 0], y[0, 0, 0], color=plt.get_cmap("coolwarm")((r + 1) / 2), label=minus(f"r = {r:+.1f}"))
         ax.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
         ax.set(title=f"{count} iteration{'s' if count > 1 else ''}", xlabel="input", xlim=(0, 1), ylim=(0, 1))
         ax.set_aspect("equal")
@@ -172,7 +181,7 @@ def error_map(photo: Tensor, reference: Tensor, limit: float = 0.1, title: str =
     image = ax.imshow((photo - reference).abs().mean(dim=0), cmap="magma", vmin=0, vmax=limit)
     ax.set_title(title or "absolute difference", fontsize=10)
     ax.axis("off")
-    fig.colorbar(image, ax=ax, shrink=0.8)
+    fig.colorbar(image, ax=ax, shrink=0.8, label="mean over the channels")
     return fig
 
 
@@ -194,7 +203,7 @@ def plot_history(history: Sequence[Mapping[str, float]], score: str, terms: Sequ
     if all(row.get(term, 1) > 0 for row in history for term in terms):
         left.set_yscale("log")
     left.set(xlabel="epoch", ylabel="weighted loss term", title="training loss")
-    left.legend(fontsize=8)
+    fig.legend(loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     right.plot(epochs, [row[score] for row in history], color=COLOURS["student"])
     right.set(xlabel="epoch", ylabel=score.replace("_", " "), title="validation")
     for ax in (left, right):
@@ -223,20 +232,30 @@ def plot_lines(
     ylabel: str,
     title: str = "",
     ax: Axes | None = None,
+    references: Mapping[str, float] | None = None,
+    legend: LegendPlace = "best",
     **axis: Any,
 ) -> Figure:
-    """Plot lines over a common x with a legend; ``axis`` is passed to ``Axes.set``, for example ``yscale="log"``."""
+    """Plot lines over a common x with a legend.
+
+    Args:
+        references: values to compare with, drawn as dashed lines across the axes, by name.
+        legend: place of the legend.
+        axis: passed to ``Axes.set``, for example ``yscale="log"``.
+    """
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 3.8), layout="constrained")
     marker = "." if len(x) <= 30 else ""  # dots mark measurements; on densely sampled curves they would merge
     for label, values in lines.items():
-        ax.plot(x, values, marker=marker, label=label)
+        ax.plot(x, values, marker=marker, label=minus(label))
+    for number, (label, value) in enumerate((references or {}).items(), len(lines)):
+        ax.axhline(value, color=f"C{number}", linestyle="--", linewidth=1.2, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **axis)
     if "xscale" not in axis and all(float(value).is_integer() for value in x):  # there is no epoch 1.5
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
-    if len(lines) > 1:
-        ax.legend(fontsize=9)
+    if len(lines) + len(references or {}) > 1:
+        ax.legend(fontsize=9, loc=legend)
     figure = ax.get_figure()
     assert isinstance(figure, Figure)
     return figure
@@ -302,7 +321,12 @@ def map_over_photo(photo: Tensor, curve_map: Tensor) -> Figure:
     image = axes[1].imshow(mean, **_scale([mean], None))
     axes[2].imshow((grey / grey.max().clamp_min(1e-6)).sqrt(), cmap="gray", alpha=0.6)
     lines = axes[2].contour(mean, levels=6, colors="#1b4f9c", linewidths=1.2, linestyles="solid")
-    axes[2].clabel(lines, fontsize=8)
+    height, width = mean.shape
+    for label in axes[2].clabel(lines, fontsize=8, inline=False):
+        x, y = label.get_position()
+        inside = 0.1 * width < x < 0.9 * width and 0.08 * height < y < 0.92 * height
+        label.set_visible(inside)  # beyond the border of the photo, labels would be cut
+        label.set_bbox({"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8})
     for ax, title in zip(axes, ("photo", "curve map r", "lines of equal r over the photo"), strict=True):
         ax.set_title(title, fontsize=10)
         ax.axis("off")
@@ -351,10 +375,10 @@ def show_loss(photo: Tensor, loss_map: Tensor, gradient: Tensor, title: str = ""
 
     Args:
         photo: input of the loss, 3×H×W in [0, 1].
-        loss_map: the loss before averaging, h×w, one value per region or pixel.
-        gradient: gradient of the loss with respect to the photo, 3×H×W. Gradient descent moves against it, so blue
-            (negative) pixels become brighter and red (positive) ones darker. The colour scale ends at the 99th
+        loss_map: the loss before averaging, h×w, one value per region or pixel. The colour scale ends at the 99th
             percentile.
+        gradient: gradient of the loss with respect to the photo, 3×H×W. Gradient descent moves against it, so blue
+            (negative) pixels become brighter and red (positive) ones darker. The colour scale ends there, too.
         title: title of the first panel.
     """
     height, width = photo.shape[-2:]
@@ -363,7 +387,9 @@ def show_loss(photo: Tensor, loss_map: Tensor, gradient: Tensor, title: str = ""
     fig, axes = plt.subplots(1, 3, figsize=(9, 9 / 3.3 * height / width + 0.3), layout="constrained")
     axes[0].imshow(_as_shown(photo))
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    heat = axes[1].imshow(loss_map.detach().cpu(), cmap="magma", vmin=0, extent=extent)
+    heights = loss_map.detach().cpu()
+    highest = max(float(heights.flatten().quantile(0.99)), 1e-12)
+    heat = axes[1].imshow(heights, cmap="magma", vmin=0, vmax=highest, extent=extent)
     arrows = axes[2].imshow(pull, cmap="coolwarm", vmin=-limit, vmax=limit)
     fig.colorbar(heat, ax=axes[1], shrink=0.7)
     bar = fig.colorbar(arrows, ax=axes[2], shrink=0.7, ticks=[-limit, 0, limit])

@@ -111,6 +111,7 @@ def plot_targets(rows: Iterable[Mapping[str, Any]]) -> Figure:
             ax.plot(targets, means, color=colour, label=objective)
             ax.plot([row["target"] for row in mine], [row[name] for row in mine], marker, color=colour, alpha=0.6)
         ax.axhline(0, color="black", linewidth=0.8)
+        ax.margins(y=0.1)  # keeps the line off the frame where nothing becomes darker
         ax.set(xlabel="exposure target E", ylabel="change of brightness", title=title, xticks=targets)
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize=9)

@@ -87,7 +87,7 @@ def plot_accuracies(
     ticks = list(next(iter(lines.values())))
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set(xlabel=xlabel, ylabel="test accuracy, %", title=title)
-    open_frame(ax)
+    open_frame(ax, legend="lower right")
     return ax
 
 

@@ -24,7 +24,7 @@ def draw_grid_network(width: float = 11.0) -> Figure:
     places = {
         "thumbnail": (1.4, 1.0, "thumbnail\nat most 32×32", False),
         "features": (3.3, 1.0, "convolutions\n8×8 cells", True),
-        "decision": (5.2, 1.0, "judgement of\nthe whole photo", True),
+        "decision": (5.2, 1.0, "decision for\nthe whole photo", True),
         "grid": (7.3, 1.0, "grid of gains\n8×8 cells × 8", True),
         "photo": (0.2, 0.0, "photo", False),
         "smoothing": (3.3, 0.0, "smoothing", True),
@@ -70,9 +70,7 @@ def show_grid(photo: Tensor, gains: Tensor, knots: Sequence[int], cells: Mapping
     axes[-1].axhline(1, linestyle=":", color="grey")
     axes[-1].set_xscale("function", functions=(np.sqrt, np.square))  # shows the knots of the shadows apart
     axes[-1].set(xlabel="luminance of the pixel", ylabel="gain", yscale="log", xlim=(0, 1))
-    labels = [f"{knot:g}" for knot in KNOTS]
-    labels[1] = ""  # there is no room beside the third
-    axes[-1].set_xticks(KNOTS, labels, fontsize=8)
+    axes[-1].set_xticks(KNOTS, [f"{knot:g}" for knot in KNOTS], fontsize=8, rotation=90)
     axes[-1].set_yticks(list(_TICKS), _TICKS.values())
     axes[-1].minorticks_off()
     open_frame(axes[-1])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -51,15 +52,18 @@ def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: fl
     titles = ("dark", "multiply", "add", "local", "after colour matrix", "after gamma")
     first = next(iter(rows.values()))[0]
     aspect = first.shape[2] / first.shape[3]
-    size = (width, len(rows) * (width / len(titles) * aspect + 0.1) + 0.9)
+    size = (width, len(rows) * (width / len(titles) * aspect + 0.1) + 0.6)
     fig, axes = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
     maps = {
         "multiply": [row[2].multiply[0].mean(0).detach() for row in rows.values()],
         "add": [row[2].add[0].mean(0).detach() for row in rows.values()],
     }
-    reach = {
-        "multiply": max(float((m - 1).abs().quantile(0.98)) for m in maps["multiply"]),
-        "add": max(float(m.abs().quantile(0.98)) for m in maps["add"]),
+    most = max(float(m.quantile(0.98)) for m in maps["multiply"])
+    reach = max(0.01, *(float(m.abs().quantile(0.98)) for m in maps["add"]))
+    # Multiply is at least 0, so that the blue half of its scale is shorter than the red one.
+    scales = {
+        "multiply": (TwoSlopeNorm(1.0, 0.0, max(most, 1.1)), (0, 1, round(max(most, 1.1), 1))),
+        "add": (TwoSlopeNorm(0.0, -reach, reach), (-round(0.8 * reach, 2), 0, round(0.8 * reach, 2))),
     }
     drawn = {}
     for k, (line, (name, (photo, enhanced, stages))) in enumerate(zip(axes, rows.items(), strict=True)):
@@ -67,19 +71,17 @@ def show_iat_stages(rows: Mapping[str, tuple[Tensor, Tensor, Stages]], width: fl
         pictures = {"dark": photo, "local": stages.local, "after colour matrix": mixed, "after gamma": enhanced}
         for ax, title in zip(line, titles, strict=True):
             if title in maps:
-                middle = 1.0 if title == "multiply" else 0.0
-                limits = {"vmin": middle - reach[title], "vmax": middle + reach[title]}
-                drawn[title] = ax.imshow(maps[title][k], cmap="coolwarm", **limits)
+                drawn[title] = ax.imshow(maps[title][k], cmap="coolwarm", norm=scales[title][0])
             else:
                 ax.imshow(to_array(pictures[title][0].detach().clamp(0, 1)))
             without_frame(ax)
             if k == 0:
                 ax.set_title(title, fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
-    for column, title, middle in ((1, "multiply", 1.0), (2, "add", 0.0)):
+    for column, title in ((1, "multiply"), (2, "add")):
         below = axes[-1, column].inset_axes((0.05, -0.13, 0.9, 0.06))  # does not shrink the images above
-        ticks = [round(middle + share * reach[title], 1) for share in (-0.8, 0, 0.8)]
-        fig.colorbar(drawn[title], cax=below, orientation="horizontal", ticks=ticks).ax.tick_params(labelsize=8)
+        bar = fig.colorbar(drawn[title], cax=below, orientation="horizontal", ticks=scales[title][1])
+        bar.ax.tick_params(labelsize=8)
     return fig
 
 

@@ -30,7 +30,7 @@ def draw_trips(forms: Mapping[str, Sequence[tuple[str, int, int]]], width: float
         ax.text(-1.2, 1.47, "processor", ha="right", va="center", fontsize=10)
         ax.text(-1.2, -0.22, "memory", ha="right", va="center", fontsize=10)
         for x, (name, read, written) in enumerate(passes):
-            ax.text(x, 1.08, name, rotation=90 if len(name) > 2 else 0, ha="center", va="bottom", fontsize=8)
+            ax.text(x, 1.08, name, rotation=90, ha="center", va="bottom", fontsize=8)
             _arrow(ax, x - 0.2, 0.0, 1.0, read, COLOURS["truth"])
             _arrow(ax, x + 0.2, 1.0, 0.0, written, COLOURS["student"])
         ax.set(xlim=(-5.5, slots), ylim=(-0.45, 1.95))
