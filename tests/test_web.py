@@ -384,7 +384,7 @@ def test_slider_moves_by_keyboard_and_says_where_it_is(opened):
     for key, wanted in (("ArrowLeft", 49), ("PageUp", 59), ("Home", 0), ("End", 100), ("PageDown", 90)):
         split.press(key)
         assert split.input_value() == str(wanted)
-        assert split.get_attribute("aria-valuetext") == f"{wanted} % original, {100 - wanted} % brightened"
+        assert split.get_attribute("aria-valuetext") == f"{wanted}% original, {100 - wanted}% brightened"
     box = page.page.locator("#frame").bounding_box()
     page.page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 5)
     page.page.mouse.down()

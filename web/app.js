@@ -275,7 +275,7 @@ function setSplit(percent) {
 function showSplit() {
   const { value } = $("split");
   $("frame").style.setProperty("--split", `${value}%`);
-  $("split").setAttribute("aria-valuetext", `${value} % original, ${100 - value} % brightened`);
+  $("split").setAttribute("aria-valuetext", `${value}% original, ${100 - value}% brightened`);
 }
 
 function zoom(x, y) {
@@ -384,7 +384,7 @@ async function save(entries) {
     const which = entries.length > 1 ? ` ${n + 1} of ${entries.length}` : "";
     busy("save", `Saving${which} …`);
     try {
-      const progress = (share) => busy("save", `Saving${which} … ${Math.round(100 * share)} %`);
+      const progress = (share) => busy("save", `Saving${which} … ${Math.round(100 * share)}%`);
       const { blob, name, notes } = await engine.save(await decoded(entry), { ...settings }, progress);
       download(blob, name);
       saved.push(name);

@@ -67,7 +67,7 @@ def flicker(brightness: npt.ArrayLike, cuts: Iterable[int] = ()) -> float:
         cuts: indices of frames that begin a scene; their steps do not count.
 
     Returns:
-        0 for steady brightness, 0.01 for a typical step of 1 %; 0 for fewer than two frames.
+        0 for steady brightness, 0.01 for a typical step of 1%; 0 for fewer than two frames.
     """
     levels = np.maximum(np.asarray(brightness, dtype=np.float64), 1 / 255)  # black frames do not flicker
     ratios = np.delete(levels[1:] / levels[:-1], [cut - 1 for cut in cuts if 0 < cut < len(levels)])
