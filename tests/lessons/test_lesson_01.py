@@ -133,7 +133,7 @@ def maps(photos):
 class TestOnThePhotos:
     def test_curve_maps(self, photos, maps):
         teacher, student = maps["zero-dce++", 12], maps["student-565", 12]
-        says("Here all of them are negative", "r differs by less than a tenth over the whole photo")
+        says("Here all of them are negative", "r differs by less than 0.1 over the whole photo")
         assert teacher.max() < 0
         mean = teacher.mean(dim=0)
         assert mean.max() - mean.min() < 0.1

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from kdlib import data
-from kdlib.exercises.lesson_03 import ALIVE
-from kdlib.losses import MultiRegionExposureLoss
+from kdlib.exercises.lesson_03 import ALIVE, best_curves
+from kdlib.losses import MultiRegionExposureLoss, ZeroReferenceLoss
+from kdlib.models import apply_curve
+from kdlib.training.augmentation import augment
+from kdlib.training.task import split
 from tests.helpers import NOTEBOOKS, prose
 from tests.lessons.cells import photos_of
 
@@ -41,6 +44,30 @@ def test_most_patches_are_dark_and_the_mean_target_is_two_thirds(photos):
     assert target[~dark].max() <= low + 1e-3
     assert "the mean target, about two thirds" in said
     assert float(target.mean()) == pytest.approx(2 / 3, abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_objective_with_strong_colour_constancy_has_two_minima_of_which_white_is_the_better(photos):
+    assert "two minima of nearly the same value, a moderate curve and white photos" in prose("03_pretrain")
+    held = split(len(photos), 0.1, 0)[1]
+    dark = augment(photos[held][:64].float() / 255, "gamma", torch.Generator().manual_seed(0))[:16]
+    loss = ZeroReferenceLoss({"multi-region exposure": 7.0, "colour": 5.0})
+
+    def objective(r):
+        curve_map = torch.as_tensor(r).view(1, 3, 1, 1).expand_as(dark)
+        return float(sum(loss(apply_curve(dark, curve_map, 8), curve_map, dark).values()))
+
+    moderate = best_curves(dark, 5.0)
+    assert max(moderate) - min(moderate) < 0.1
+    assert all(-0.3 < r < -0.1 for r in moderate)
+    between, white = objective([-0.5] * 3), objective([-1.0] * 3)
+    assert white < objective(moderate) < between
+    assert "White is even slightly the better one." in prose("03_pretrain")
+    assert objective(moderate) < 1.1 * white
+    assert "At 1 it has only changed sides: one channel is still treated unlike the other two" in prose("03_pretrain")
+    low, middle, high = sorted(best_curves(dark, 1.0))
+    assert high - middle < 0.2
+    assert middle - low > 0.5
 
 
 @pytest.mark.slow

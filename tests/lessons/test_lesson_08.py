@@ -142,7 +142,7 @@ def test_the_exposure_target():
     states("The gain of dark areas grows more than threefold, and the change of bright areas reverses its sign")
     gains = {(row["objective"], row["target"]): row["dark"] for row in summarise_targets(rows)}
     assert all(gains[objective, 0.7] > 3 * gains[objective, 0.4] for objective in at_06)
-    states("the sign at 0.4 and at 0.7 is the same in all 12 runs")
+    states("the change of bright areas is negative at 0.4 and positive at 0.7 in all 12 runs")
     assert sum(key[1] in (0.4, 0.7) for key in bright) == 12
 
 

@@ -127,7 +127,7 @@ def test_sizes_and_limits_are_as_stated():
     assert count_parameters(create_model("grid-960")) == 960
     assert "266,004 parameters" in TEXT
     assert count_parameters(create_model("grid-teacher")) == 266_004
-    assert "to a factor of 20, and the loss of white to 14%" in TEXT
+    assert "to a factor of 20, and the darkening of white to 14%" in TEXT
     assert math.exp(MOST_GAIN) == pytest.approx(20, abs=0.1)
     assert 1 - math.exp(-MOST_LOSS_OF_WHITE) == pytest.approx(0.14, abs=0.005)
     assert "at least 0.86" in TEXT
