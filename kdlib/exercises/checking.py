@@ -50,7 +50,9 @@ def check(number: str, answer: Any) -> Any:
     except _Unsolved:
         print(f"{number} not solved yet; {_GOES_ON}.")
     except Wrong as wrong:
-        print(f"{number} not passed: {str(wrong).rstrip('.')}. {_GOES_ON[0].upper()}{_GOES_ON[1:]}.")
+        sentence = str(wrong).rstrip(".")
+        end = "" if sentence.endswith("?") else "."
+        print(f"{number} not passed: {sentence}{end} {_GOES_ON[0].upper()}{_GOES_ON[1:]}.")
     else:
         print(f"{number} passed: {exercise.title}{progress.remember(number)}")
         return answer

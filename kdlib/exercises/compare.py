@@ -10,18 +10,45 @@ from kdlib.checks import brief
 from kdlib.exercises.registry import Wrong
 
 
-def same(found: Any, expected: Any, what: str = "the result", *, rtol: float = 1e-4, atol: float = 1e-6) -> None:
+def same(
+    found: Any,
+    expected: Any,
+    what: str = "the result",
+    *,
+    mistakes: Mapping[str, Any] | None = None,
+    rtol: float = 1e-4,
+    atol: float = 1e-6,
+) -> None:
     """Refuse a value unless it equals the expected one within tolerances.
 
     Args:
         found: what a reader's function returned.
         expected: a tensor, an array, a number, or a list, tuple or dictionary of these; any other value must be equal.
         what: subject of the sentence, such as "soften(logits, 4)".
+        mistakes: values to which usual mistakes lead, by what is said of them, such as "lacks the factor T²".
         rtol, atol: largest difference, relative to ``expected`` and absolute; for numbers, tensors and arrays.
 
     Raises:
         Wrong: they differ in kind, shape, dtype, sign, by a factor, or in a place, which is named with both values.
     """
+    try:
+        _compare(found, expected, what, rtol, atol)
+    except Wrong:
+        for sentence, value in (mistakes or {}).items():
+            if _agrees(found, value, rtol, atol):
+                raise Wrong(f"{what} {sentence}") from None
+        raise
+
+
+def _agrees(found: Any, value: Any, rtol: float, atol: float) -> bool:
+    try:
+        _compare(found, value, "", rtol, atol)
+    except Wrong:
+        return False
+    return True
+
+
+def _compare(found: Any, expected: Any, what: str, rtol: float, atol: float) -> None:
     if hasattr(expected, "shape") and hasattr(expected, "dtype"):
         _same_arrays(found, expected, what, rtol, atol)
     elif isinstance(expected, Mapping):
@@ -29,13 +56,13 @@ def same(found: Any, expected: Any, what: str = "the result", *, rtol: float = 1
         if found.keys() != expected.keys():
             raise Wrong(f"{what} has the keys {_listed(found)}, expected {_listed(expected)}")
         for key, value in expected.items():
-            same(found[key], value, f"{what}[{key!r}]", rtol=rtol, atol=atol)
+            _compare(found[key], value, f"entry {key!r} of {what}", rtol, atol)
     elif isinstance(expected, list | tuple):
         _require_kind(isinstance(found, list | tuple), found, f"a {type(expected).__name__}", what)
         if len(found) != len(expected):
             raise Wrong(f"{what} has {len(found)} elements, expected {len(expected)}")
         for place, (one, other) in enumerate(zip(found, expected, strict=True)):
-            same(one, other, f"{what}[{place}]", rtol=rtol, atol=atol)
+            _compare(one, other, f"element {place} of {what}", rtol, atol)
     elif isinstance(expected, int | float) and not isinstance(expected, bool):
         found = found.item() if hasattr(found, "item") and getattr(found, "shape", None) == () else found
         is_number = isinstance(found, int | float) and not isinstance(found, bool)
@@ -47,17 +74,28 @@ def same(found: Any, expected: Any, what: str = "the result", *, rtol: float = 1
         raise Wrong(f"{what} is {brief(found)}, expected {brief(expected)}")
 
 
-def close_to(guess: float, truth: float, within: float, what: str = "the prediction") -> None:
+def close_to(
+    guess: float,
+    truth: float,
+    within: float,
+    what: str = "the prediction",
+    mistakes: Mapping[float, str] | None = None,
+) -> None:
     """Refuse a prediction that is too far from the truth, which is not given away.
 
     Args:
         within: largest difference that passes.
+        mistakes: what to consider, by the guess that forgets it; guesses within 2% of it count as the same.
 
     Raises:
         Wrong: the guess is too low or too high.
     """
     if not abs(guess - truth) <= within:
-        raise Wrong(f"{what} {guess:g} is {'not a number' if math.isnan(guess) else _side(guess, truth)}")
+        said = f"{what} {guess:g} is {'not a number' if math.isnan(guess) else _side(guess, truth)}"
+        for mistake, hint in (mistakes or {}).items():
+            if math.isclose(guess, mistake, rel_tol=0.02):
+                said += f": {hint}"
+        raise Wrong(said)
 
 
 def _side(guess: float, truth: float) -> str:

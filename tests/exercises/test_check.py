@@ -213,8 +213,8 @@ def test_two_checks_of_one_number_are_refused():
         ("0.5", 0.5, "x is a str, expected a number"),
         (True, 1, "x is a bool, expected a number"),
         ([1, 2], [1], "x has 2 elements, expected 1"),
-        ([1, 2], (1, 3), "x[1] is 2, expected 3"),
-        ({"a": 1}, {"a": 2}, "x['a'] is 1, expected 2"),
+        ([1, 2], (1, 3), "element 1 of x is 2, expected 3"),
+        ({"a": 1}, {"a": 2}, "entry 'a' of x is 1, expected 2"),
         ({"b": 1}, {"a": 2}, "x has the keys 'b', expected 'a'"),
         (3, {"a": 2}, "x is an int, expected a dictionary"),
         ("one", "two", "x is 'one', expected 'two'"),
@@ -224,6 +224,22 @@ def test_a_difference_is_said_in_a_sentence(found, expected, sentence):
     with pytest.raises(Wrong) as caught:
         same(found, expected, "x")
     assert sentence in str(caught.value)
+
+
+def test_a_usual_mistake_is_recognised_unless_it_is_the_right_answer():
+    mistakes = {"lacks the factor T²": torch.tensor(0.5), "is what is right": torch.tensor(1.0)}
+    with pytest.raises(Wrong, match=r"^x lacks the factor T²$"):
+        same(torch.tensor(0.5), torch.tensor(1.0), "x", mistakes=mistakes)
+    same(torch.tensor(1.0), torch.tensor(1.0), "x", mistakes=mistakes)
+    with pytest.raises(Wrong, match=r"^x is 0\.7, expected 1$"):
+        same(torch.tensor(0.7), torch.tensor(1.0), "x", mistakes=mistakes)
+
+
+def test_a_guess_is_told_its_side_and_what_it_forgets():
+    with pytest.raises(Wrong, match=r"^a factor of 0\.5 is too high: the derivative has another 1/T$"):
+        close_to(0.5, 0.25, 0.05, "a factor of", {0.5: "the derivative has another 1/T"})
+    with pytest.raises(Wrong, match=r"^a factor of 0\.4 is too high$"):
+        close_to(0.4, 0.25, 0.05, "a factor of", {0.5: "the derivative has another 1/T"})
 
 
 def test_what_is_equal_within_the_tolerance_passes():

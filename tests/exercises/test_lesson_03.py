@@ -36,6 +36,6 @@ WRONG = {
         (lambda photos, weight: best_curves(photos, 0.0, steps=20), "the colour term is missing"),
         (lambda photos, weight: best_curves(photos, weight, steps=1)[:1], "three numbers"),
         (lambda photos, weight: [3 * r for r in best_curves(photos, weight, steps=20)], "between −1 and 1"),
-        (lambda photos, weight: best_curves(photos, weight, steps=5), "best_curves(photos, 5.0)[0] is"),
+        (lambda photos, weight: best_curves(photos, weight, steps=5), "element 0 of best_curves(photos, 5.0) is"),
     ],
 }
