@@ -27,7 +27,11 @@ def check_soften(answer: Callable[[Tensor, float], Tensor]) -> None:
                     f"the probabilities of the first of three images sum to {total[0]:.3g} at T = {temperature:g}, "
                     "expected 1: divide by the sum over the classes, dim=-1 with keepdim=True"
                 )
-        same(found, expected, f"soften(logits, {temperature:g})")
+        mistakes = {
+            "ignores the temperature: divide the logits by T first": reference.soften(_logits()),
+            "multiplies the logits by T: divide them": reference.soften(_logits(), 1 / temperature),
+        }
+        same(found, expected, f"soften(logits, {temperature:g})", mistakes=mistakes)
     large = torch.tensor([[1000.0, 999.0, 0.0]])
     found = answer(large, 1.0)
     if isinstance(found, Tensor) and not torch.isfinite(found).all():
@@ -36,6 +40,14 @@ def check_soften(answer: Callable[[Tensor, float], Tensor]) -> None:
             "of each image first, which does not change the result"
         )
     same(found, reference.soften(large), "soften of the logits 1000, 999 and 0")
+    two = torch.tensor([[1000.0, 999.0, 0.0], [2.0, 1.0, 0.0]])
+    found = answer(two, 1.0)
+    if isinstance(found, Tensor) and not torch.isfinite(found).all():
+        raise Wrong(
+            "soften gives NaN for a batch whose second image has much smaller logits than the first: subtract from the "
+            "logits of each image their own largest, amax(dim=-1, keepdim=True)"
+        )
+    same(found, reference.soften(two), "soften of two images, one with much larger logits")
 
 
 @exercise("00.2", "The distance between two answers", solution=reference.kl_divergence)
@@ -51,6 +63,12 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         if torch.isclose(found, expected / 10):
             raise Wrong("kl_divergence averages over the ten classes, expected is their sum: sum(-1).mean()")
     same(found, expected, "kl_divergence(p, q)")
+    for_each_token = [reference.soften(_logits(6, seed).view(2, 3, 10)) for seed in (0, 1)]
+    expected = reference.kl_divergence(*for_each_token)
+    over_images = "divides by the first size of the batch alone: average over all dimensions but that of the classes"
+    same(
+        answer(*for_each_token), expected, "kl_divergence of 2×3×10 probabilities", mistakes={over_images: 3 * expected}
+    )
     certain = torch.tensor([[1.0, 0.0]])
     found = answer(certain, torch.tensor([[0.5, 0.5]]))
     if isinstance(found, Tensor) and not torch.isfinite(found):
@@ -61,7 +79,8 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 @exercise("00.3", "How fast does the gradient fall?", solution=0.25)
 def check_gradient(answer: float) -> None:
     """Check the ratio."""
-    close_to(answer, 0.25, 0.05, "the factor")
+    hint = "q − p shrinks as well when T rises, because the probabilities come closer to each other"
+    close_to(answer, 0.25, 0.05, "the factor", {0.5: hint})
 
 
 @exercise("00.4", "The loss of soft targets", solution=reference.soft_target_loss)
@@ -71,32 +90,32 @@ def check_loss(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     for temperature in (4.0, 1.0):
         found = answer(student, teacher, temperature)
         expected = reference.soft_target_loss(student, teacher, temperature)
-        if isinstance(found, Tensor) and found.shape == expected.shape and not torch.isclose(found, expected):
-            _explain(found, expected, student, teacher, temperature)
-        same(found, expected, f"soft_target_loss(student, teacher, {temperature:g})")
+        mistakes = _mistakes(expected, student, teacher, temperature)
+        same(found, expected, f"soft_target_loss(student, teacher, {temperature:g})", mistakes=mistakes)
     student.requires_grad_()
     found = answer(student, teacher, 2.0)
     if not found.requires_grad:
         raise Wrong("the loss has no gradient with respect to the student's logits: no detach() or no_grad() there")
 
 
-def _explain(found: Tensor, expected: Tensor, student: Tensor, teacher: Tensor, temperature: float) -> None:
-    """Recognise the usual mistakes at a temperature other than 1."""
+def _mistakes(expected: Tensor, student: Tensor, teacher: Tensor, temperature: float) -> dict[str, Tensor]:
+    """The values to which the usual mistakes lead, by what is said of them."""
     soften, kl = reference.soften, reference.kl_divergence
-    mistakes = {
-        expected / temperature**2: "lacks the factor T²",
-        expected / temperature: "has the factor T, expected T²",
-        temperature**2 * kl(soften(student, temperature), soften(teacher, temperature)): (
-            "is KL(student ‖ teacher), expected KL(teacher ‖ student): the teacher's probabilities are the weights"
+    (own, own_softened), (taught, taught_softened) = (
+        (soften(logits), soften(logits, temperature)) for logits in (student, teacher)
+    )
+    factor = temperature**2
+    return {
+        "lacks the factor T²": expected / factor,
+        "has the factor T, expected T²": expected / temperature,
+        "is KL(student ‖ teacher), expected KL(teacher ‖ student): the teacher's probabilities are the weights": (
+            factor * kl(own_softened, taught_softened)
         ),
-        temperature**2 * kl(soften(teacher, temperature), soften(student)): (
-            "softens the teacher alone: the student's logits are divided by T as well"
-        ),
-        temperature**2 * kl(soften(teacher), soften(student)): "leaves the logits as they are: divide both by T",
+        "softens the teacher alone: the student's logits are divided by T as well": factor * kl(taught_softened, own),
+        "softens the student alone: the teacher's logits are divided by T as well": factor * kl(taught, own_softened),
+        "leaves the logits as they are: divide both by T": factor * kl(taught, own),
+        "averages over the ten classes, expected is their sum: F.kl_div needs reduction='batchmean'": expected / 10,
     }
-    for wrong, sentence in mistakes.items():
-        if torch.isclose(found, wrong):
-            raise Wrong(f"soft_target_loss at T = {temperature:g} {sentence}")
 
 
 @exercise("00.5", "Is it the confidence, or the classes?", solution="c")
@@ -125,7 +144,13 @@ def check_logits(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             raise Wrong("logit_loss sums over the ten classes: the limit has their mean")
         if torch.isclose(found, 2 * expected):
             raise Wrong("logit_loss is twice what is expected: the factor ½ of the limit is missing")
-    same(found, expected, "logit_loss(student, teacher)")
+    apart = student - teacher
+    mistakes = {
+        "subtracts one mean over the whole batch: the logits of each image have their own, mean(-1, keepdim=True)": (
+            (apart - apart.mean()).square().mean() / 2
+        )
+    }
+    same(found, expected, "logit_loss(student, teacher)", mistakes=mistakes)
     same(
         answer(student[:1] + 5, teacher[:1]), reference.logit_loss(student[:1], teacher[:1]), "logit_loss of one image"
     )

@@ -26,7 +26,8 @@ def uniform(*colour: float, height: int = 32, width: int = 48) -> Tensor:
 
 @exercise("02.1", "The exposure loss of a yellow photo", solution=0.0)
 def check_yellow(answer: float) -> None:
-    close_to(answer, float(ExposureControlLoss()(uniform(1.0, 0.8, 0.0))), within=0.001)
+    mistakes = {0.16: "the loss takes the mean over the channels before it compares"}
+    close_to(answer, float(ExposureControlLoss()(uniform(1.0, 0.8, 0.0))), within=0.001, mistakes=mistakes)
 
 
 def absolute_exposure(enhanced: Tensor) -> Tensor:
@@ -59,12 +60,16 @@ def safe_colour(enhanced: Tensor) -> Tensor:
 @exercise("02.3", "A colour loss that survives the lens cap", solution=safe_colour)
 def check_safe_colour(answer):  # type: ignore[no-untyped-def]
     photos = torch.rand(4, 3, 16, 16) * torch.tensor([1.0, 0.5, 0.2]).view(1, 3, 1, 1)
-    for name, photo in {"four coloured photos": photos, "a red photo": uniform(0.9, 0.1, 0.1)}.items():
-        same(answer(photo), safe_colour(photo), f"the loss of {name}", rtol=0, atol=1e-3)
+    red, blue = uniform(0.9, 0.1, 0.1), uniform(0.1, 0.1, 0.9)
+    cases = {"four coloured photos": photos, "a red photo": red, "a red and a blue photo": torch.cat([red, blue])}
+    for name, photo in cases.items():
+        of_the_mean = {"is that of their mean: average the losses of the photos": safe_colour(photo.mean(0, True))}
+        what = f"the loss of {name}"
+        same(answer(photo), safe_colour(photo), what, mistakes=of_the_mean, rtol=0, atol=1.001e-3)
     for name, photo in {"a black photo": uniform(0, 0, 0), "a grey photo": uniform(0.5, 0.5, 0.5)}.items():
         photo.requires_grad_()
         loss = answer(photo)
-        same(loss, torch.tensor(0.0), f"the loss of {name}", atol=1e-3)
+        same(loss, torch.tensor(0.0), f"the loss of {name}", atol=1.001e-3)
         if loss.grad_fn is None:
             raise Wrong(f"the loss of {name} has no gradient: compute it from the photo's values")
         if not torch.autograd.grad(loss, photo)[0].isfinite().all():
@@ -92,6 +97,8 @@ def check_rising_target(answer):  # type: ignore[no-untyped-def]
         raise Wrong(f"shadows below 0.2 must become at least twice as bright: {at(dim)}")
     if (bright := (m > 0.8) & (target > m + 1e-6)).any():
         raise Wrong(f"nothing above 0.8 may become brighter: {at(bright)}")
+    if target[0] > 0.1:
+        raise Wrong(f"black may become 0.1 at most, it becomes {float(target[0]):.3f}: shadows must stay dark")
 
 
 def ask_teacher(teacher: nn.Module, photos: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,6 +118,7 @@ class _Moody(nn.Module):
         self.scale = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        self.grad_enabled = torch.is_grad_enabled()
         curve_map = self.drop(self.norm(photos)) * self.scale
         return photos + curve_map, curve_map
 
@@ -129,6 +137,11 @@ def check_ask_teacher(answer):  # type: ignore[no-untyped-def]
         if target.requires_grad:
             raise Wrong(f"the {name} still has a graph: run the teacher under torch.no_grad()")
         same(target, wanted, f"the {name} of a teacher that was in training mode")
+    answer(teacher, photos)
+    if teacher.grad_enabled:
+        raise Wrong("the teacher's graph is made and then thrown away: run the teacher under torch.no_grad()")
+    if not teacher.scale.requires_grad:
+        raise Wrong("the teacher's parameters have requires_grad=False afterwards: torch.no_grad() changes nothing")
 
 
 def align_outputs(
@@ -172,7 +185,14 @@ def check_activation_map(answer):  # type: ignore[no-untyped-def]
     for shape in ((2, 32, 16, 24), (1, 4, 22, 32), (3, 1, 5, 7)):
         features = torch.rand(shape) - 0.5
         what = f"the map of features {'×'.join(map(str, shape))}"
-        same(answer(features), mean_activation_map(features), what)
+        usual = {
+            "drops the signs: take the mean of the features themselves": features.abs().mean(1),
+            "is that of the largest channel: take the mean": features.amax(1),
+        }
+        mistakes = {name: F.adaptive_avg_pool2d(wrong, 8) for name, wrong in usual.items()}
+        small = F.interpolate(features.mean(1, keepdim=True), (8, 8), mode="bilinear")[:, 0]
+        mistakes["is interpolated: adaptive_avg_pool2d takes every value into account"] = small
+        same(answer(features), mean_activation_map(features), what, mistakes=mistakes)
     same(answer(features, size=3), mean_activation_map(features, 3), f"{what} with size=3")
 
 
@@ -192,7 +212,14 @@ def check_match_features(answer):  # type: ignore[no-untyped-def]
     pairs = (("a", "x"), ("b", "y"), ("c", "z"))
     student = {name: torch.rand(2, 4, 9, 12) for name in "abc"}
     teacher = {name: torch.rand(2, 32, 16, 16) for name in "xyz"}
-    same(answer(student, teacher, pairs), match_features(student, teacher, pairs), "the loss of three pairs")
+    mistakes = {
+        f"has the weights {', '.join([f'{weight:.3g}'] * 3)}, expected 0.2, 0.3 and 0.5": (
+            match_features(student, teacher, pairs, (weight,) * 3)
+        )
+        for weight in (1.0, 1 / 3)
+    }
+    expected = match_features(student, teacher, pairs)
+    same(answer(student, teacher, pairs), expected, "the loss of three pairs", mistakes=mistakes)
     one = answer(student, teacher, pairs[1:2], (1.0,))
     same(one, match_features(student, teacher, pairs[1:2], (1.0,)), "the loss of one pair with the weight 1")
     try:

@@ -25,7 +25,12 @@ def check_with_gammas(answer: Callable[..., Any]) -> None:
         photos = torch.rand(len(gammas), 3, 4, 5)
         photos[:, 0, 0] = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.5])
         expected = with_gammas(photos, torch.tensor(gammas))
-        same(answer(photos, torch.tensor(gammas)), expected, f"the result for γ = {gammas}")
+        mistakes = {
+            "takes the first γ for all photos": photos ** gammas[0],
+            "takes the mean γ for all photos": photos ** (sum(gammas) / len(gammas)),
+            "raises to 1/γ: the exponent is γ itself": with_gammas(photos, 1 / torch.tensor(gammas)),
+        }
+        same(answer(photos, torch.tensor(gammas)), expected, f"the result for γ = {gammas}", mistakes=mistakes)
 
 
 @exercise("03.2", "Dead on arrival", solution=ALIVE)
@@ -50,6 +55,8 @@ def check_plateaued(answer: Callable[..., Any]) -> None:
         ([1.0] * 3 + [2.0] * 3, {}, True, "a rising loss does not fall any more"),
         ([100.0, 99.9, 99.8, 99.7, 99.6, 99.5], {}, True, "the tolerance is relative to the loss"),
         ([4.0, 3.0, 2.0, 1.0], {"window": 1}, False, "with a window of 1 the last two epochs decide"),
+        ([1.0, 0.5, 0.25, 0.125, 0.0625, 0.0624], {}, False, "the last epoch alone does not decide, the windows do"),
+        ([1.0, 0.5, 1.0, 0.5, 0.5, 0.5], {}, False, "sums are compared, not the smallest losses"),
         ([1.0, 0.9, 0.9], {"window": 1, "tolerance": 0.2}, True, "with a tolerance of 0.2"),
     ]
     for losses, settings, expected, reason in cases:
@@ -77,12 +84,14 @@ def check_colour_shift(answer: Callable[..., Any]) -> None:
         "one collapsed photo among four": torch.cat([torch.stack([one, one, 0 * one], dim=1)[:1], low[1:]]),
     }
     for what, enhanced in cases.items():
-        same(torch.as_tensor(answer(low, enhanced)), colour_shift(low, enhanced), f"the score of {what}")
-    same(torch.as_tensor(answer(low[:1], low[:1] ** 2)), colour_shift(low[:1], low[:1] ** 2), "the score of one photo")
+        expected = colour_shift(low, enhanced).round(decimals=5)
+        same(torch.as_tensor(answer(low, enhanced)), expected, f"the score of {what}", atol=1e-4)
+    expected = colour_shift(low[:1], low[:1] ** 2)
+    same(torch.as_tensor(answer(low[:1], low[:1] ** 2)), expected, "the score of one photo", atol=1e-4)
 
 
-def best_curves(photos: Tensor, colour_weight: float, steps: int = 60) -> list[float]:
-    loss = ZeroReferenceLoss({"multi-region exposure": 7.0, "colour": colour_weight})
+def best_curves(photos: Tensor, colour_weight: float, steps: int = 60, exposure: float = 7.0) -> list[float]:
+    loss = ZeroReferenceLoss({"multi-region exposure": exposure, "colour": colour_weight})
     z = torch.tensor([-0.2, -0.2, 0.2]).view(1, 3, 1, 1).requires_grad_()
     optimiser = torch.optim.Adam([z], lr=0.1)
     for _ in range(steps):
@@ -108,4 +117,5 @@ def check_best_curves(answer: Callable[..., Any]) -> None:
         )
     if max(found[5.0]) - min(found[5.0]) > 0.3:
         raise Wrong("with the weight 5 the three r stay within 0.3 of each other: the colour term is missing")
-    same(list(found[5.0]), best_curves(crops, 5.0), "best_curves(photos, 5.0)", atol=0.02)
+    mistakes = {"gives multi-region exposure the weight 1, expected 7": best_curves(crops, 5.0, exposure=1.0)}
+    same(list(found[5.0]), best_curves(crops, 5.0), "best_curves(photos, 5.0)", mistakes=mistakes, atol=0.02)

@@ -1,6 +1,5 @@
 """The exercises of lesson 04: a distillation step by hand."""
 
-import copy
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,6 +25,9 @@ def teacher_targets(teacher: ZeroDCE, photos: Tensor) -> tuple[Tensor, ...]:
     return RecipeObjective(teacher, teacher, RECIPES["one-stage"], "none").ask_teacher(photos)
 
 
+_TARGETS = ("curve map", "shallow feature map", "middle feature map", "deep feature map")
+
+
 @exercise("04.1", "The teacher's targets, once", solution=teacher_targets)
 def check_teacher_targets(answer: Callable[..., Any]) -> None:
     teacher = create_model("student-565")
@@ -39,8 +41,11 @@ def check_teacher_targets(answer: Callable[..., Any]) -> None:
             raise Wrong("teacher_targets returns the curve map and three features, in one tuple of four tensors")
         if any(isinstance(target, Tensor) and target.requires_grad for target in found):
             raise Wrong("the targets carry a graph through the teacher: compute them under torch.no_grad()")
-        for one, other, what in zip(found, expected, ("curve map", "first feature", "second", "third"), strict=True):
-            same(one, other, f"the {what} of {shape[0]} photo{'s' * (shape[0] > 1)}")
+        with torch.no_grad():
+            others = {"enhanced photo": teacher(photos)[0], **dict(zip(_TARGETS, expected, strict=True))}
+        for one, what in zip(found, _TARGETS, strict=True):
+            mistakes = {f"is the {name}": value for name, value in others.items() if name != what}
+            same(one, others[what], f"the {what} of {shape[0]} photo{'s' * (shape[0] > 1)}", mistakes=mistakes)
 
 
 def alignment(enhanced: Tensor, curve_map: Tensor, taught: Tensor, taught_map: Tensor) -> Tensor:
@@ -113,29 +118,45 @@ def step(student: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, lim
     optimiser.step()
 
 
+def _without_limit(student: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, _limit: float) -> None:
+    step(student, loss, optimiser, float("inf"))
+
+
+def _with_limit_one(student: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, _limit: float) -> None:
+    step(student, loss, optimiser, 1.0)
+
+
+def _without_zeroing(student: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, limit: float) -> None:
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.parameters(), limit)
+    optimiser.step()
+
+
+def _after_two_steps(take_step: Callable[..., Any], size: float, limit: float) -> Tensor:
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for seed in (0, 1):
+        before = layer.weight.detach().clone()
+        take_step(layer, size * layer(_random(4, 3, seed=seed)).square().mean(), optimiser, limit)
+        if torch.equal(layer.weight, before):
+            raise Wrong("the weights have not changed: the optimiser's step is missing, or there is no gradient")
+    return layer.weight.detach()
+
+
 @exercise("04.5", "One step", solution=step, in_place=True)
 def check_step(answer: Callable[..., Any]) -> None:
-    for size in (1.0, 100.0):
-        twins: list[nn.Linear] = []
-        for take_step in (answer, step):
-            torch.manual_seed(0)
-            layer = nn.Linear(3, 2)
-            optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
-            for seed in (0, 1):
-                before = copy.deepcopy(layer)
-                take_step(layer, size * layer(_random(4, 3, seed=seed)).square().mean(), optimiser, 1.0)
-                if take_step is answer and torch.equal(layer.weight, before.weight):
-                    raise Wrong(
-                        "the weights have not changed: the optimiser's step is missing, or there is no gradient"
-                    )
-            twins.append(layer)
-        norm = torch.cat([p.grad.flatten() for p in twins[0].parameters() if p.grad is not None]).norm()
-        if size > 1 and norm > 1.001:
-            raise Wrong(f"the gradient's norm at the step is {norm:.3g}, at most 1 is allowed: clip it after backward")
+    for size, limit in ((1.0, 1.0), (100.0, 1.0), (100.0, 0.5)):
+        mistakes = {
+            "is that of a gradient without limit: clip it after backward() and before step()": _without_limit,
+            "is that of gradients that add up: set them to zero before each backward()": _without_zeroing,
+            "is that of the limit 1, whatever the argument says": _with_limit_one,
+        }
         same(
-            twins[0].weight.detach(),
-            twins[1].weight.detach(),
-            "with gradients set to zero before each step, the weight after two",
+            _after_two_steps(answer, size, limit),
+            _after_two_steps(step, size, limit),
+            f"the weight after two steps with the limit {limit:g}",
+            mistakes={said: _after_two_steps(wrong, size, limit) for said, wrong in mistakes.items()},
         )
 
 

@@ -34,6 +34,12 @@ def check_psnr(answer):  # type: ignore[no-untyped-def]
     half = truth.clone()
     half[:, :, 0] += 0.3
     same(answer(half, truth), psnr(half, truth), "the PSNR of a photo that is wrong in one column", rtol=1e-3)
+    red = truth + torch.tensor([0.3, 0.01, 0.02]).view(3, 1, 1)
+    of_each = fmean(psnr(*pair) for pair in zip(red.split(1), truth.split(1), strict=True))
+    mistakes = {"is the mean of the channels' PSNR: take one mean of the squared error over all values": of_each}
+    same(answer(red, truth), psnr(red, truth), "the PSNR of a photo that is too red", mistakes=mistakes, rtol=1e-3)
+    if isinstance(answer(half, truth), Tensor):
+        raise Wrong("the PSNR is a tensor, expected a plain number: end with .item()")
     same(answer(truth, truth), math.inf, "the PSNR of two equal photos")
 
 
@@ -64,12 +70,25 @@ def best_gamma(pairs: Pairs, exponents: Iterable[float]) -> float:
     return max((float(e) for e in exponents), key=lambda e: fmean(psnr(dark**e, truth) for _, dark, truth in pairs))
 
 
+def _of_least_error(pairs: Pairs, exponents: Iterable[float]) -> float:
+    pairs = list(pairs)
+    return min(map(float, exponents), key=lambda e: sum(float((x**e - y).square().mean()) for _, x, y in pairs))
+
+
 @exercise("05.3", "The best single gamma", solution=best_gamma)
 def check_best_gamma(answer):  # type: ignore[no-untyped-def]
     pairs, exponents = small_pairs("astronaut", "chelsea", "coffee", "rocket"), torch.linspace(0.2, 1, 33)
     for chosen in (pairs, pairs[:1], pairs[3:]):
         shown = " and ".join(name for name, *_ in chosen)
-        same(answer(chosen, exponents), best_gamma(chosen, exponents), f"the best exponent for {shown}")
+        best_of_each = [best_gamma([pair], exponents) for pair in chosen]
+        mistakes = {
+            "is the mean of the best exponents of each photo: one exponent serves all": fmean(best_of_each),
+            "is that of the smallest mean squared error: compare the mean of the PSNR": (
+                _of_least_error(chosen, exponents)
+            ),
+        }
+        expected = best_gamma(chosen, exponents)
+        same(answer(chosen, exponents), expected, f"the best exponent for {shown}", mistakes=mistakes)
     same(answer(iter(pairs), [0.9, 0.5]), 0.5, "the better one of 0.9 and 0.5, with pairs that are read once,")
 
 
@@ -91,6 +110,10 @@ def check_table(answer):  # type: ignore[no-untyped-def]
     before = rng.integers(0, 256, (40, 50), dtype=np.uint8)
     after = (255 * (before / 255) ** 0.4 + rng.normal(0, 4, before.shape)).clip(0, 255).astype(np.uint8)
     few = np.array([[3, 3, 200]], np.uint8)
-    same(answer(few, np.array([[250, 255, 7]], np.uint8))[[3, 200]], np.array([252.5, 7.0]), "the table at 3 and 200")
+    found = answer(few, np.array([[250, 255, 7]], np.uint8))
+    if not isinstance(found, np.ndarray) or found.shape != (256,):
+        raise Wrong("table_for returns an array of 256 numbers, one for each level")
+    overflow = {"overflows: 250 + 255 does not fit into a byte, so convert before you add": np.array([124.5, 7.0])}
+    same(found[[3, 200]], np.array([252.5, 7.0]), "the table at 3 and 200", mistakes=overflow)
     for one, other, what in ((few, few, "of three pixels"), (before, after, "of a noisy gamma")):
         same(answer(one, other), table_for(one, other), f"the table {what}")

@@ -1,5 +1,9 @@
 """Lesson 06: memory traffic, fused passes, noise of a small copy, and the strength of a curve."""
 
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -15,7 +19,11 @@ IN_PLACE = _AROUND + ITERATIONS * ((4 + 4) + (8 + 4) + (12 + 4))
 
 @exercise("06.1", "The traffic of the form in place", solution=IN_PLACE)
 def check_traffic(answer: float) -> None:
-    close_to(answer, IN_PLACE, within=0.5)
+    mistakes = {
+        float(ITERATIONS * 36): "the passes before and after the iterations count, too",
+        390.0: "this is the traffic of the form in the figure above",
+    }
+    close_to(answer, IN_PLACE, within=0.5, mistakes=mistakes)
 
 
 def strips(photo: np.ndarray, r: np.ndarray, rows: int = 8) -> np.ndarray:
@@ -52,10 +60,30 @@ def check_strips(answer):  # type: ignore[no-untyped-def]
         if found.dtype != np.uint8:
             raise Wrong(f"{what} has the dtype {found.dtype}, expected uint8")
         off = np.abs(found - wanted)
+        bad = np.flatnonzero((off > 1).any(axis=(1, 2)))
+        left_over = height % rows
+        if len(bad) and height > rows and bad[0] >= height - left_over:
+            raise Wrong(f"{what} is wrong in the last strip alone, which has fewer than {rows} rows")
+        if len(bad) and height > rows and bad[0] >= rows and bad[0] < 2 * rows:
+            raise Wrong(f"{what} is right in the first strip alone: take the same rows of r as of the photo")
         if off.max() > 1:
             raise Wrong(f"{what} is up to {off.max():.0f} levels away from float64, at most 1 is expected")
         if (off > 0).mean() > 0.1:
             raise Wrong(f"{what} is one level away in many samples: add 0.5 before the conversion to bytes")
+    photo, r = np.zeros((512, 64, 3), np.uint8), np.zeros((512, 64, 3), np.float32)
+    of_strips, of_all = (_peak_memory(answer, photo, r, rows) for rows in (8, len(photo)))
+    if of_strips > 0.9 * of_all:
+        raise Wrong("strips makes arrays as large as the photo: do all iterations on a few rows before the next rows")
+
+
+def _peak_memory(function: Callable[..., Any], *arguments: Any) -> int:
+    """Return the most bytes that Python and NumPy hold during a call."""
+    tracemalloc.start()
+    try:
+        function(*arguments)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def gamma_row(x, upper, lower, share, out):  # type: ignore[no-untyped-def]
@@ -86,7 +114,8 @@ def check_gamma_row(answer):  # type: ignore[no-untyped-def]
 
 @exercise("06.4", "Four pixels or 144", solution=6.0)
 def check_noise(answer: float) -> None:
-    close_to(answer, (144 / 4) ** 0.5, within=0.5)
+    mistakes = {36.0: "the mean of n values divides the variance by n; noise is its root"}
+    close_to(answer, (144 / 4) ** 0.5, within=0.5, mistakes=mistakes)
 
 
 def equal_strength(r: float, iterations: int) -> float:

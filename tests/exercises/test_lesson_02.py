@@ -28,12 +28,25 @@ def photo_alone(teacher, photos):
     return teacher.eval()(photos)[0]
 
 
+def detached(teacher, photos):
+    return tuple(target.detach() for target in teacher.eval()(photos))
+
+
+@torch.no_grad()
+def with_frozen_parameters(teacher, photos):
+    return teacher.requires_grad_(False).eval()(photos)
+
+
 def aligned(student, teacher, own, theirs, scale=lambda own, theirs: own / theirs, weight=0.1):
     return F.mse_loss(student[0], teacher[0]) + weight * F.mse_loss(student[1] * scale(own, theirs), teacher[1])
 
 
 def pooled(features, size=8):
     return F.adaptive_avg_pool2d(features.mean(dim=1, keepdim=True), size)
+
+
+def interpolated(features, size=8):
+    return F.interpolate(features.mean(1, keepdim=True), (size, size), mode="bilinear")[:, 0]
 
 
 def matched(student, teacher, pairs, weights=(0.2, 0.3, 0.5), skip=False):
@@ -59,7 +72,7 @@ def effect(term, parameters, retain_graph=True, of=torch.Tensor.any):
 
 
 WRONG = {
-    "02.1": [(0.16, "the prediction 0.16 is too high"), (-0.04, "is too low")],
+    "02.1": [(0.16, "too high: the loss takes the mean over the channels"), (-0.04, "is too low")],
     "02.2": [
         (lambda photo: (photo.mean(dim=1) - 0.6).abs().mean(), "half of its pixels black and half white"),  # no patches
         (lambda photo: (F.avg_pool2d(photo, 16) - 0.6).abs().mean(), "a yellow photo"),  # each channel by itself
@@ -75,6 +88,7 @@ WRONG = {
         (naive_colour, "the gradient on a black photo is not finite"),
         (lambda photo: naive_colour(photo, outside=1e-6), "the gradient on a black photo is not finite"),
         (lambda photo: naive_colour(photo, inside=1e-4), "the loss of"),
+        (lambda photo: naive_colour(photo.mean(0, True), inside=1e-8), "average the losses of the photos"),
         (lambda photo: naive_colour(photo, inside=1e-8) ** 2, "the loss of four coloured photos is"),
         (lambda photo: torch.zeros(()) if photo.max() == 0 else naive_colour(photo), "has no gradient"),
     ],
@@ -83,12 +97,15 @@ WRONG = {
         (lambda m: 0.79 * m, "shadows below 0.2 must become at least twice as bright"),
         (lambda m: 2 * m, "the target leaves [0, 1]"),
         (lambda m: 0.9 - 0.5 * m, "the target falls"),
+        (lambda m: torch.full_like(m, 0.5), "black may become 0.1 at most, it becomes 0.500"),
         (lambda m: m.mean(), "one target for each brightness"),
     ],
     "02.5": [
         (with_graph, "the enhanced photo still has a graph"),
         (in_training_mode, "the teacher has changed: in training mode"),
         (photo_alone, "returns two tensors"),
+        (detached, "the teacher's graph is made and then thrown away"),
+        (with_frozen_parameters, "requires_grad=False afterwards"),
         (lambda teacher, photos: tuple(torch.no_grad()(teacher.eval())(photos))[::-1], "the enhanced photo of"),
     ],
     "02.6": [
@@ -100,15 +117,21 @@ WRONG = {
     ],
     "02.7": [
         (lambda features, size=8: pooled(features, size), "has the shape 2×1×8×8, expected 2×8×8"),
-        (lambda features, size=8: pooled(features.abs(), size).squeeze(1), "the map of features 2×32×16×24"),
+        (lambda features, size=8: pooled(features.abs(), size).squeeze(1), "drops the signs"),
         (lambda features, size=8: pooled(features).squeeze(1), "with size=3"),
+        (lambda features, size=8: F.adaptive_avg_pool2d(features.amax(1), size), "that of the largest channel"),
+        (interpolated, "is interpolated"),
         (lambda features, size=8: pooled(features, size).squeeze(), "features 1×4×22×32 has the shape 8×8"),
         (lambda features, size=8: F.avg_pool2d(features.mean(dim=1), 2), "has the shape"),
         (lambda features, size=8: pooled(features, size).squeeze(1) * features.shape[1], "32 times what is expected"),
     ],
     "02.8": [
         (lambda *given: matched(*given, skip=True), "skipping a pair hides the mistake"),
-        (lambda student, teacher, pairs, weights=(1, 1, 1): matched(student, teacher, pairs, weights), "three pairs"),
+        (
+            lambda student, teacher, pairs, weights=(1, 1, 1): matched(student, teacher, pairs, weights),
+            "the weights 1, 1, 1",
+        ),
+        (lambda student, teacher, pairs, weights=0: matched(student, teacher, pairs, [1 / 3] * 3), "0.333, 0.333"),
         (lambda student, teacher, pairs, weights=0: matched(student, teacher, pairs), "one pair with the weight 1"),
         (lambda *given: matched(*given) / 3, "the loss of three pairs"),
     ],

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from kdlib.exercises.lesson_04 import alignment, feature_loss, teacher_targets, total
+from kdlib.exercises.lesson_04 import alignment, feature_loss, step, teacher_targets, total
 from kdlib.losses.distillation import LayerFeatures
 
 
@@ -41,6 +41,20 @@ def clipping_too_early(student, loss, optimiser, limit):
     optimiser.step()
 
 
+def clipping_too_late(student, loss, optimiser, limit):
+    without_clipping(student, loss, optimiser, limit)
+    torch.nn.utils.clip_grad_norm_(student.parameters(), limit)
+
+
+def clipping_to_one(student, loss, optimiser, limit):
+    step(student, loss, optimiser, 1.0)
+
+
+def zeroing_afterwards(student, loss, optimiser, limit):
+    without_zero_grad(student, loss, optimiser, limit)
+    optimiser.zero_grad()
+
+
 def without_a_step(student, loss, optimiser, limit):
     optimiser.zero_grad()
     loss.backward()
@@ -49,7 +63,8 @@ def without_a_step(student, loss, optimiser, limit):
 WRONG = {
     "04.1": [
         (with_a_graph, "carry a graph"),
-        (photo_for_map, "the curve map of 3 photos"),
+        (photo_for_map, "the curve map of 3 photos is the enhanced photo"),
+        (lambda *given: (lambda m, *f: (m, *f[::-1]))(*teacher_targets(*given)), "is the deep feature map"),
         (with_hooks_left, "a hook stays"),
         (lambda teacher, photos: teacher_targets(teacher, photos)[0], "one tuple of four"),
         (
@@ -76,9 +91,11 @@ WRONG = {
         (lambda a, f, t, alpha, beta: total(a, t, f, alpha, beta), "α = 0, β = 1"),
     ],
     "04.5": [
-        (without_zero_grad, "gradients set to zero before each step"),
-        (without_clipping, "at most 1 is allowed"),
-        (clipping_too_early, "at most 1 is allowed"),
+        (without_zero_grad, "gradients that add up"),
+        (without_clipping, "a gradient without limit"),
+        (clipping_too_early, "after backward() and before step()"),
+        (clipping_too_late, "after backward() and before step()"),
+        (clipping_to_one, "the limit 0.5 is that of the limit 1"),
         (without_a_step, "the optimiser's step is missing"),
     ],
     "04.7": [(1.0, "too low"), (30.0, "too high"), ("much", "a number is expected")],
@@ -89,3 +106,5 @@ WRONG = {
         (lambda photos, count: photos[torch.randperm(len(photos))[:count]], "evenly spread"),
     ],
 }
+
+ALSO_RIGHT = {"04.5": [zeroing_afterwards]}

@@ -143,5 +143,6 @@ def test_the_worth_of_the_teacher_is_measured():
     without = told["no teacher, its own loss"]
     assert round(told[ALONE]["mean"] - without["mean"], 1) == GAIN
     assert f"In the mean over three seeds the gain is {GAIN} dB" in prose("solutions/04_distill")
+    assert f"on the real photos of lesson 07, with three seeds, by {GAIN} dB (exercise 04.7)" in prose("04_distill")
     assert "no nearer to the teacher than one fixed curve" in prose("04_distill")
     assert without["mean"] < results["yardsticks"]["fixed_curve"]
