@@ -462,6 +462,76 @@ def test_a_graph_that_the_runtime_refuses_or_that_gives_nan_is_said(files, tmp_p
         kdlib.Enhancer(path)(as_photo())
 
 
+def _returns(write, *constants):
+    """A change after which the graph returns what ``write`` makes of its output, with these constants."""
+
+    def change(model):
+        output = model.graph.output[0]
+        [last] = [node for node in model.graph.node if output.name in node.output]
+        last.output[list(last.output).index(output.name)] = "before"
+        names = [f"constant.{number}" for number in range(len(constants))]
+        for name, value in zip(names, constants, strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+        model.graph.node.append(helper.make_node(write, ["before", *names], [output.name]))
+        output.type.tensor_type.ClearField("shape")
+
+    return change
+
+
+def _part(axis, start, stop):
+    return _returns("Slice", [start], [stop], [axis])
+
+
+def _number(name, value):
+    def change(model):
+        entry = next(entry for entry in model.metadata_props if entry.key == "parameters")
+        entry.value = json.dumps({**json.loads(entry.value), name: value})
+
+    return change
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("grid-960", _part(2, 0, 0), "h×w×9, not 0×8×9"),
+        ("grid-960", _part(3, 0, 0), "h×w×9, not 8×0×9"),
+        ("grid-960", _part(1, 0, 2), "h×w×9, not"),
+        ("grid-960", _part(0, 0, 0), "shape 1×K×h×w, not 0×9"),
+        ("grid-960", _returns("Mul", np.float32(1e30)), "logarithms of gains from"),
+        ("student-565", _part(3, 0, 0), "h×w×3, not"),
+        ("student-565", _part(1, 0, 1), "h×w×3, not"),
+        ("student-565", _returns("Add", np.float32(2)), "outside [-1, 1]"),
+        ("glance-650", _part(2, 0, 0), "h×w×7, not"),
+        ("glance-650", _returns("Mul", np.float32(-1e6)), "gamma − 1"),
+        ("grid-960", _number("smoothing.log_tolerance", [[0.0, 0.0]]), "has shape 1×2 instead of 4×2"),
+        ("grid-960", _number("smoothing.log_tolerance", []), "has shape 0 instead of 4×2"),
+        ("grid-960", _number("floor", []), "has shape 0 instead of ()"),
+        ("grid-960", _number("chroma", [1.0]), "has shape 1 instead of 2"),
+        ("grid-960", _number("chroma", [float("nan"), 1.0]), "chroma is NaN or infinite"),
+        ("grid-960", _number("other", 1.0), "other does not belong to it"),
+        ("glance-650", _number("smoothing.log_tolerance", [[0.0]]), "has shape 1×1 instead of 3×3"),
+    ],
+)
+def test_what_a_graph_returns_and_its_numbers_are_checked_before_the_kernels_see_them(
+    name, change, reason, files, tmp_path
+):
+    path = tmp_path / "foreign.onnx"
+    path.write_bytes(changed(files[name, "network"], change))
+    with pytest.raises(ValueError, match=re.escape(reason)) as refused:
+        kdlib.Enhancer(path)(as_photo())
+    assert str(path) in str(refused.value)
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused(tmp_path):
+    model = create_model("nano-161")
+    with torch.no_grad():
+        model.e_conv1.point_conv.weight[0] = 1e5
+    with pytest.raises(ValueError, match=r"a weight of 1e\+05 does not fit into half precision"):
+        export_onnx(model, tmp_path / "half.onnx", precision="float16")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -45,7 +45,14 @@ def halved(model: ModelProto) -> ModelProto:
 
     def converted(name: str) -> str:
         if name in tensors and name not in small:
-            half = numpy_helper.to_array(tensors[name]).astype(np.float16)
+            whole = numpy_helper.to_array(tensors[name])
+            most = float(np.abs(whole).max(initial=0))
+            if most > float(np.finfo(np.float16).max):
+                raise ValueError(
+                    f"a weight of {most:.3g} does not fit into half precision, whose numbers end at 65,504; export the "
+                    "network with another precision"
+                )
+            half = whole.astype(np.float16)
             small[name] = f"{name}.half"
             model.graph.initializer.append(numpy_helper.from_array(half, small[name]))
         elif name not in small:

@@ -77,8 +77,19 @@ class CpuBackend:
 
         Raises:
             KeyError: a parameter is missing.
+            ValueError: a parameter is not the architecture's, or is NaN or infinite.
         """
-        return cls(cls.elsewhere(parameters, estimate), {**cls.defaults, **architecture})
+        arguments = {**cls.defaults, **architecture}
+        expected = cls.network.shapes(arguments)
+        # Kernels do not look at shapes, and would read what lies behind an array that is too small.
+        require_shapes(
+            {name: array.shape for name, array in parameters.items()},
+            {name: expected[name] for name in parameters if name in expected},
+        )
+        for name, array in parameters.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} is NaN or infinite")
+        return cls(cls.elsewhere(parameters, estimate), arguments)
 
     @classmethod
     def from_model(cls, model: Any) -> Self:

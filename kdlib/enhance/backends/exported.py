@@ -7,6 +7,7 @@ runtime computes the maps, and the compiled backend of its family applies them.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -84,13 +85,27 @@ class Session:
 
 
 class Maps:
-    """Estimates the maps, K×h×w, of a thumbnail, 3×h×w, with a file that holds the network alone."""
+    """Estimates the maps, K×h×w, of a thumbnail, 3×h×w, with a file that holds the network alone.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    Attributes:
+        check: raises ValueError unless it gets maps, h×w×K, of the family. The kernels that apply them look at neither
+            shape nor values, and a graph may return anything.
+    """
+
+    check: Callable[[np.ndarray], None]
+
+    def __init__(self, path: Path, session: Session) -> None:
+        self._path, self._session = path, session
 
     def __call__(self, thumbnail: np.ndarray, threads: int = 1) -> np.ndarray:
-        maps: np.ndarray = self._session(thumbnail[None], threads)[0]
+        batch = self._session(thumbnail[None], threads)
+        try:
+            if batch.ndim != 4 or len(batch) != 1:
+                raise ValueError(f"a batch of maps has shape 1×K×h×w, not {'×'.join(map(str, batch.shape))}")
+            self.check(np.moveaxis(batch[0], 0, 2))
+        except ValueError as error:
+            raise ValueError(f"the graph of {self._path} does not return the maps of its family: {error}") from None
+        maps: np.ndarray = batch[0]
         return maps
 
 
@@ -118,7 +133,9 @@ def open_exported(path: Path) -> tuple[Family, Backend]:
     try:
         architecture = check_config(json.loads(about.architecture))
         parameters = {name: np.array(value, np.float32) for name, value in json.loads(about.parameters).items()}
-        backend: Backend = follow(family.compiled).around(Maps(session), parameters, architecture)
+        maps = Maps(path, session)
+        backend: Backend = follow(family.compiled).around(maps, parameters, architecture)
+        maps.check = backend.check_map
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: what its metadata say of the network cannot be read ({error})") from None
     return family, backend
