@@ -35,8 +35,13 @@ def check_crosses(answer: Callable[..., Any]) -> None:
             same(bool(found) if found in (0, 1) else found, expected, f"crosses({sequence}) ({why})")
         elif bool(found) is not expected:
             raise Wrong(f"crosses({sequence}) is {bool(found)}, expected {expected}: {why}")
+    if answer([0.6] * 4 + [-0.9] * 4, visible=0.15):
+        raise Wrong("with visible=0.15, four times 0.6 and then four times −0.9 do not cross: use the argument visible")
     if not answer([-0.9] * 4 + [0.6] * 4, visible=0.005):
-        raise Wrong("with visible=0.005, four times −0.9 and then four times 0.6 does cross: use the argument visible")
+        raise Wrong(
+            "with visible=0.005, four times −0.9 and then four times 0.6 do cross, because levels near 0.03 become "
+            "darker by 0.01: look at more levels, 101 from 0 to 1"
+        )
 
 
 @exercise("08.2", "Lift the shadows, lower the highlights", solution=0.0)
@@ -44,7 +49,8 @@ def check_share(answer: float) -> None:
     """The share of sequences, of which the product of both conditions allows none."""
     if not 0 <= answer <= 1:
         raise Wrong(f"a share lies between 0 and 1, not at {answer:g}")
-    close_to(answer, 0.0, 0.005)
+    both = "the two conditions are not independent, since the same eight numbers decide over both ends of the curve"
+    close_to(answer, 0.0, 0.005, mistakes={0.25: both, 0.5: both})
 
 
 def equal_gradients(squared_weight: float, absolute_weight: float) -> float:
