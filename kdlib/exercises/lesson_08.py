@@ -65,7 +65,12 @@ def check_equal_gradients(answer: Callable[..., Any]) -> None:
         found, expected = answer(*weights), equal_gradients(*weights)
         if isinstance(found, int | float) and math.isclose(found, 2 * expected, rel_tol=1e-6):
             raise Wrong(f"equal_gradients{weights} is {found:.4g}: there the losses are equal, not their slopes")
-        same(found, expected, f"equal_gradients{weights}")
+        mistakes = {
+            "has the weights swapped: the slope of the square is 2 · squared_weight · d": (
+                weights[0] / (2 * weights[1])
+            )
+        }
+        same(found, expected, f"equal_gradients{weights}", mistakes=mistakes)
 
 
 def shared_map_of(curve_map: Tensor) -> Tensor:
@@ -77,7 +82,11 @@ def shared_map_of(curve_map: Tensor) -> Tensor:
 def check_shared_map_of(answer: Callable[..., Any]) -> None:
     """Equal maps, maps of both signs, and three channels that differ."""
     equal = torch.full((2, 24, 3, 2), -0.3)
-    same(answer(equal), equal[:, :3], "the shared map of eight equal maps", atol=1e-5)
+    mistakes = {
+        "has the product of the eight factors in one step: take its eighth root": 1 - (1 - equal[:, :3]) ** 8,
+        "holds the factors 1 − r, expected r": 1 - equal[:, :3],
+    }
+    same(answer(equal), equal[:, :3], "the shared map of eight equal maps", mistakes=mistakes, atol=1e-5)
     draw = torch.rand(1, 24, 2, 3, generator=torch.Generator().manual_seed(0)) * 1.5 - 0.9
     draw[:, 1::3] *= 0.3
     found, expected = answer(draw), shared_map_of(draw)
@@ -88,4 +97,6 @@ def check_shared_map_of(answer: Callable[..., Any]) -> None:
             )
         if torch.allclose(found, 1 - (1 - torch.stack(draw.split(8, dim=1), dim=2)).log().mean(dim=1).exp(), atol=1e-4):
             raise Wrong("channels of different colours are mixed: the first three channels are RGB of iteration 1")
-    same(found, expected, "the shared map", atol=1e-4)
+    of_sums = (1 + torch.stack(draw.split(3, dim=1))).log().mean(dim=0).exp() - 1
+    mistakes = {"is made from 1 + r: near black, an iteration multiplies the level by 1 − r": of_sums}
+    same(found, expected, "the shared map", mistakes=mistakes, atol=1e-4)

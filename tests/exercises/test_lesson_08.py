@@ -37,13 +37,15 @@ WRONG = {
     "08.2": [(0.25, "not independent"), (0.8, "too high"), (20_000, "between 0 and 1"), ("none", "without quotes")],
     "08.3": [
         (lambda squared, absolute: absolute / squared, "not their slopes"),
-        (lambda squared, absolute: squared / (2 * absolute), "expected"),
+        (lambda squared, absolute: squared / (2 * absolute), "has the weights swapped"),
     ],
     "08.4": [
         (lambda maps: torch.stack(maps.split(3, dim=1)).mean(dim=0), "the gains 1 − r multiply"),
         (lambda maps: 1 - (1 - maps.unflatten(1, (3, 8))).log().mean(dim=2).exp(), "channels of different colours"),
         (lambda maps: maps[:, :3], "expected"),
         (lambda maps: 1 - (1 - maps).log().mean(dim=1, keepdim=True).exp(), "shape"),
-        (lambda maps: 1 - (1 - torch.stack(maps.split(3, dim=1))).prod(dim=0), "expected"),
+        (lambda maps: 1 - (1 - torch.stack(maps.split(3, dim=1))).prod(dim=0), "take its eighth root"),
+        (lambda maps: (1 - torch.stack(maps.split(3, dim=1))).log().mean(dim=0).exp(), "holds the factors 1 − r"),
+        (lambda maps: (1 + torch.stack(maps.split(3, dim=1))).log().mean(dim=0).exp() - 1, "is made from 1 + r"),
     ],
 }
