@@ -444,4 +444,4 @@ def test_a_table_of_verdicts_shows_labels_and_leaves_the_base_without_difference
     assert "| base |" in base
     assert base.count("–") == 3
     assert "| strong |" in other
-    assert "| -2.9 ± 2.2 | base | 0 of 3 | lower |" in other
+    assert "| −2.9 ± 2.2 | base | 0 of 3 | lower |" in other

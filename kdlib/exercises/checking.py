@@ -89,7 +89,8 @@ def _of_the_expected_kind(answer: Any, solution: Any) -> Any:
         raise Wrong(f"a value is expected, not the function {getattr(answer, '__name__', brief(answer))}")
     elif isinstance(solution, str):
         if not isinstance(answer, str):
-            raise Wrong(f"a text in quotes is expected, such as 'a', not {brief(answer)}")
+            letter = "A" if solution.isupper() else "a"
+            raise Wrong(f"a text in quotes is expected, such as {letter!r}, not {brief(answer)}")
         return answer.strip(" ().").lower()  # the pages write (a)
     elif isinstance(solution, int | float) and not isinstance(solution, bool):
         if hasattr(answer, "item") and getattr(answer, "shape", None) in ((), (1,)):

@@ -39,8 +39,9 @@ def check_attend(answer: Callable[..., Any]) -> None:
                 raise Wrong(
                     "the shares of a query do not sum to 1 over the tokens: softmax runs over the last dimension"
                 )
-        same(found[1], shares, f"the shares of {tokens} tokens")
-        same(found[0], mixtures, f"the mixtures of {tokens} tokens")
+        what = f"{tokens} tokens" if tokens > 1 else "a single token"
+        same(found[1], shares, f"the tensor of shares for {what}")
+        same(found[0], mixtures, f"the tensor of mixtures for {what}")
 
 
 def fold(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -73,10 +74,20 @@ def check_fold(answer: Callable[..., Any]) -> None:
         close = torch.isclose(have_weight, wanted_weight, rtol=1e-3).flatten(1).all(dim=1).tolist()
         if close == [True, True, False]:
             raise Wrong("a channel with hardly any variance is scaled wrongly: ε belongs under the root")
-    same(have_weight, wanted_weight, "the weight", rtol=1e-3)
+    variance, mean, bias = norm.running_var, norm.running_mean, norm.bias.detach()
+    assert variance is not None
+    assert mean is not None
+    no_root = weight * (norm.weight.detach() / (variance + norm.eps))[:, None, None, None]
+    mistakes = {"is divided by σ² + ε, expected the root of it": no_root}
+    same(have_weight, wanted_weight, "the weight", mistakes=mistakes, rtol=1e-3)
     if isinstance(have_bias, Tensor) and torch.equal(have_bias, norm.bias):
         raise Wrong("the bias is that of the norm: the mean of its input, scaled, must be subtracted")
-    same(have_bias, wanted_bias, "the bias", rtol=1e-3, atol=1e-5)
+    mistakes = {
+        "has the scaled mean added: y = (x − μ) · scale + b subtracts it": 2 * bias - wanted_bias,
+        "has the mean subtracted as it is: y = (x − μ) · scale + b scales it as well": bias - mean,
+        "lacks b, the bias of the norm": wanted_bias - bias,
+    }
+    same(have_bias, wanted_bias, "the bias", mistakes=mistakes, rtol=1e-3, atol=1e-5)
 
 
 def soft_ramp(early: Weights, late: Weights) -> Callable[[float], dict[str, float]]:
@@ -94,17 +105,44 @@ def soft_ramp(early: Weights, late: Weights) -> Callable[[float], dict[str, floa
 def check_soft_ramp(answer: Callable[..., Any]) -> None:
     """The ends, which hold, the middle, and the quarter, where a straight ramp differs."""
     early, late = {"image": 1.0, "truth": 0.2}, {"image": 0.0, "truth": 1.0}
+
+    def at(way: float) -> dict[str, float]:
+        return {level: (1 - way) * early[level] + way * late[level] for level in early}
+
+    def mistakes_at(progress: float) -> dict[str, dict[str, float]]:
+        t = (progress - 0.1) / 0.6
+        done = min(1.0, max(0.0, t))
+        whole = "is that of a ramp over the whole training: it lasts from 0.1 to 0.7"
+        return {
+            whole: at((1 - math.cos(math.pi * progress)) / 2),
+            f"{whole}, along half a cosine": at(progress),
+            "goes on outside of the ramp: limit t to [0, 1], so that the ends hold": at(
+                (1 - math.cos(math.pi * t)) / 2
+            ),
+            "goes on outside of the ramp, which is straight: limit t to [0, 1], and take half a cosine": at(t),
+            "has the two ends swapped: it begins with early and ends with late": soft_ramp(late, early)(progress),
+            "follows a quarter of a cosine, which is steep at one end: half a cosine is slow at both": at(
+                1 - math.cos(math.pi * done / 2)
+            ),
+            "follows a quarter of a sine, which is steep at one end: half a cosine is slow at both": at(
+                math.sin(math.pi * done / 2)
+            ),
+            "follows 3t² − 2t³, which is similar: half a cosine is asked for": at(3 * done**2 - 2 * done**3),
+        }
+
     found, expected = answer(early, late), soft_ramp(early, late)
     if not callable(found):
         raise Wrong("soft_ramp returns no function: it must return a schedule, a function of the progress")
     for progress, where in ((0.0, "at the start"), (0.1, "at 0.1"), (0.7, "at 0.7"), (1.0, "at the end")):
-        same(found(progress), expected(progress), f"the schedule {where}", atol=1e-6)
+        what, mistakes = f"the schedule {where}", mistakes_at(progress)
+        same(found(progress), expected(progress), what, mistakes=mistakes, atol=1e-6)
     if abs(found(0.25)["image"] - 0.75) < 1e-6:
         raise Wrong(
             "the ramp is straight: a quarter of the way along half a cosine is less than a quarter of the change"
         )
     for progress in (0.25, 0.4, 0.55):
-        same(found(progress), expected(progress), f"the schedule at {progress}", atol=1e-6)
+        what, mistakes = f"the schedule at {progress}", mistakes_at(progress)
+        same(found(progress), expected(progress), what, mistakes=mistakes, atol=1e-6)
 
 
 def count(width: int, photo_height: int, photo_width: int) -> int:
@@ -161,6 +199,14 @@ def check_bounded(answer: Callable[..., Any]) -> None:
     """Matrices near the identity, wild ones, and the gradient of one whose rows sum to −2."""
     near = torch.eye(3) + 0.05 * torch.tensor([[[1.0, -1, 0], [0, 1, -1], [-1, 0, 1]]])
     found = answer(near)
+    if isinstance(found, Tensor) and found.shape == near.shape:
+        given, left = near - torch.eye(3), found.detach() - torch.eye(3)
+        factor = float((left * given).sum() / given.square().sum())
+        if 0 < factor < 0.8 and torch.allclose(left, factor * given, atol=0.002):
+            raise Wrong(
+                "a matrix near the identity must hardly change, but its distances from the identity become "
+                f"{factor:.2g} times as large: divide by the limit inside tanh"
+            )
     same(found, bounded(near), "a matrix near the identity", atol=0.01)
     wild = 3 * torch.randn(500, 3, 3, generator=torch.Generator().manual_seed(0))
     lowest = float(answer(wild).sum(dim=2).min())

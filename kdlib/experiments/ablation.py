@@ -348,7 +348,7 @@ def verdict_table(summary: Mapping[str, Mapping[str, Any]], variants: Mapping[st
     for line in lines:
         line["against"] = labels.get(line["against"], line["against"])
         if line["margin"] is not None:
-            line["interval"] = f"{line['difference']:+.1f} ± {line['margin']:.1f}"
+            line["interval"] = f"{line['difference']:+.1f} ± {line['margin']:.1f}".replace("-", "−")
             line["wins"] = f"{line['ahead']} of {line['seeds']}"
     columns = {"variant": ("variant", "s"), "mean": ("fidelity, dB", ".1f"), "deviation": ("± seeds", ".1f")}
     columns |= {"interval": ("difference, 95%", "s"), "against": ("from", "s")}

@@ -3,6 +3,7 @@
 import json
 import math
 
+import nbformat
 import pytest
 import torch
 
@@ -74,6 +75,16 @@ def test_51_db_and_an_ssim_of_098_are_what_section_11_says(page):
         soft = page["soft"][name]
         assert page["one_window_ssim"](soft, whole) == pytest.approx(0.98, abs=0.006)
         assert page["ssim"](soft.double(), whole.double()) < 0.8
+
+
+def test_the_short_training_gains_what_its_table_shows():
+    assert "So short a training gains about a tenth of a decibel." in TEXT
+    cells = nbformat.read(NOTEBOOKS / "10_super_resolution.ipynb", as_version=4).cells
+    shown = [output.get("data", {}).get("text/markdown", "") for cell in cells for output in cell.get("outputs", [])]
+    [table] = [text for text in shown if "| held out | bicubic |" in text]
+    score = {row.split(" | ")[1]: float(row.split(" | ")[3]) for row in table.splitlines()[2:]}
+    assert score["student"] - score["bicubic"] == pytest.approx(0.1, abs=0.05)
+    assert score["student"] == pytest.approx(score["teacher"], abs=0.05)
 
 
 def test_the_networks_have_the_stated_sizes():
