@@ -125,10 +125,19 @@ def test_a_changed_photo_keeps_its_result_unless_it_may_be_replaced(begin, clock
     assert "--overwrite replaces it" in reason
     assert (tmp_path / "out" / "a.png").read_bytes() == first
     assert settled(watch, clock) == ([], [])  # is said once
+    assert "--overwrite replaces it" in settled(begin(), clock)[1][0][1]  # and by each run
+    assert settled(begin(overwrite=True), clock) == (["a.png"], [])
+    second = (tmp_path / "out" / "a.png").read_bytes()
+    assert second != first
+    source.write_bytes(b"no photo")
+    assert len(settled(begin(overwrite=True), clock)[1]) == 1
+    assert "--overwrite replaces it" in settled(begin(), clock)[1][0][1]
+    assert (tmp_path / "out" / "a.png").read_bytes() == second
     photo(source, level=70)
     os.utime(source, ns=(2, 2))
     assert settled(begin(overwrite=True), clock) == (["a.png"], [])
-    assert (tmp_path / "out" / "a.png").read_bytes() != first
+    assert (tmp_path / "out" / "a.png").read_bytes() != second
+    assert settled(begin(), clock) == ([], [])
 
 
 def test_failures_are_tried_again_by_the_next_run(begin, clock, tmp_path):

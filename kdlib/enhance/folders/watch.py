@@ -21,6 +21,8 @@ SETTLED = 2.0
 """Seconds for which a photo must not change before it counts as complete."""
 _PENDING = 1000  # most photos that are waited for at once; further ones take their turn
 _BATCH = 32  # photos between two entries in the journal
+# What the journal tells of a photo: enhanced; failed; or changed since its result was made, which stands.
+_DONE, _FAILED, _CHANGED = 0, 1, 2
 
 
 class State(NamedTuple):
@@ -104,7 +106,9 @@ class Watch:
                 "CREATE TABLE IF NOT EXISTS photos (suffix TEXT, photo BLOB, size INTEGER, changed INTEGER, "
                 "failed INTEGER, PRIMARY KEY (suffix, photo)) WITHOUT ROWID"
             )
-            journal.execute("DELETE FROM photos WHERE failed AND suffix = ?", (suffix,))
+            journal.execute("DELETE FROM photos WHERE failed = ? AND suffix = ?", (_FAILED, suffix))
+            # No photo has this size, so that it is told of, or replaced, by this run as well.
+            journal.execute("UPDATE photos SET size = -1 WHERE failed = ? AND suffix = ?", (_CHANGED, suffix))
 
     def look(self) -> Look:
         """Enhance what has arrived completely since the last look.
@@ -158,8 +162,10 @@ class Watch:
         look.done += [(job.source, job.target) for job in jobs if str(job.source) not in failed]
         look.summary.add(summary)
         with self._journal() as journal:
-            rows = [(self._suffix, self._name(photo), *state, str(photo) in failed) for photo, state, _ in photos]
-            journal.executemany("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?)", rows)
+            for photo, state, known in photos:
+                how = (_CHANGED if known else _FAILED) if str(photo) in failed else _DONE
+                row = (self._suffix, self._name(photo), *state, how)
+                journal.execute("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?)", row)
 
     def _targets(self, photos: list[tuple[Path, State, bool]]) -> list[Path]:
         """Return the results of photos; those of a raw photo and of the TIFF file beside it have different names."""
