@@ -22,11 +22,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 import typer
 
+from kdlib import Enhancer
 from kdlib.cli import app
+from kdlib.export import export_onnx
 from kdlib.models import ARCHITECTURES, FAMILIES, create_model, register
 from kdlib.notebook import parameters_of, read_yaml
 from kdlib.weights.catalogue import catalogue
@@ -250,6 +253,21 @@ def test_the_example_of_a_family_runs(tmp_path, monkeypatch):
         torch.testing.assert_close(create_model("gain-3")(photo)[0], 1.5 * photo)
     finally:
         del FAMILIES["gain"], ARCHITECTURES["gain-3"], sys.modules["record"], sys.modules["networks"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("function", "name"), [("with_curve", "student-565"), ("with_grid", "grid-960")])
+def test_the_full_size_pass_as_the_page_has_it_is_that_of_the_enhancer(function, name, tmp_path):
+    page: dict[str, Any] = {}
+    [code] = [block for block in blocks(ROOT / "docs" / "export.md", "python") if "def with_grid" in block]
+    exec(code, page)
+    export_onnx(name, tmp_path / "network.onnx", flavour="network")
+    draws = np.random.default_rng(0)
+    for shape, brightest in (((57, 83, 3), 0.4), ((300, 410, 3), 1.0), ((40, 36, 3), 1.6), ((5, 3, 3), 0.3)):
+        light = np.linspace(0.02, brightest, shape[1])[None, :, None] * draws.uniform(0.8, 1.0, shape)
+        photo = light.clip(0, 1).astype(np.float32)
+        expected = Enhancer(name, denoise=0)(photo)
+        np.testing.assert_allclose(page[function](photo.astype(float), tmp_path / "network.onnx"), expected, atol=2e-5)
 
 
 def test_the_readmes_map_is_the_package():
