@@ -55,7 +55,7 @@ def export_onnx(
     check_choice("flavour", flavour, FLAVOURS)
     check_choice("precision", precision, PRECISIONS)
     if path.suffix != ".onnx":
-        raise ValueError(f"{path}: an exported file ends in .onnx")
+        raise ValueError(f"{path}: an exported file ends in .onnx, or in .tflite for LiteRT")
     with needed_by("exporting"):
         import onnx  # noqa: F401 - said before the model is loaded
 
