@@ -5,7 +5,12 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import re
+import signal
+import sys
+import tempfile
+import textwrap
 import time
 import webbrowser
 import zlib
@@ -20,13 +25,14 @@ from PIL import Image, ImageOps
 
 import kdlib
 from kdlib.app import server as app
+from kdlib.app.uploads import uploads_folder
 from kdlib.enhance.folders.local import enhance_photo, renamed
 from kdlib.enhance.photos.photo_file import decode_photo
 from kdlib.noise import TOP
 from kdlib.weights.catalogue import DEFAULT_MODEL, catalogue
 from tests import photo_corpus as corpus
+from tests.helpers import in_new_process, said
 from tests.helpers import kdlib as run
-from tests.helpers import said
 from tests.test_web import Page, chromium, png  # noqa: F401, which is a fixture
 from tests.web.browser import WEB, scene
 
@@ -454,3 +460,44 @@ def test_a_taken_port_is_said(client):
     result = run("app", "--no-browser", "--port", client.server.server_port)
     assert result.exit_code == 1
     assert "in use" in said(result)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_end_the_command_as_ctrl_c_does(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def send(_):
+        [uploads] = tmp_path.glob("kdlib-app-*/uploads")
+        (uploads / "night.png").write_bytes(b"words")
+        os.kill(os.getpid(), getattr(signal, name))
+        raise AssertionError("the signal has not ended the command")
+
+    before = signal.signal(getattr(signal, name), lambda *_: None)  # so that the fault does not end pytest
+    monkeypatch.setattr(webbrowser, "open", send)
+    try:
+        result = run("app")
+    finally:
+        signal.signal(getattr(signal, name), before)
+    assert said(result).endswith("Ended; uploaded files are deleted.")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_what_a_killed_command_has_left_is_removed_by_the_next(monkeypatch, tmp_path):
+    program = """
+        import os, signal, sys, tempfile
+        from kdlib.app.uploads import uploads_folder
+        tempfile.tempdir = sys.argv[1]
+        with uploads_folder() as folder:
+            (folder / "night.png").write_bytes(b"words")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    in_new_process(textwrap.dedent(program), str(tmp_path))
+    [left] = tmp_path.iterdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (stranger := tmp_path / "kdlib-app-other").mkdir()  # without a lock, it is not a folder of kdlib
+    with uploads_folder() as one, uploads_folder() as two:
+        assert not left.exists()
+        assert set(tmp_path.iterdir()) == {one.parent, two.parent, stranger}  # those in use stay
+    assert list(tmp_path.iterdir()) == [stranger]

@@ -28,6 +28,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from kdlib.app.jobs import Jobs
 from kdlib.app.photos import OpenPhotos, Settings
+from kdlib.app.uploads import uploads_folder
 from kdlib.enhance.photos.kinds import readable_suffixes
 from kdlib.extras import with_extra
 from kdlib.models.registry import find_family
@@ -117,7 +118,7 @@ def serving(port: int = 0) -> Iterator[AppServer]:
     Raises:
         OSError: the port is taken.
     """
-    with TemporaryDirectory(prefix="kdlib-app-") as folder, AppServer(Path(folder), port) as server:
+    with uploads_folder() as folder, AppServer(folder, port) as server:
         # Between two looks at whether to end; half a second by default.
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         try:
