@@ -8,13 +8,16 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import webbrowser
 import zlib
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from urllib.parse import quote, unquote, urlencode
 
@@ -386,10 +389,211 @@ def test_a_job_is_stopped(client, tmp_path):
     assert job["done"] < 40
 
 
-def test_no_such_folder(client):
-    status, _, content = client.request("POST", "/api/jobs", json.dumps({**SETTINGS, "path": "/nowhere/at/all"}))
+def endless(job):
+    """Work until it is stopped, or for a minute."""
+    for n in range(6000):
+        job.advance(n, 6000)
+        time.sleep(0.01)
+
+
+def wait_until(holds):
+    for _ in range(6000):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not happen")
+
+
+def test_jobs_end_with_the_server():
+    with app.serving() as server:
+        key = server.jobs._order("endless", endless)
+    assert server.jobs[key].state == "stopped"
+
+
+def test_jobs_are_listed_while_others_are_ordered(client):
+    jobs = client.server.jobs
+    with jobs._lock:
+        listing = threading.Thread(target=jobs.as_json)
+        listing.start()
+        listing.join(0.2)
+        assert listing.is_alive()  # it waits
+    listing.join()
+
+
+@pytest.mark.parametrize("path", ["/nowhere/at/all", "~no-such-user/photos"])
+def test_no_such_folder(client, path):
+    status, _, content = client.request("POST", "/api/jobs", json.dumps({**SETTINGS, "path": path}))
     assert status == 422
-    assert json.loads(content)["error"] == "/nowhere/at/all: no such file or folder"
+    assert json.loads(content)["error"] == f"{path}: no such file or folder"
+
+
+@pytest.mark.parametrize("body", ["[" * 60_000, "9" * 60_000, b"\xff\xfe{", "{"])
+def test_what_is_not_json_is_refused(client, body):
+    status, _, content = client.request("POST", "/api/jobs", body)
+    assert status == 422
+    assert json.loads(content)["error"] in {"a job is ordered as JSON", "a job takes the path of a folder or a video"}
+    assert client.request("POST", "/api/jobs", bytes(2**16 + 1))[0] == 413
+
+
+def test_an_unexpected_error_is_answered(client, monkeypatch):
+    def fault(*_):
+        raise RuntimeError("words")
+
+    monkeypatch.setattr(app, "catalogue", fault)
+    status, _, content = client.request("GET", "/api/models")
+    assert status == 500
+    assert json.loads(content)["error"].endswith("RuntimeError: words")
+
+
+def test_an_answer_that_fails_half_way_ends_the_connection(client, monkeypatch):
+    def fault(*_):
+        raise OSError("words")
+
+    photo = client.open(png(scene(20, 30)))
+    monkeypatch.setattr(app.shutil, "copyfileobj", fault)
+    with pytest.raises(http.client.IncompleteRead) as error:
+        client.call("GET", f"photos/{photo['id']}/result", values=SETTINGS)
+    assert error.value.partial == b""
+
+
+def raw(client, head, token=True):
+    """A connection that has sent the head of a request."""
+    lines = [head, f"Host: 127.0.0.1:{client.server.server_port}"]
+    lines += [f"Authorization: Bearer {client.server.token}"] if token else []
+    connection = socket.create_connection(("127.0.0.1", client.server.server_port), timeout=30)
+    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+    return connection
+
+
+def everything(connection):
+    """What comes until the server ends the connection."""
+    found = b""
+    with suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            found += piece
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("trickles", [False, True])
+def test_a_refused_upload_is_read_for_a_limited_time(client, monkeypatch, trickles):
+    monkeypatch.setattr(app, "_DRAIN", 0.1)
+    connection = raw(client, "POST /api/photos?name=a.png HTTP/1.1\r\nContent-Length: 1000000", token=False)
+
+    def trickle():
+        with suppress(OSError):  # until the connection ends
+            for _ in range(1500):
+                connection.sendall(b"x")
+                sent.append(1)
+                time.sleep(0.01)
+
+    sent = []
+    if trickles:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+    assert everything(connection).startswith(b"HTTP/1.1 401")
+    if trickles:
+        thread.join()
+        assert len(sent) < 1500
+
+
+def test_a_silent_connection_ends(client, monkeypatch):
+    assert 0 < app._Handler.timeout <= 60
+    monkeypatch.setattr(app._Handler, "timeout", 0.1)
+    connection = raw(client, "GET / HTTP/1.1\r\nX: y")
+    assert everything(connection).startswith(b"HTTP/1.1 200")
+    assert everything(socket.create_connection(("127.0.0.1", client.server.server_port), timeout=30)) == b""
+
+
+def test_strangers_hold_few_connections(client, monkeypatch):
+    monkeypatch.setattr(app, "_STRANGERS", 2)
+    own = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=30)
+    for _ in range(2):
+        own.request("GET", "/api/jobs", headers={"Authorization": f"Bearer {client.server.token}"})
+        assert own.getresponse().read() == b"[]"
+        strangers = [socket.create_connection(("127.0.0.1", client.server.server_port), timeout=30) for _ in range(4)]
+        assert [everything(stranger) for stranger in strangers[:2]] == [b"", b""]
+        assert len(client.server._strangers) == 2
+        for stranger in strangers[2:]:
+            stranger.close()
+    own.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_body_is_not_read_as_the_next_request(client, method):
+    for header in ("Content-Length: 31", "Transfer-Encoding: chunked"):
+        connection = raw(client, f"{method} /api/jobs HTTP/1.1\r\n{header}")
+        connection.sendall(b"GET /api/models HTTP/1.1\r\nX: y\r\n\r\n"[:31])
+        answer = everything(connection)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_video_is_refused_before_it_is_sent(client, monkeypatch):
+    def enhancer(_):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(app.Settings, "enhancer", enhancer)
+    monkeypatch.setattr(app, "_DRAIN", 0.1)
+    connection = raw(client, f"POST /api/videos?{urlencode(SETTINGS)} HTTP/1.1\r\nContent-Length: 1000")
+    answer = everything(connection)
+    assert answer.startswith(b"HTTP/1.1 501")
+    assert b"needs PyTorch" in answer
+    assert not list(client.server.folder.iterdir())
+
+
+def test_a_broken_upload_is_deleted(client):
+    connection = raw(client, "POST /api/photos?name=a.png HTTP/1.1\r\nContent-Length: 1000")
+    connection.sendall(bytes(500))
+    wait_until(lambda: list(client.server.folder.iterdir()))
+    connection.close()
+    wait_until(lambda: not list(client.server.folder.iterdir()))
+
+
+def test_a_photo_that_fails_in_any_way_is_deleted(client, monkeypatch):
+    def fault(*_):
+        raise RuntimeError("words")
+
+    monkeypatch.setattr("kdlib.app.photos.orientation_of", fault)
+    assert client.request("POST", "/api/photos?name=a.png", png(scene(10, 12)))[0] == 500
+    assert not list(client.server.folder.iterdir())
+
+
+def test_a_full_disk_is_said(client, monkeypatch):
+    monkeypatch.setattr(app.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30 + 5))
+    status, _, content = client.request("POST", "/api/photos?name=a.png", bytes(6))
+    assert status == 413
+    assert "not enough space" in json.loads(content)["error"]
+
+
+def test_few_photos_stay_in_memory_and_none_that_is_closed(client):
+    photos = [client.open(png(scene(10, 12, seed=n))) for n in range(4)]
+    for photo in photos:
+        client.view(photo, **SETTINGS)
+    opened = client.server.photos
+    assert list(opened._decoded) == [photo["id"] for photo in photos[2:]]
+    assert [key for key, _ in opened._results] == [photo["id"] for photo in photos[2:]]
+    for photo in photos:
+        client.call("DELETE", f"photos/{photo['id']}")
+    assert not opened._decoded
+    assert not opened._results
+
+
+def test_few_views_are_computed_at_once(client, monkeypatch):
+    photo = client.open(png(scene(10, 12)))
+    running, most = [], []
+
+    def view(*_, **__):
+        running.append(0)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return np.zeros((1, 1, 4), np.uint8)
+
+    monkeypatch.setattr(client.server.photos, "view", view)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: client.view(photo), range(8)))
+    assert max(most) <= 2
 
 
 def test_the_page_works_with_the_local_engine(client, chromium, tmp_path):  # noqa: F811
