@@ -383,7 +383,7 @@ def test_a_job_is_stopped(client, tmp_path):
     for n in range(40):
         (tmp_path / "many" / f"{n}.png").write_bytes(png(scene(200, 200, seed=n)))
     key = client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(tmp_path / "many")}))["id"]
-    client.call("DELETE", f"jobs/{key}")
+    client.call("POST", f"jobs/{key}/stop")
     [job] = client.finished()
     assert job["state"] == "stopped"
     assert job["done"] < 40
@@ -402,6 +402,27 @@ def wait_until(holds):
             return
         time.sleep(0.01)
     raise AssertionError("it does not happen")
+
+
+def test_a_job_that_has_ended_is_removed_with_its_result(client, tmp_path):
+    first = client.server.jobs._order("endless", endless)
+    status, _, content = client.request("DELETE", f"/api/jobs/{first}")
+    assert status == 422
+    assert json.loads(content)["error"] == "endless is not finished; stop it before"
+    with video_file(tmp_path / "night.mp4") as video:
+        keys = [
+            client.call("POST", "videos", video.read_bytes(), {**SETTINGS, "name": f"{n}.mp4"})["id"] for n in range(2)
+        ]
+    client.call("POST", f"jobs/{keys[1]}/stop")  # it has not begun
+    client.call("POST", f"jobs/{first}/stop")
+    assert [job["state"] for job in client.finished()] == ["stopped", "done", "stopped"]
+    [result] = client.server.folder.iterdir()  # neither of the uploads
+    assert result == client.server.jobs[keys[0]].result
+    for key in (first, *keys):
+        client.call("DELETE", f"jobs/{key}")
+    assert client.call("GET", "jobs") == []
+    assert not list(client.server.folder.iterdir())
+    assert client.request("DELETE", f"/api/jobs/{keys[0]}")[0] == 404
 
 
 def test_jobs_end_with_the_server():
@@ -619,6 +640,45 @@ def test_the_page_works_with_the_local_engine(client, chromium, tmp_path):  # no
     page.until("document.getElementById('metrics').textContent.includes('PSNR')")
     assert page.requests
     assert all(url.startswith((client.server.address.split("#")[0], "blob:")) for url in page.requests)
+    page.context.close()
+    assert not page.errors
+
+
+def test_the_list_of_jobs_comes_back_keeps_the_focus_and_is_quiet(client, chromium):  # noqa: F811
+    client.server.jobs._order("endless", endless)
+    page = Page(chromium, client.server.address)
+    page.until("document.querySelector('#job-list li')")
+    page.page.locator("#job-list button", has_text="Stop").focus()
+    for _ in range(2):
+        before = page.page.locator("#job-list li").text_content()
+        page.until(f"document.querySelector('#job-list li').textContent !== {json.dumps(before)}")
+    focused = "document.activeElement.getAttribute('aria-label')"
+    assert page.page.evaluate(focused) == "Stop: endless"
+    assert page.page.locator("#said").text_content() == ""
+    assert page.page.locator("#job-list").get_attribute("aria-live") is None
+    page.page.keyboard.press("Enter")
+    page.until("document.getElementById('said').textContent === 'endless: Stopped.'")
+    assert page.page.evaluate(focused) == "Remove: endless"
+    page.page.keyboard.press("Enter")
+    page.until("!document.querySelector('#job-list li')")
+    assert page.page.evaluate("document.activeElement.id") == "path"
+    assert client.call("GET", "jobs") == []
+    # Of calls at the same time, one asks; and once more for those that came meanwhile.
+    calls = """async () => {
+        const { JobsPanel } = await import("./local.js");
+        let [running, most, calls] = [0, 0, 0];
+        const json = async () => {
+            most = Math.max(most, running += 1);
+            calls += 1;
+            await new Promise((resolve) => setTimeout(resolve, 20));
+            running -= 1;
+            return [];
+        };
+        const panel = new JobsPanel({ json }, () => ({}), () => {}, () => {});
+        await Promise.all([panel._poll(), panel._poll(), panel._poll()]);
+        return [most, calls];
+    }"""
+    assert page.page.evaluate(calls) == [1, 2]
     page.context.close()
     assert not page.errors
 

@@ -47,6 +47,11 @@ class Job:
     result: Path | None = None
     stopping: bool = False
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens."""
+        return self.state not in {"waiting", "running"}
+
     def advance(self, done: int, total: int) -> None:
         """Note the progress; raises where the job is to stop."""
         self.state, self.done, self.total = "running", done, total
@@ -131,6 +136,20 @@ class Jobs:
     def stop(self, key: str) -> None:
         """Stop a job; what is complete stays."""
         self[key].stopping = True
+
+    def remove(self, key: str) -> None:
+        """Forget a job that has ended, and delete the result that was to be downloaded.
+
+        Raises:
+            ValueError: the job has not ended.
+        """
+        with self._lock:
+            job = self[key]
+            if not job.ended:
+                raise ValueError(f"{job.name} is not finished; stop it before")
+            del self._jobs[key]
+        if job.result is not None:
+            job.result.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop all jobs and wait until the running one has."""

@@ -172,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", "jobs", "_list_jobs"),
         ("POST", "jobs", "_start_job"),
         ("POST", "videos", "_start_video"),
-        ("DELETE", "jobs/([0-9]+)", "_stop_job"),
+        ("POST", "jobs/([0-9]+)/stop", "_stop_job"),
+        ("DELETE", "jobs/([0-9]+)", "_remove_job"),
         ("GET", "jobs/([0-9]+)/result", "_job_result"),
     ]
 
@@ -321,7 +322,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({"id": key})
 
     def _stop_job(self, key: str) -> None:
+        self._body(0)
         self._found(lambda: self.server.jobs.stop(key))
+        self._send_json({})
+
+    def _remove_job(self, key: str) -> None:
+        self._found(lambda: self.server.jobs.remove(key))
         self._send_json({})
 
     def _job_result(self, key: str) -> None:
