@@ -5,11 +5,19 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import re
+import signal
+import socket
+import sys
+import tempfile
+import textwrap
+import threading
 import time
 import webbrowser
 import zlib
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from urllib.parse import quote, unquote, urlencode
 
@@ -20,13 +28,14 @@ from PIL import Image, ImageOps
 
 import kdlib
 from kdlib.app import server as app
+from kdlib.app.uploads import uploads_folder
 from kdlib.enhance.folders.local import enhance_photo, renamed
 from kdlib.enhance.photos.photo_file import decode_photo
 from kdlib.noise import TOP
 from kdlib.weights.catalogue import DEFAULT_MODEL, catalogue
 from tests import photo_corpus as corpus
+from tests.helpers import in_new_process, said
 from tests.helpers import kdlib as run
-from tests.helpers import said
 from tests.test_web import Page, chromium, png  # noqa: F401, which is a fixture
 from tests.web.browser import WEB, scene
 
@@ -374,16 +383,238 @@ def test_a_job_is_stopped(client, tmp_path):
     for n in range(40):
         (tmp_path / "many" / f"{n}.png").write_bytes(png(scene(200, 200, seed=n)))
     key = client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(tmp_path / "many")}))["id"]
-    client.call("DELETE", f"jobs/{key}")
+    client.call("POST", f"jobs/{key}/stop")
     [job] = client.finished()
     assert job["state"] == "stopped"
     assert job["done"] < 40
 
 
-def test_no_such_folder(client):
-    status, _, content = client.request("POST", "/api/jobs", json.dumps({**SETTINGS, "path": "/nowhere/at/all"}))
+def endless(job):
+    """Work until it is stopped, or for a minute."""
+    for n in range(6000):
+        job.advance(n, 6000)
+        time.sleep(0.01)
+
+
+def wait_until(holds):
+    for _ in range(6000):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not happen")
+
+
+def test_a_job_that_has_ended_is_removed_with_its_result(client, tmp_path):
+    first = client.server.jobs._order("endless", endless)
+    status, _, content = client.request("DELETE", f"/api/jobs/{first}")
     assert status == 422
-    assert json.loads(content)["error"] == "/nowhere/at/all: no such file or folder"
+    assert json.loads(content)["error"] == "endless is not finished; stop it before"
+    with video_file(tmp_path / "night.mp4") as video:
+        keys = [
+            client.call("POST", "videos", video.read_bytes(), {**SETTINGS, "name": f"{n}.mp4"})["id"] for n in range(2)
+        ]
+    client.call("POST", f"jobs/{keys[1]}/stop")  # it has not begun
+    client.call("POST", f"jobs/{first}/stop")
+    assert [job["state"] for job in client.finished()] == ["stopped", "done", "stopped"]
+    [result] = client.server.folder.iterdir()  # neither of the uploads
+    assert result == client.server.jobs[keys[0]].result
+    for key in (first, *keys):
+        client.call("DELETE", f"jobs/{key}")
+    assert client.call("GET", "jobs") == []
+    assert not list(client.server.folder.iterdir())
+    assert client.request("DELETE", f"/api/jobs/{keys[0]}")[0] == 404
+
+
+def test_jobs_end_with_the_server():
+    with app.serving() as server:
+        key = server.jobs._order("endless", endless)
+    assert server.jobs[key].state == "stopped"
+
+
+def test_jobs_are_listed_while_others_are_ordered(client):
+    jobs = client.server.jobs
+    with jobs._lock:
+        listing = threading.Thread(target=jobs.as_json)
+        listing.start()
+        listing.join(0.2)
+        assert listing.is_alive()  # it waits
+    listing.join()
+
+
+@pytest.mark.parametrize("path", ["/nowhere/at/all", "~no-such-user/photos"])
+def test_no_such_folder(client, path):
+    status, _, content = client.request("POST", "/api/jobs", json.dumps({**SETTINGS, "path": path}))
+    assert status == 422
+    assert json.loads(content)["error"] == f"{path}: no such file or folder"
+
+
+@pytest.mark.parametrize("body", ["[" * 60_000, "9" * 60_000, b"\xff\xfe{", "{"])
+def test_what_is_not_json_is_refused(client, body):
+    status, _, content = client.request("POST", "/api/jobs", body)
+    assert status == 422
+    assert json.loads(content)["error"] in {"a job is ordered as JSON", "a job takes the path of a folder or a video"}
+    assert client.request("POST", "/api/jobs", bytes(2**16 + 1))[0] == 413
+
+
+def test_an_unexpected_error_is_answered(client, monkeypatch):
+    def fault(*_):
+        raise RuntimeError("words")
+
+    monkeypatch.setattr(app, "catalogue", fault)
+    status, _, content = client.request("GET", "/api/models")
+    assert status == 500
+    assert json.loads(content)["error"].endswith("RuntimeError: words")
+
+
+def test_an_answer_that_fails_half_way_ends_the_connection(client, monkeypatch):
+    def fault(*_):
+        raise OSError("words")
+
+    photo = client.open(png(scene(20, 30)))
+    monkeypatch.setattr(app.shutil, "copyfileobj", fault)
+    with pytest.raises(http.client.IncompleteRead) as error:
+        client.call("GET", f"photos/{photo['id']}/result", values=SETTINGS)
+    assert error.value.partial == b""
+
+
+def raw(client, head, token=True):
+    """A connection that has sent the head of a request."""
+    lines = [head, f"Host: 127.0.0.1:{client.server.server_port}"]
+    lines += [f"Authorization: Bearer {client.server.token}"] if token else []
+    connection = socket.create_connection(("127.0.0.1", client.server.server_port), timeout=30)
+    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+    return connection
+
+
+def everything(connection):
+    """What comes until the server ends the connection."""
+    found = b""
+    with suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            found += piece
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("trickles", [False, True])
+def test_a_refused_upload_is_read_for_a_limited_time(client, monkeypatch, trickles):
+    monkeypatch.setattr(app, "_DRAIN", 0.1)
+    connection = raw(client, "POST /api/photos?name=a.png HTTP/1.1\r\nContent-Length: 1000000", token=False)
+
+    def trickle():
+        with suppress(OSError):  # until the connection ends
+            for _ in range(1500):
+                connection.sendall(b"x")
+                sent.append(1)
+                time.sleep(0.01)
+
+    sent = []
+    if trickles:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+    assert everything(connection).startswith(b"HTTP/1.1 401")
+    if trickles:
+        thread.join()
+        assert len(sent) < 1500
+
+
+def test_a_silent_connection_ends(client, monkeypatch):
+    assert 0 < app._Handler.timeout <= 60
+    monkeypatch.setattr(app._Handler, "timeout", 0.1)
+    connection = raw(client, "GET / HTTP/1.1\r\nX: y")
+    assert everything(connection).startswith(b"HTTP/1.1 200")
+    assert everything(socket.create_connection(("127.0.0.1", client.server.server_port), timeout=30)) == b""
+
+
+def test_strangers_hold_few_connections(client, monkeypatch):
+    monkeypatch.setattr(app, "_STRANGERS", 2)
+    own = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=30)
+    for _ in range(2):
+        own.request("GET", "/api/jobs", headers={"Authorization": f"Bearer {client.server.token}"})
+        assert own.getresponse().read() == b"[]"
+        strangers = [socket.create_connection(("127.0.0.1", client.server.server_port), timeout=30) for _ in range(4)]
+        assert [everything(stranger) for stranger in strangers[:2]] == [b"", b""]
+        assert len(client.server._strangers) == 2
+        for stranger in strangers[2:]:
+            stranger.close()
+    own.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_body_is_not_read_as_the_next_request(client, method):
+    for header in ("Content-Length: 31", "Transfer-Encoding: chunked"):
+        connection = raw(client, f"{method} /api/jobs HTTP/1.1\r\n{header}")
+        connection.sendall(b"GET /api/models HTTP/1.1\r\nX: y\r\n\r\n"[:31])
+        answer = everything(connection)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_video_is_refused_before_it_is_sent(client, monkeypatch):
+    def enhancer(_):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(app.Settings, "enhancer", enhancer)
+    monkeypatch.setattr(app, "_DRAIN", 0.1)
+    connection = raw(client, f"POST /api/videos?{urlencode(SETTINGS)} HTTP/1.1\r\nContent-Length: 1000")
+    answer = everything(connection)
+    assert answer.startswith(b"HTTP/1.1 501")
+    assert b"needs PyTorch" in answer
+    assert not list(client.server.folder.iterdir())
+
+
+def test_a_broken_upload_is_deleted(client):
+    connection = raw(client, "POST /api/photos?name=a.png HTTP/1.1\r\nContent-Length: 1000")
+    connection.sendall(bytes(500))
+    wait_until(lambda: list(client.server.folder.iterdir()))
+    connection.close()
+    wait_until(lambda: not list(client.server.folder.iterdir()))
+
+
+def test_a_photo_that_fails_in_any_way_is_deleted(client, monkeypatch):
+    def fault(*_):
+        raise RuntimeError("words")
+
+    monkeypatch.setattr("kdlib.app.photos.orientation_of", fault)
+    assert client.request("POST", "/api/photos?name=a.png", png(scene(10, 12)))[0] == 500
+    assert not list(client.server.folder.iterdir())
+
+
+def test_a_full_disk_is_said(client, monkeypatch):
+    monkeypatch.setattr(app.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30 + 5))
+    status, _, content = client.request("POST", "/api/photos?name=a.png", bytes(6))
+    assert status == 413
+    assert "not enough space" in json.loads(content)["error"]
+
+
+def test_few_photos_stay_in_memory_and_none_that_is_closed(client):
+    photos = [client.open(png(scene(10, 12, seed=n))) for n in range(4)]
+    for photo in photos:
+        client.view(photo, **SETTINGS)
+    opened = client.server.photos
+    assert list(opened._decoded) == [photo["id"] for photo in photos[2:]]
+    assert [key for key, _ in opened._results] == [photo["id"] for photo in photos[2:]]
+    for photo in photos:
+        client.call("DELETE", f"photos/{photo['id']}")
+    assert not opened._decoded
+    assert not opened._results
+
+
+def test_few_views_are_computed_at_once(client, monkeypatch):
+    photo = client.open(png(scene(10, 12)))
+    running, most = [], []
+
+    def view(*_, **__):
+        running.append(0)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return np.zeros((1, 1, 4), np.uint8)
+
+    monkeypatch.setattr(client.server.photos, "view", view)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: client.view(photo), range(8)))
+    assert max(most) <= 2
 
 
 def test_the_page_works_with_the_local_engine(client, chromium, tmp_path):  # noqa: F811
@@ -409,6 +640,45 @@ def test_the_page_works_with_the_local_engine(client, chromium, tmp_path):  # no
     page.until("document.getElementById('metrics').textContent.includes('PSNR')")
     assert page.requests
     assert all(url.startswith((client.server.address.split("#")[0], "blob:")) for url in page.requests)
+    page.context.close()
+    assert not page.errors
+
+
+def test_the_list_of_jobs_comes_back_keeps_the_focus_and_is_quiet(client, chromium):  # noqa: F811
+    client.server.jobs._order("endless", endless)
+    page = Page(chromium, client.server.address)
+    page.until("document.querySelector('#job-list li')")
+    page.page.locator("#job-list button", has_text="Stop").focus()
+    for _ in range(2):
+        before = page.page.locator("#job-list li").text_content()
+        page.until(f"document.querySelector('#job-list li').textContent !== {json.dumps(before)}")
+    focused = "document.activeElement.getAttribute('aria-label')"
+    assert page.page.evaluate(focused) == "Stop: endless"
+    assert page.page.locator("#said").text_content() == ""
+    assert page.page.locator("#job-list").get_attribute("aria-live") is None
+    page.page.keyboard.press("Enter")
+    page.until("document.getElementById('said').textContent === 'endless: Stopped.'")
+    assert page.page.evaluate(focused) == "Remove: endless"
+    page.page.keyboard.press("Enter")
+    page.until("!document.querySelector('#job-list li')")
+    assert page.page.evaluate("document.activeElement.id") == "path"
+    assert client.call("GET", "jobs") == []
+    # Of calls at the same time, one asks; and once more for those that came meanwhile.
+    calls = """async () => {
+        const { JobsPanel } = await import("./local.js");
+        let [running, most, calls] = [0, 0, 0];
+        const json = async () => {
+            most = Math.max(most, running += 1);
+            calls += 1;
+            await new Promise((resolve) => setTimeout(resolve, 20));
+            running -= 1;
+            return [];
+        };
+        const panel = new JobsPanel({ json }, () => ({}), () => {}, () => {});
+        await Promise.all([panel._poll(), panel._poll(), panel._poll()]);
+        return [most, calls];
+    }"""
+    assert page.page.evaluate(calls) == [1, 2]
     page.context.close()
     assert not page.errors
 
@@ -454,3 +724,44 @@ def test_a_taken_port_is_said(client):
     result = run("app", "--no-browser", "--port", client.server.server_port)
     assert result.exit_code == 1
     assert "in use" in said(result)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_end_the_command_as_ctrl_c_does(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def send(_):
+        [uploads] = tmp_path.glob("kdlib-app-*/uploads")
+        (uploads / "night.png").write_bytes(b"words")
+        os.kill(os.getpid(), getattr(signal, name))
+        raise AssertionError("the signal has not ended the command")
+
+    before = signal.signal(getattr(signal, name), lambda *_: None)  # so that the fault does not end pytest
+    monkeypatch.setattr(webbrowser, "open", send)
+    try:
+        result = run("app")
+    finally:
+        signal.signal(getattr(signal, name), before)
+    assert said(result).endswith("Ended; uploaded files are deleted.")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_what_a_killed_command_has_left_is_removed_by_the_next(monkeypatch, tmp_path):
+    program = """
+        import os, signal, sys, tempfile
+        from kdlib.app.uploads import uploads_folder
+        tempfile.tempdir = sys.argv[1]
+        with uploads_folder() as folder:
+            (folder / "night.png").write_bytes(b"words")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    in_new_process(textwrap.dedent(program), str(tmp_path))
+    [left] = tmp_path.iterdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (stranger := tmp_path / "kdlib-app-other").mkdir()  # without a lock, it is not a folder of kdlib
+    with uploads_folder() as one, uploads_folder() as two:
+        assert not left.exists()
+        assert set(tmp_path.iterdir()) == {one.parent, two.parent, stranger}  # those in use stay
+    assert list(tmp_path.iterdir()) == [stranger]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 import kdlib
-from kdlib.app.export import MODELS, TARGET, exported
+from kdlib.app.page_models import MODELS, TARGET, exported
 from kdlib.enhance.photos.photo_file import decode_photo
 from kdlib.weights.catalogue import DEFAULT_MODEL
 from tests.web.browser import WEB, WITHOUT_WEBGL, browser, scene, served
@@ -51,7 +51,7 @@ def four_channels(photo):
 
 def test_models_are_those_of_the_weights():
     assert MODELS[0] == DEFAULT_MODEL
-    assert TARGET.read_text(encoding="utf-8") == exported(), "run python -m kdlib.app.export"
+    assert TARGET.read_text(encoding="utf-8") == exported(), "run python -m kdlib.app.page_models"
 
 
 def test_everything_together_is_small():

@@ -94,18 +94,25 @@ export class LocalEngine {
 }
 
 const POLL = 700; // milliseconds between two looks at the progress
+const STATES = { waiting: "Waiting", running: "Starting" }; // of jobs that have not ended
+const isActive = ({ state }) => state in STATES;
 
 /** The list of folders and videos that kdlib works on. */
 export class JobsPanel {
   constructor(engine, settings, alertUser, download) {
-    Object.assign(this, { engine, settings, alertUser, download, list: document.getElementById("job-list"), timer: null });
+    Object.assign(this, { engine, settings, alertUser, download, timer: null, polling: null, loaded: false });
+    this.list = document.getElementById("job-list");
+    this.list.removeAttribute("aria-live"); // progress would be read out all the time; _show says what has changed
+    this.items = new Map(); // by the jobs' ids
     const checked = (id) => document.getElementById(id).checked;
     document.getElementById("job-form").addEventListener("submit", (event) => {
       event.preventDefault();
       const path = document.getElementById("path").value.trim();
       const body = { path, recursive: checked("recursive"), side_by_side: checked("side-by-side"), ...settings() };
-      if (path) this._start("jobs", JSON.stringify(body)).catch((error) => alertUser(error.message));
+      if (path) this._attempt(() => this._start("jobs", JSON.stringify(body)));
     });
+    // Jobs that were ordered before the page was loaded. The page itself says why the engine is not ready.
+    if (engine.local) engine.ready.then(() => this._attempt(() => this._poll()), () => {});
   }
 
   /** Have kdlib brighten a video that is dropped or chosen. */
@@ -114,48 +121,101 @@ export class JobsPanel {
     return this._start(`videos?${query(values)}`, file);
   }
 
+  _attempt = (act) => act().catch((error) => this.alertUser(error.message));
+
   async _start(path, body) {
     await this.engine.request(path, { method: "POST", body });
     await this._poll();
   }
 
-  async _poll() {
+  /** Show the jobs as they are now, and again until all have ended. Of calls at the same time, one asks kdlib. */
+  _poll() {
     clearTimeout(this.timer);
-    const jobs = await this.engine.json("jobs");
-    this.list.replaceChildren(...jobs.map((job) => this._item(job)));
-    if (jobs.some(({ state }) => state === "waiting" || state === "running")) {
-      this.timer = setTimeout(() => this._poll().catch((error) => this.alertUser(error.message)), POLL);
+    this.stale = true;
+    this.polling ??= this._ask();
+    return this.polling;
+  }
+
+  async _ask() {
+    try {
+      let jobs;
+      while (this.stale) {
+        this.stale = false;
+        jobs = await this.engine.json("jobs");
+      }
+      this._show(jobs);
+      if (jobs.some(isActive)) this.timer = setTimeout(() => this._attempt(() => this._poll()), POLL);
+    } finally {
+      this.polling = null;
     }
   }
 
-  _item({ id, name, state, done, total, message, result }) {
-    const item = document.createElement("li");
-    const line = (text) => item.append(Object.assign(document.createElement("p"), { textContent: text }));
-    const button = (text, act) => {
-      const one = Object.assign(document.createElement("button"), { type: "button", textContent: text });
-      one.setAttribute("aria-label", `${text}: ${name}`);
-      one.addEventListener("click", () => act().catch((error) => this.alertUser(error.message)));
-      item.append(one);
+  /** Change the items in place: those that were there keep the focus of the keyboard. */
+  _show(jobs) {
+    for (const [id, item] of this.items) {
+      if (jobs.some((job) => job.id === id)) continue;
+      if (item.element.contains(document.activeElement)) document.getElementById("path").focus();
+      item.element.remove();
+      this.items.delete(id);
+    }
+    const news = [];
+    for (const job of [...jobs].reverse()) { // the newest is shown first
+      let item = this.items.get(job.id);
+      if (!item) {
+        item = this._item(job);
+        this.items.set(job.id, item);
+        this.list.prepend(item.element);
+      }
+      if (item.state !== job.state) news.push(`${job.name}: ${STATES[job.state] ?? job.message[0] ?? job.state}`);
+      this._update(item, job);
+    }
+    if (this.loaded && news.length) document.getElementById("said").textContent = news.join(" ");
+    this.loaded = true;
+  }
+
+  _item({ id, name }) {
+    const add = (parent, tag, values = {}) => {
+      const one = Object.assign(document.createElement(tag), values);
+      parent.append(one);
+      return one;
     };
-    line(name);
-    if (state === "waiting" || state === "running") {
-      const bar = document.createElement("progress");
-      bar.setAttribute("aria-label", `Progress of ${name}`);
-      if (total) Object.assign(bar, { max: total, value: done });
-      item.append(bar);
-      line(state === "waiting" ? "Waiting" : total ? `${done} of ${total}` : "Starting");
-      button("Stop", async () => {
-        await this.engine.request(`jobs/${id}`, { method: "DELETE" });
-        await this._poll();
-      });
-    }
-    for (const text of message) line(text);
-    if (result) {
-      button("Save video", async () => {
-        const answer = await this.engine.request(`jobs/${id}/result`);
-        this.download(await answer.blob(), JSON.parse(decodeURIComponent(answer.headers.get("X-Kdlib"))).name);
-      });
-    }
+    const element = document.createElement("li");
+    const item = { element, name: add(element, "p"), bar: add(element, "progress"), place: add(element, "p"), lines: add(element, "div") };
+    const row = add(element, "div", { className: "row" });
+    const button = (textContent, act) => {
+      const one = add(row, "button", { type: "button", textContent });
+      one.addEventListener("click", () => this._attempt(act));
+      return one;
+    };
+    item.stop = button("Stop", () => this._start(`jobs/${id}/stop`));
+    item.save = button("Save video", async () => {
+      const answer = await this.engine.request(`jobs/${id}/result`);
+      this.download(await answer.blob(), JSON.parse(decodeURIComponent(answer.headers.get("X-Kdlib"))).name);
+    });
+    item.remove = button("Remove", async () => {
+      await this.engine.request(`jobs/${id}`, { method: "DELETE" });
+      await this._poll();
+    });
     return item;
+  }
+
+  _update(item, job) {
+    const { name, state, done, total, message, result } = job;
+    const active = isActive(job);
+    const focused = document.activeElement;
+    item.name.textContent = name;
+    item.bar.hidden = item.place.hidden = item.stop.hidden = !active;
+    item.bar.setAttribute("aria-label", `Progress of ${name}`);
+    if (total) Object.assign(item.bar, { max: total, value: done });
+    item.place.textContent = state === "running" && total ? `${done} of ${total}` : STATES[state];
+    const lines = message.map((textContent) => Object.assign(document.createElement("p"), { textContent }));
+    item.lines.replaceChildren(...lines);
+    item.lines.hidden = !lines.length;
+    item.save.hidden = !result;
+    item.remove.hidden = active;
+    for (const button of [item.stop, item.save, item.remove]) button.setAttribute("aria-label", `${button.textContent}: ${name}`);
+    // A button that is hidden loses the focus.
+    if (item.element.contains(focused) && focused.hidden) (result ? item.save : item.remove).focus();
+    item.state = state;
   }
 }

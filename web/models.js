@@ -1,4 +1,4 @@
-// Written by python -m kdlib.app.export.
+// Written by python -m kdlib.app.page_models.
 export const models = {
  "grid-960": {
   "family": "grid",

@@ -47,6 +47,11 @@ class Job:
     result: Path | None = None
     stopping: bool = False
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens."""
+        return self.state not in {"waiting", "running"}
+
     def advance(self, done: int, total: int) -> None:
         """Note the progress; raises where the job is to stop."""
         self.state, self.done, self.total = "running", done, total
@@ -68,12 +73,14 @@ class Jobs:
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return all jobs, the newest first."""
+        with self._lock:
+            jobs = list(self._jobs.items())
         return [
             {
                 "id": key, "name": job.name, "state": job.state, "done": job.done, "total": job.total,
                 "message": job.message, "result": job.result is not None,
             }
-            for key, job in reversed(self._jobs.items())
+            for key, job in reversed(jobs)
         ]  # fmt: skip
 
     def start(self, path: str, settings: Settings, *, recursive: bool = False, side_by_side: bool = False) -> str:
@@ -87,9 +94,13 @@ class Jobs:
         Raises:
             FileNotFoundError, ValueError: there is no such thing, or the settings are wrong.
         """
-        source = Path(path).expanduser()
+        missing = FileNotFoundError(f"{path}: no such file or folder")
+        try:
+            source = Path(path).expanduser()
+        except RuntimeError:  # There is no such user.
+            raise missing from None
         if not source.exists():
-            raise FileNotFoundError(f"{path}: no such file or folder")
+            raise missing
         settings.enhancer()  # raises before anything is ordered
         videos = [(source, result_of(source, "_enhanced", None))] if source.is_file() and is_video(source) else []
         if source.is_dir() and any(map(is_video, files_in(source, recursive=recursive))):
@@ -112,45 +123,58 @@ class Jobs:
         return keys[0]
 
     def start_video(self, upload: Path, name: str, settings: Settings, *, side_by_side: bool = False) -> str:
-        """Order an uploaded video, whose result is to be downloaded."""
-        settings.enhancer()
+        """Order an uploaded video, whose result is to be downloaded; the upload is deleted when the job ends."""
 
         def work(job: Job) -> None:
             target = result_of(Path(name), "_enhanced", None)
             result = upload.with_name(f"{upload.name}{target.suffix}")
-            try:
-                _video(job, upload, result, settings, side_by_side)
-                job.name, job.result = target.name, result
-            finally:
-                upload.unlink(missing_ok=True)
+            _video(job, upload, result, settings, side_by_side)
+            job.name, job.result = target.name, result
 
-        return self._order(name, work)
+        return self._order(name, work, upload)
 
     def stop(self, key: str) -> None:
         """Stop a job; what is complete stays."""
         self[key].stopping = True
 
+    def remove(self, key: str) -> None:
+        """Forget a job that has ended, and delete the result that was to be downloaded.
+
+        Raises:
+            ValueError: the job has not ended.
+        """
+        with self._lock:
+            job = self[key]
+            if not job.ended:
+                raise ValueError(f"{job.name} is not finished; stop it before")
+            del self._jobs[key]
+        if job.result is not None:
+            job.result.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Stop all jobs and wait until the running one has."""
-        for job in self._jobs.values():
-            job.stopping = True
+        with self._lock:
+            for job in self._jobs.values():
+                job.stopping = True
         self._pool.shutdown(cancel_futures=True)
 
-    def _order(self, name: str, work: Callable[[Job], None]) -> str:
+    def _order(self, name: str, work: Callable[[Job], None], upload: Path | None = None) -> str:
         job = Job(name)
 
         def run() -> None:
+            state = "done"
             try:
                 job.advance(0, 0)
                 work(job)
-                job.state = "done"
             except _StoppedError:
-                job.state, job.message = "stopped", ["Stopped."]
+                state, job.message = "stopped", ["Stopped."]
             except (OSError, ValueError, MemoryError) as error:
-                job.state, job.message = "failed", [str(error) or type(error).__name__]
+                state, job.message = "failed", [str(error) or type(error).__name__]
             except Exception as error:
-                job.state, job.message = "failed", [f"{type(error).__name__}: {error}"]
-                raise
+                state, job.message = "failed", [f"{type(error).__name__}: {error}"]
+            if upload is not None:
+                upload.unlink(missing_ok=True)
+            job.state = state  # last, so that all else is there when the job is seen to have ended
 
         with self._lock:
             key = str(next(self._numbers))

@@ -84,7 +84,7 @@ class OpenPhotos:
         self._decoded, self._results = OrderedDict[str, PhotoFile](), OrderedDict[tuple[str, Settings], np.ndarray]()
 
     def add(self, upload: Path, name: str) -> tuple[str, OpenPhoto]:
-        """Open an uploaded file, which is deleted if it is no photo; return its key and the photo.
+        """Open an uploaded file, which is deleted if that fails; return its key and the photo.
 
         Raises:
             PhotoError: see :func:`kdlib.enhance.photos.photo_file.decode_photo`.
@@ -93,11 +93,11 @@ class OpenPhotos:
             key = str(next(self._numbers))
             try:
                 decoded = _decode(upload, name)
-            except PhotoError:
+                orientation = orientation_of(decoded)
+                height, width = upright(decoded.pixels, orientation).shape[:2]
+            except BaseException:
                 upload.unlink()
                 raise
-            orientation = orientation_of(decoded)
-            height, width = upright(decoded.pixels, orientation).shape[:2]
             notes = decoded.notes
             if decoded.pages:
                 kind = "pages" if decoded.timing is None else "pictures"

@@ -14,6 +14,7 @@ import json
 import re
 import secrets
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from kdlib.app.jobs import Jobs
 from kdlib.app.photos import OpenPhotos, Settings
+from kdlib.app.uploads import uploads_folder
 from kdlib.enhance.photos.kinds import readable_suffixes
 from kdlib.extras import with_extra
 from kdlib.models.registry import find_family
@@ -42,6 +44,8 @@ _MAX_JSON = 2**16
 _PIECE = 2**20
 _SPARE = 2**30  # bytes of the disk that an upload leaves free
 _DRAIN = 10.0  # most seconds for which what remains of a refused upload is read
+_STRANGERS = 32  # most connections that have not shown the token; a browser makes six
+_VIEWS = 2  # most views that are computed and sent at once, each of which may take gigabytes
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDERS = (_PACKAGE / "_web", _PACKAGE.parent / "web")  # in a wheel, and in a checkout
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -98,6 +102,8 @@ class AppServer(ThreadingHTTPServer):
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder, self.token = folder, secrets.token_urlsafe(24)
         self.photos, self.jobs = OpenPhotos(folder), Jobs()
+        self.viewing = threading.BoundedSemaphore(_VIEWS)
+        self._strangers, self._lock = dict[socket.socket, None](), threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
 
     @property
@@ -109,6 +115,31 @@ class AppServer(ThreadingHTTPServer):
         super().server_close()
         self.jobs.close()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread. Where too many have not shown the token, the oldest of them ends."""
+        with self._lock:
+            self._strangers[request] = None
+            if len(self._strangers) > _STRANGERS:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                with suppress(OSError):  # it has just ended by itself
+                    oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def trust(self, connection: Any) -> None:
+        """Note that a connection has shown the token, or has ended."""
+        with self._lock:
+            self._strangers.pop(connection, None)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.trust(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing for a connection that breaks."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
 
 @contextmanager
 def serving(port: int = 0) -> Iterator[AppServer]:
@@ -117,7 +148,7 @@ def serving(port: int = 0) -> Iterator[AppServer]:
     Raises:
         OSError: the port is taken.
     """
-    with TemporaryDirectory(prefix="kdlib-app-") as folder, AppServer(Path(folder), port) as server:
+    with uploads_folder() as folder, AppServer(folder, port) as server:
         # Between two looks at whether to end; half a second by default.
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         try:
@@ -141,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", "jobs", "_list_jobs"),
         ("POST", "jobs", "_start_job"),
         ("POST", "videos", "_start_video"),
-        ("DELETE", "jobs/([0-9]+)", "_stop_job"),
+        ("POST", "jobs/([0-9]+)/stop", "_stop_job"),
+        ("DELETE", "jobs/([0-9]+)", "_remove_job"),
         ("GET", "jobs/([0-9]+)/result", "_job_result"),
     ]
 
@@ -160,8 +192,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         length = self.headers.get("Content-Length", "")
         self._left = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0  # bytes of the body to be read
+        self._begun = False  # whether an answer has been
         try:
             self._refuse_strangers()
+            if method != "POST" and (length not in {"", "0"} or "Transfer-Encoding" in self.headers):
+                raise _RefusedError(400, "only POST takes a body")  # which would be read as the next request
             address = urlsplit(self.path)
             self._query = {name: values[-1] for name, values in parse_qs(address.query).items()}
             if address.path.startswith("/api/"):
@@ -181,6 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             self._fail(422, str(error) or type(error).__name__)
+        except Exception as error:
+            self._fail(500, f"kdlib has a fault here and goes on. {type(error).__name__}: {error}")
 
     def _refuse_strangers(self) -> None:
         port = "" if self.server.server_port == 80 else f":{self.server.server_port}"
@@ -195,6 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
             raise _RefusedError(401, "open the address that `kdlib app` has printed; it holds the token of this run")
+        self.server.trust(self.connection)
 
     def _route(self, method: str, path: str) -> None:
         for own, pattern, name in self._ROUTES:
@@ -215,9 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
         models = []
         for name, entry in catalogue().items():
             family = find_family(WeightsFile(name).architecture)
-            upscale = 4 if family.upscales else 1
-            about = {"name": name, "use": entry.use, "licence": entry.licence, "denoise": family.denoise}
-            models.append({**about, "upscale": upscale})
+            models.append({"name": name, "use": entry.use, "licence": entry.licence, "denoise": family.denoise})
         models.sort(key=lambda model: model["name"] != DEFAULT_MODEL)
         cores = available_threads()
         how = f"kdlib {version('kdlib')} on this computer, {cores} {'core' if cores == 1 else 'cores'}"
@@ -241,9 +277,10 @@ class _Handler(BaseHTTPRequestHandler):
         place |= {name: self._number(name, 0) or None for name in ("width", "height")}
         if place["factor"] < 1:
             raise ValueError("factor is at least 1")
-        pixels = self._found(lambda: self.server.photos.view(key, settings, **place))
-        about = {"width": pixels.shape[1], "height": pixels.shape[0]}
-        self._send(200, pixels.tobytes(), "application/octet-stream", _about(about))
+        with self.server.viewing:
+            pixels = self._found(lambda: self.server.photos.view(key, settings, **place))
+            about = {"width": pixels.shape[1], "height": pixels.shape[0]}
+            self._send(200, memoryview(pixels).cast("B"), "application/octet-stream", _about(about))
 
     def _result(self, key: str) -> None:
         settings = Settings.of(self._query)
@@ -256,7 +293,9 @@ class _Handler(BaseHTTPRequestHandler):
         upload = self._upload(MAX_PHOTO, _photo_suffix(self._name()))
         try:
             settings = Settings.of(self._query)
-            self._send_json(self._found(lambda: self.server.photos.compare(key, settings, upload, self._name())))
+            with self.server.viewing:
+                found = self._found(lambda: self.server.photos.compare(key, settings, upload, self._name()))
+            self._send_json(found)
         finally:
             upload.unlink()
 
@@ -266,7 +305,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(self.server.jobs.as_json())
 
     def _start_job(self) -> None:
-        given = json.loads(self._body(_MAX_JSON))
+        try:
+            given = json.loads(self._body(_MAX_JSON))
+        except (RecursionError, ValueError):
+            raise ValueError("a job is ordered as JSON") from None
         if not isinstance(given, dict) or not isinstance(given.get("path"), str):
             raise ValueError("a job takes the path of a folder or a video")
         flags = {name: given.get(name) is True for name in ("recursive", "side_by_side")}
@@ -275,16 +317,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _start_video(self) -> None:
         settings, name = Settings.of(self._query), self._name()
         both = self._query.get("side_by_side") == "true"
-        upload = self._upload(MAX_VIDEO)
-        try:
-            key = self.server.jobs.start_video(upload, name, settings, side_by_side=both)
-        except (OSError, ValueError):
-            upload.unlink()
-            raise
+        settings.enhancer()  # raises, for example where PyTorch is missing, before gigabytes are stored
+        key = self.server.jobs.start_video(self._upload(MAX_VIDEO), name, settings, side_by_side=both)
         self._send_json({"id": key})
 
     def _stop_job(self, key: str) -> None:
+        self._body(0)
         self._found(lambda: self.server.jobs.stop(key))
+        self._send_json({})
+
+    def _remove_job(self, key: str) -> None:
+        self._found(lambda: self.server.jobs.remove(key))
         self._send_json({})
 
     def _job_result(self, key: str) -> None:
@@ -319,7 +362,8 @@ class _Handler(BaseHTTPRequestHandler):
             ConnectionError: the connection ends before.
         """
         while self._left:
-            if not (piece := self.rfile.read(min(_PIECE, self._left))):
+            # What is there; a whole piece may take any time.
+            if not (piece := self.rfile.read1(min(_PIECE, self._left))):
                 raise ConnectionError("the upload was broken off")
             self._left -= len(piece)
             yield piece
@@ -355,19 +399,23 @@ class _Handler(BaseHTTPRequestHandler):
         # What is left of a body would be read as the next request. A browser that is still sending it when the
         # connection ends does not read the answer.
         self.close_connection = True
+        if self._begun:
+            return  # The end of the connection tells that the answer is not complete.
         self._send(status, json.dumps({"error": reason}).encode(), "application/json", {"Connection": "close"})
         end = time.monotonic() + _DRAIN
         with suppress(OSError):
-            self.wfile.flush()
+            self.connection.settimeout(_DRAIN)
             for _ in self._pieces():
-                if time.monotonic() > end:
+                if (left := end - time.monotonic()) <= 0:
                     break
+                self.connection.settimeout(left)
 
-    def _send(self, status: int, content: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+    def _send(self, status: int, content: bytes | memoryview, kind: str, headers: dict[str, str] | None = None) -> None:
         self._head(status, len(content), kind, headers or {})
         self.wfile.write(content)
 
     def _head(self, status: int, length: int, kind: str, headers: dict[str, str]) -> None:
+        self._begun = True
         self.send_response(status)
         always = {
             "Content-Type": kind,

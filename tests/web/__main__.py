@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kdlib.app.export import MODELS
+from kdlib.app.page_models import MODELS
 from kdlib.files import write_json
 from tests.web.browser import WEB, WITHOUT_WEBGL, browser, scene, served
 

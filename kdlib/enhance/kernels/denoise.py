@@ -29,8 +29,8 @@ from kdlib.threads import over_rows
 # Differences beyond which neighbours have no weight, in multiples of σ of the luminance: of luminance for luminance,
 # and of luminance and colour for colour. Tuned on LOL's training photos, and on photos darkened with shot and read
 # noise.
-_LUMINANCE, _COLOUR_EDGE, _COLOUR = 7.0, 18.0, 30.0
-_LUMINANCE_NARROWS, _COLOUR_NARROWS = 2.0, 1.5  # factors by which the tolerances decrease per round
+LUMINANCE, COLOUR_EDGE, COLOUR = 7.0, 18.0, 30.0
+LUMINANCE_NARROWS, COLOUR_NARROWS = 2.0, 1.5  # factors by which the tolerances decrease per round
 
 
 def denoise_photo(
@@ -80,8 +80,8 @@ def denoise_photo(
     if noise is None:
         noise = measure_noise(image, curve_map=curve_map, iterations=iterations)
     rounds = np.arange(ROUNDS)
-    narrowed = np.stack([_LUMINANCE_NARROWS**rounds, *2 * [_COLOUR_NARROWS**rounds]], axis=1)
-    tolerance = amount * noise * np.array([_LUMINANCE, _COLOUR_EDGE, _COLOUR]) / narrowed
+    narrowed = np.stack([LUMINANCE_NARROWS**rounds, *2 * [COLOUR_NARROWS**rounds]], axis=1)
+    tolerance = amount * noise * np.array([LUMINANCE, COLOUR_EDGE, COLOUR]) / narrowed
     limits = 1 / np.maximum(tolerance, 1e-3) ** 2  # an infinite limit times 0 would be NaN
     gains = black_gain(curve_map, iterations, 3 if channels >= 3 else 1)
     shape = (height, width, channels)

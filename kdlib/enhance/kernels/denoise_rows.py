@@ -20,7 +20,7 @@ _RING = 2 * 2 ** (ROUNDS - 1) + 1  # rows of a round that the next round needs a
 _PAD = 4  # columns of padding at each end of a row, for the farthest tap
 _TILE = 256  # columns computed at a time
 _ROW = _TILE + 16
-_DIAGONAL = f32(0.5)  # weight of a diagonal neighbour, relative to the others
+DIAGONAL = f32(0.5)  # weight of a diagonal neighbour, relative to the others
 _LEAST_TOLERANCE = f32(LEAST_TOLERATED)
 BLACK = f32(0.5 / 255)  # kdlib.models.glance.BLACK
 
@@ -139,7 +139,7 @@ def _smooth_tile(tile: Any, step: int, luminance: Any, colour_edge: Any, colour:
                     weights_c += one
                     continue
                 there = at(x) + at(row * 3 * _ROW + _PAD) + at(side) * at(step) - at(step)
-                share = one if row == 1 or side == 1 else _DIAGONAL
+                share = one if row == 1 or side == 1 else DIAGONAL
                 dy, do, dg = tile[there] - y, tile[there + at(_ROW)] - o, tile[there + at(2 * _ROW)] - g
                 w = max(one - dy * dy * in_y, zero)
                 w *= w * share

@@ -1,7 +1,7 @@
 """Writing the networks of the page in ``web/`` as a JavaScript module.
 
-``python -m kdlib.app.export`` writes ``web/models.js`` anew; a test compares the file with the shipped weights. The
-module holds the weights and every constant of the kernels, so that no number is written twice.
+``python -m kdlib.app.page_models`` writes ``web/models.js`` anew; a test compares the file with the shipped weights.
+The module holds the weights and every constant of the kernels, so that no number is written twice.
 """
 
 import base64
@@ -34,7 +34,7 @@ def exported(names: Sequence[str] = MODELS) -> str:
     """
     parts = (("models", {name: _model(name) for name in names}), ("constants", _constants()))
     lines = [f"export const {name} = {json.dumps(value, indent=1, ensure_ascii=False)};" for name, value in parts]
-    return "\n".join(["// Written by python -m kdlib.app.export.", *lines, ""])
+    return "\n".join(["// Written by python -m kdlib.app.page_models.", *lines, ""])
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -87,9 +87,9 @@ def _constants() -> dict[str, Any]:
         },
         "lifted": {
             "rounds": denoise_rows.ROUNDS,
-            "tolerances": [denoise._LUMINANCE, denoise._COLOUR_EDGE, denoise._COLOUR],
-            "narrows": [denoise._LUMINANCE_NARROWS, denoise._COLOUR_NARROWS],
-            "diagonal": float(denoise_rows._DIAGONAL),
+            "tolerances": [denoise.LUMINANCE, denoise.COLOUR_EDGE, denoise.COLOUR],
+            "narrows": [denoise.LUMINANCE_NARROWS, denoise.COLOUR_NARROWS],
+            "diagonal": float(denoise_rows.DIAGONAL),
         },
         "noise": {
             "least": noise.LEAST,
