@@ -323,7 +323,18 @@ def test_a_folder_is_enhanced_with_its_failures(client, tmp_path):
     for name, photo in photos.items():
         assert (np.array(Image.open(tmp_path / "night_enhanced" / name)) == kdlib.Enhancer(denoise=0)(photo)).all()
     client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(folder)}))
-    assert client.finished()[0]["state"] == "failed"  # results exist, and are not overwritten
+    refused = client.finished()[0]
+    assert refused["state"] == "failed"
+    target = tmp_path / "night_enhanced" / "a.png"
+    assert refused["message"] == [
+        f"1 of 2 results exist, such as {target}. Choose “Replace existing results” to replace them."
+    ]
+    target.write_bytes(b"old")
+    client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(folder), "overwrite": True}))
+    assert client.finished()[0]["message"][0].startswith("1 of 2 photos brightened. Written to ")
+    assert (np.array(Image.open(target)) == kdlib.Enhancer(denoise=0)(photos["a.png"])).all()
+    client.call("POST", "jobs", json.dumps({**SETTINGS, "path": str(folder / "broken.png")}))
+    assert client.finished()[0]["message"][0] == "0 of 1 photos brightened."
 
 
 @contextmanager

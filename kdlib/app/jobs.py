@@ -83,7 +83,15 @@ class Jobs:
             for key, job in reversed(jobs)
         ]  # fmt: skip
 
-    def start(self, path: str, settings: Settings, *, recursive: bool = False, side_by_side: bool = False) -> str:
+    def start(
+        self,
+        path: str,
+        settings: Settings,
+        *,
+        recursive: bool = False,
+        side_by_side: bool = False,
+        overwrite: bool = False,
+    ) -> str:
         """Order a folder, a photo or a video on this computer; results go beside it, as ``_enhanced``.
 
         The photos of a folder are one job, and each of its videos is one.
@@ -111,12 +119,12 @@ class Jobs:
         ):
             others = Counter[str]()
             jobs = plan([source], None, recursive=recursive, others=others)
-            keys.append(self._order(str(source), lambda job: _photos(job, jobs, settings, others)))
+            keys.append(self._order(str(source), lambda job: _photos(job, jobs, settings, others, overwrite)))
         for video, target in videos:
 
             def work(job: Job, video: Path = video, target: Path = target) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _video(job, video, target, settings, side_by_side)
+                _video(job, video, target, settings, side_by_side, overwrite)
                 job.message[0] += f" Written to {target}."
 
             keys.append(self._order(video.name, work))
@@ -168,6 +176,9 @@ class Jobs:
                 work(job)
             except _StoppedError:
                 state, job.message = "stopped", ["Stopped."]
+            except FileExistsError as error:
+                told = str(error).partition("; ")[0]  # what follows names options of the command line
+                state, job.message = "failed", [f"{told}. Choose “Replace existing results” to replace them."]
             except (OSError, ValueError, MemoryError) as error:
                 state, job.message = "failed", [str(error) or type(error).__name__]
             except Exception as error:
@@ -183,22 +194,36 @@ class Jobs:
         return key
 
 
-def _video(job: Job, source: Path, target: Path, settings: Settings, side_by_side: bool) -> None:
-    report = enhance_video(source, target, settings.enhancer(), side_by_side=side_by_side, progress=job.advance)
+def _video(
+    job: Job, source: Path, target: Path, settings: Settings, side_by_side: bool, overwrite: bool = False
+) -> None:
+    report = enhance_video(
+        source,
+        target,
+        settings.enhancer(),
+        side_by_side=side_by_side,
+        overwrite=overwrite,
+        progress=job.advance,
+    )
     job.message = [f"{report.frames} frames in {report.elapsed:.1f} s.", *report.notes]
     if report.damages:
         job.message.append(f"{len(report.damages)} damaged frames were patched or replaced.")
 
 
-def _photos(job: Job, jobs: list[Any], settings: Settings, others: Counter[str]) -> None:
+def _photos(job: Job, jobs: list[Any], settings: Settings, others: Counter[str], overwrite: bool) -> None:
     finished = itertools.count(1)
     job.advance(0, len(jobs))
     summary = enhance_files(
-        jobs, settings.enhancer, workers=available_threads(), progress=lambda _: job.advance(next(finished), len(jobs))
+        jobs,
+        settings.enhancer,
+        workers=available_threads(),
+        overwrite=overwrite,
+        progress=lambda _: job.advance(next(finished), len(jobs)),
     )
     place = jobs[0].output or jobs[0].target
     lines = [f"{photo}: {what}" for photo, what in (*summary.failed, *summary.notes)]
-    job.message = [f"{summary.done} of {summary.photos} photos brightened. Written to {place}.", *lines[:_LISTED]]
+    written = f" Written to {place}." if summary.done else ""
+    job.message = [f"{summary.done} of {summary.photos} photos brightened.{written}", *lines[:_LISTED]]
     if len(lines) > _LISTED:
         job.message.append(f"… and {len(lines) - _LISTED} more; `kdlib enhance --report` lists them all.")
     if passed_over := Counter({kind: count for kind, count in others.items() if not kind.startswith("video")}):

@@ -311,7 +311,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise ValueError("a job is ordered as JSON") from None
         if not isinstance(given, dict) or not isinstance(given.get("path"), str):
             raise ValueError("a job takes the path of a folder or a video")
-        flags = {name: given.get(name) is True for name in ("recursive", "side_by_side")}
+        flags = {name: given.get(name) is True for name in ("recursive", "side_by_side", "overwrite")}
         self._send_json({"id": self.server.jobs.start(given["path"], Settings.of(given), **flags)})
 
     def _start_video(self) -> None:
