@@ -1,7 +1,7 @@
 // Enhancing photos in the browser: networks in JavaScript, the pass over the photo as shaders or in JavaScript.
 
 import { NAMES, asStored, encode, inspect } from "./formats.js";
-import { GlPass } from "./gl.js";
+import { GlError, GlPass } from "./gl.js";
 import { models } from "./models.js";
 import { estimate, openModel } from "./networks.js";
 import { luminanceOf, measureNoise } from "./noise.js";
@@ -77,7 +77,7 @@ export class BrowserEngine {
     return { data, width, height };
   }
 
-  /** Return what `run` computes with the graphics processor, or null if there is none or it was reset meanwhile. */
+  /** Return what `run` computes with the graphics processor, or null if there is none or it fails meanwhile. */
   async _onGl(run) {
     const { gl } = this;
     if (!gl || gl.lost) return null;
@@ -85,7 +85,8 @@ export class BrowserEngine {
       const result = await run(gl);
       return gl.lost ? null : result;
     } catch (error) {
-      if (gl.lost) return null;
+      this.shown = {};
+      if (gl.lost || error instanceof GlError) return null;
       throw error;
     }
   }
@@ -128,8 +129,17 @@ export class BrowserEngine {
     const same = this.shown.photo === photo && this.shown.key === key;
     if (this.gl) {
       if (this.gl.lost) return false;
-      if (!same) this.gl.load(copy, region, REACH);
-      this.gl.draw(plan, region, turnOf(region, orientation));
+      try {
+        if (!same) this.gl.load(copy, region, REACH);
+        this.gl.draw(plan, region, turnOf(region, orientation));
+        this.gl.check();
+      } catch (error) {
+        if (!(error instanceof GlError)) throw error;
+        if (this.gl.lost) return false;
+        const shown = await this._showPlain(copy, region, plan, orientation, before, wanted);
+        this.shown = shown ? { photo } : {};
+        return shown;
+      }
     } else {
       const enhanced = await enhancedInStrips(copy, region, plan, wanted);
       if (!enhanced) return false;
@@ -144,6 +154,17 @@ export class BrowserEngine {
   paint(data, width, height) {
     const whole = { x: 0, y: 0, width, height };
     this.shown = {};
+  /** Show what JavaScript computes, where the graphics processor has memory for showing only. */
+  async _showPlain(copy, region, plan, orientation, before, wanted) {
+    const data = await enhancedInStrips(copy, region, plan, wanted);
+    if (!data || this.gl.lost) return false;
+    const whole = { x: 0, y: 0, width: region.width, height: region.height };
+    this.gl.load({ data, width: whole.width, height: whole.height }, whole, 0);
+    this.gl.draw(null, whole, turnOf(whole, orientation));
+    drawUpright(before, cut(copy, region), region, orientation);
+    return true;
+  }
+
     if (this.gl?.lost) return;
     if (!this.gl) return drawUpright(this.canvas, data, whole, 1);
     this.gl.load({ data, width, height }, whole, 0);
