@@ -13,6 +13,7 @@ const MOST_PIXELS = 250_000_000;
 const REACH = 8; // pixels that any smoothing reads around a pixel
 const STRIP = 64; // rows between two pauses of plain JavaScript, in which the page answers
 const DECODE = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+const TO_SRGB = { ...DECODE, colorSpaceConversion: "default" };
 const pause = () => new Promise((resolve) => setTimeout(resolve));
 
 /** Enhances photos in this browser. Both engines have the same methods. */
@@ -51,30 +52,33 @@ export class BrowserEngine {
     if (!kind) throw new Error(`${file.name} is not a photo in a known format. JPEG, PNG, WebP, BMP and AVIF work.`);
     if (!header.complete) throw new Error(`${file.name} is damaged: the file ends before the photo does. Copy it again from its source.`);
     if (header.width * header.height > MOST_PIXELS) throw new Error(tooLarge(file.name, header));
-    const pixels = await this._decode(new Blob([asStored(bytes, header)], { type: `image/${header.format}` })).catch(() => {
+    const blob = new Blob([asStored(bytes, header)], { type: `image/${header.format}` });
+    const bitmap = await createImageBitmap(blob, header.toSrgb ? TO_SRGB : DECODE).catch(() => {
       const reason = ["tiff", "heic"].includes(header.format)
         ? `This browser cannot read ${kind} photos. Convert it to PNG or JPEG, or use kdlib on your computer.`
         : `The ${kind} file is damaged, or of a kind that this browser cannot read.`;
       throw new Error(`${file.name} could not be opened. ${reason}`);
     });
-    if (pixels.width * pixels.height > MOST_PIXELS) throw new Error(tooLarge(file.name, pixels));
-    pixels.grey = header.grey;
-    const notes = [];
+    const pixels = { width: bitmap.width, height: bitmap.height, grey: header.grey };
+    try {
+      if (pixels.width * pixels.height > MOST_PIXELS) throw new Error(tooLarge(file.name, pixels));
+      pixels.data = await this._pixelsOf(bitmap, blob);
+    } finally {
+      bitmap.close();
+    }
+    const notes = [...header.notes];
     if (header.bits > 8) notes.push(`The photo has ${header.bits} bits a sample. Browsers decode 8, and 8 are saved.`);
     if (header.animated) notes.push("The file is an animation. Only its first picture is opened and saved.");
     return { name: file.name, ...upright(pixels, header.orientation), notes, header, pixels, found: new Map(), copies: new Map() };
   }
 
-  async _decode(blob) {
-    const bitmap = await createImageBitmap(blob, DECODE);
-    const { width, height } = bitmap;
+  async _pixelsOf(bitmap, blob) {
     // A 2D canvas keeps colours exactly where they are opaque only.
-    const data =
+    return (
       (await this._onGl((gl) => pixelsInTiles(bitmap, gl.most, (tile) => gl.pixelsOf(tile)))) ??
-      (await exactPixels(blob, width, height)) ??
-      (await pixelsInTiles(bitmap, 4096, canvasPixels));
-    bitmap.close();
-    return { data, width, height };
+      (await exactPixels(blob, bitmap.width, bitmap.height)) ??
+      (await pixelsInTiles(bitmap, 4096, canvasPixels))
+    );
   }
 
   /** Return what `run` computes with the graphics processor, or null if there is none or it fails meanwhile. */
@@ -150,10 +154,6 @@ export class BrowserEngine {
     return true;
   }
 
-  /** Draw pixels, RGBA, that were computed elsewhere. */
-  paint(data, width, height) {
-    const whole = { x: 0, y: 0, width, height };
-    this.shown = {};
   /** Show what JavaScript computes, where the graphics processor has memory for showing only. */
   async _showPlain(copy, region, plan, orientation, before, wanted) {
     const data = await enhancedInStrips(copy, region, plan, wanted);
@@ -165,6 +165,10 @@ export class BrowserEngine {
     return true;
   }
 
+  /** Draw pixels, RGBA, that were computed elsewhere. */
+  paint(data, width, height) {
+    const whole = { x: 0, y: 0, width, height };
+    this.shown = {};
     if (this.gl?.lost) return;
     if (!this.gl) return drawUpright(this.canvas, data, whole, 1);
     this.gl.load({ data, width, height }, whole, 0);
