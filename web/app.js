@@ -394,7 +394,7 @@ async function save(entries) {
     }
   }
   busy("save");
-  for (const button of [$("save"), $("save-all")]) button.disabled = false;
+  for (const button of buttons) button.removeAttribute("aria-disabled");
   if (saved.length) say(saved.length === 1 ? `Saved as ${saved[0]}.` : `${saved.length} photos saved.`);
   showMetrics();
   render();
@@ -409,12 +409,12 @@ async function startCamera() {
   if (tasks.has("camera")) return;
   try {
     busy("camera", "Starting the camera …");
-    await camera.start(
+    const started = await camera.start(
       // The local engine has more models than can follow a camera.
       () => (inBrowser.models.some(({ name }) => name === settings.model) ? settings : { ...settings, model: inBrowser.models[0].name }),
       (rate) => ($("details").textContent = `${$("video").videoWidth} × ${$("video").videoHeight} · ${rate} frames a second`),
-      () => {
-        alertUser("The camera was disconnected.");
+      (message) => {
+        alertUser(message);
         leaveCamera();
       },
     );
@@ -422,6 +422,7 @@ async function startCamera() {
     view.zoomed = false;
     $("name").textContent = "Camera";
     $("details").textContent = `${$("video").videoWidth} × ${$("video").videoHeight}`;
+    if (!started) return; // a photo was opened meanwhile
     notice([]);
     showWork();
     layout();
@@ -433,9 +434,10 @@ async function startCamera() {
 
 function stopCamera() {
   if (!view.live) return;
-  camera.stop();
   view.live = false;
   showWork();
+  camera.stop(); // also one that is about to start
+  busy("camera");
 }
 
 function leaveCamera() {
@@ -447,7 +449,10 @@ for (const id of ["camera", "start-camera"]) {
   $(id).addEventListener("click", () => (view.live ? leaveCamera() : startCamera()));
 }
 $("snap").addEventListener("click", async () => {
-  const file = await camera.take();
+  if (tasks.has("snap")) return;
+  busy("snap", "Taking …");
+  const file = await camera.take().finally(() => busy("snap"));
+  const focused = document.activeElement === $("snap");
   stopCamera();
   await open([file]);
 });
