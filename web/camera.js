@@ -120,6 +120,7 @@ export class Camera {
     const plan = planOf(model, found, frame, { strength, denoise }, this.noise);
     const whole = { x: 0, y: 0, width: w, height: h };
     if (engine.gl) {
+      engine.gl.space = "srgb";
       engine.gl.loadFrame(video, w, h);
       engine.gl.draw(plan, whole, [1, 0, 0, 1, w, h, 0, 0]);
     } else {

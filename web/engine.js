@@ -1,6 +1,6 @@
 // Enhancing photos in the browser: networks in JavaScript, the pass over the photo as shaders or in JavaScript.
 
-import { NAMES, asStored, encode, inspect } from "./formats.js";
+import { NAMES, asStored, encode, inspect, shownIn } from "./formats.js";
 import { GlError, GlPass } from "./gl.js";
 import { models } from "./models.js";
 import { estimate, openModel } from "./networks.js";
@@ -36,6 +36,7 @@ export class BrowserEngine {
       canvas.replaceWith((this.canvas = canvas.cloneNode()));
     }
     this.shown = {};
+    this.spaceBefore = "srgb"; // of the canvas for originals
     this.most = this.gl ? this.gl.most - 2 * REACH : 4096; // longest side of what is shown at once
   }
 
@@ -66,10 +67,11 @@ export class BrowserEngine {
     } finally {
       bitmap.close();
     }
+    const space = await shownIn(header);
     const notes = [...header.notes];
     if (header.bits > 8) notes.push(`The photo has ${header.bits} bits a sample. Browsers decode 8, and 8 are saved.`);
     if (header.animated) notes.push("The file is an animation. Only its first picture is opened and saved.");
-    return { name: file.name, ...upright(pixels, header.orientation), notes, header, pixels, found: new Map(), copies: new Map() };
+    return { name: file.name, ...upright(pixels, header.orientation), notes, header, space, pixels, found: new Map(), copies: new Map() };
   }
 
   async _pixelsOf(bitmap, blob) {
@@ -97,12 +99,12 @@ export class BrowserEngine {
 
   /** Draw a small copy of a photo. */
   thumbnail(photo, canvas, side) {
-    const { pixels, header } = photo;
+    const { pixels, header, space } = photo;
     const small = reduced(pixels, Math.max(1, Math.floor(Math.min(pixels.width, pixels.height) / side)));
     // The middle of a panorama.
     const [width, height] = [Math.min(small.width, 4 * side), Math.min(small.height, 4 * side)];
     const region = { x: (small.width - width) >> 1, y: (small.height - height) >> 1, width, height };
-    drawUpright(canvas, cut(small, region), region, header.orientation);
+    drawUpright(canvas, cut(small, region), region, header.orientation, space);
   }
 
   /** Forget a photo. */
@@ -127,6 +129,15 @@ export class BrowserEngine {
     }
     const copy = photo.copies.get(factor);
     const { orientation } = photo.header;
+    const space = this.gl && !this.gl.knowsSpaces ? "srgb" : photo.space;
+    if (this.gl) this.gl.space = space;
+    if (this.gl && space !== this.spaceBefore) {
+      this.spaceBefore = space;
+      const other = before.cloneNode(); // because a canvas keeps its colour space
+      before.replaceWith(other);
+      before = other;
+      this.shown = {};
+    }
     const region = storedRegion(view.region, copy, orientation);
     const plan = scaled(this._plan(photo, settings), factor);
     const key = JSON.stringify([factor, region]);
@@ -140,28 +151,28 @@ export class BrowserEngine {
       } catch (error) {
         if (!(error instanceof GlError)) throw error;
         if (this.gl.lost) return false;
-        const shown = await this._showPlain(copy, region, plan, orientation, before, wanted);
+        const shown = await this._showPlain(copy, region, plan, orientation, before, wanted, space);
         this.shown = shown ? { photo } : {};
         return shown;
       }
     } else {
       const enhanced = await enhancedInStrips(copy, region, plan, wanted);
       if (!enhanced) return false;
-      drawUpright(this.canvas, enhanced, region, orientation);
+      drawUpright(this.canvas, enhanced, region, orientation, space);
     }
-    if (!same) drawUpright(before, cut(copy, region), region, orientation);
+    if (!same) drawUpright(before, cut(copy, region), region, orientation, space);
     this.shown = { photo, key };
     return true;
   }
 
   /** Show what JavaScript computes, where the graphics processor has memory for showing only. */
-  async _showPlain(copy, region, plan, orientation, before, wanted) {
+  async _showPlain(copy, region, plan, orientation, before, wanted, space) {
     const data = await enhancedInStrips(copy, region, plan, wanted);
     if (!data || this.gl.lost) return false;
     const whole = { x: 0, y: 0, width: region.width, height: region.height };
     this.gl.load({ data, width: whole.width, height: whole.height }, whole, 0);
     this.gl.draw(null, whole, turnOf(whole, orientation));
-    drawUpright(before, cut(copy, region), region, orientation);
+    drawUpright(before, cut(copy, region), region, orientation, space);
     return true;
   }
 
@@ -171,6 +182,7 @@ export class BrowserEngine {
     this.shown = {};
     if (this.gl?.lost) return;
     if (!this.gl) return drawUpright(this.canvas, data, whole, 1);
+    this.gl.space = "srgb";
     this.gl.load({ data, width, height }, whole, 0);
     return this.gl.draw(null, whole, turnOf(whole, 1));
   }

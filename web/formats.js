@@ -2,7 +2,7 @@
 // References: kdlib/enhance/photos/formats.
 
 import {
-  bytesOf, exifPlaces, joined, ofPictureAlone, orientationOf, text, viewOf, withoutExifThumbnail, withoutPhotoshopThumbnail,
+  bytesOf, exifPlaces, joined, ofPictureAlone, orientationOf, spaceOf, text, viewOf, withoutExifThumbnail, withoutPhotoshopThumbnail,
 } from "./metadata.js";
 
 /** Formats that the page writes: extension, MIME type and name. */
@@ -43,6 +43,20 @@ export function inspect(bytes) {
   // A canvas writes colours, for which a profile of grey or of inks would be wrong.
   found.toSrgb = !(format in WRITTEN) || (format === "jpeg" && Boolean(found.grey || found.ink));
   return found;
+}
+
+/** Return the colour space in which canvases show a photo; none of them knows other profiles than sRGB and Display P3. */
+export async function shownIn({ format, kept: pieces, toSrgb }) {
+  if (toSrgb) return "srgb";
+  if (format === "png") {
+    const packed = pieces.find(({ name }) => name === "iCCP")?.body;
+    if (!packed) return "srgb";
+    const stream = new Blob([packed.subarray(packed.indexOf(0) + 2)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Response(stream).arrayBuffer().then((profile) => spaceOf(new Uint8Array(profile)), () => "srgb");
+  }
+  const parts = pieces.filter(({ name }) => name === "ICCP" || name === "ICC_").map(({ body }) => body);
+  if (format === "jpeg") parts.sort((a, b) => a[12] - b[12]); // numbered, behind a name
+  return spaceOf(joined(parts.map((part) => (format === "jpeg" ? part.subarray(14) : part))));
 }
 
 const [XMP, PHOTOSHOP] = ["http://ns.adobe.com/xap/1.0/\0", "Photoshop 3.0\0"];

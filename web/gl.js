@@ -224,6 +224,17 @@ export class GlPass {
     return this.wasLost || this.gl.isContextLost();
   }
 
+  /** Whether the canvas can have another colour space than sRGB. */
+  get knowsSpaces() {
+    return "drawingBufferColorSpace" in this.gl;
+  }
+
+  set space(name) {
+    if (!this.knowsSpaces || this.gl.drawingBufferColorSpace === name) return;
+    this.gl.drawingBufferColorSpace = name;
+    this.canvas.width = 0; // Chromium would keep the buffer with its colour space
+  }
+
   /** Throw a GlError if something could not be computed. */
   check() {
     const error = this.gl.getError();

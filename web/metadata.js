@@ -24,6 +24,24 @@ export function joined(parts) {
   return all;
 }
 
+// ICC
+
+// The primaries of Display P3, adapted to the white of profiles.
+const DISPLAY_P3 = { rXYZ: [0.5151, 0.2412, -0.0011], gXYZ: [0.292, 0.6922, 0.0419], bXYZ: [0.1571, 0.0666, 0.7841] };
+
+/** Return the colour space of a profile, "display-p3" or "srgb": those that canvases have. */
+export function spaceOf(profile) {
+  const view = viewOf(profile);
+  let same = 0;
+  for (let i = 132; profile.length > 132 && i < 132 + 12 * view.getUint32(128) && i + 12 <= profile.length; i += 12) {
+    const place = view.getUint32(i + 4) + 8;
+    const wanted = DISPLAY_P3[text(profile, i, 4)];
+    if (!wanted || place + 12 > profile.length) continue;
+    if (wanted.every((value, n) => Math.abs(view.getInt32(place + 4 * n) / 65536 - value) < 0.002)) same += 1;
+  }
+  return same === 3 ? "display-p3" : "srgb";
+}
+
 // EXIF
 
 /** Return the entries of a directory of an EXIF block, {tag: place of its value}, and where it links to the next one. */
