@@ -1311,3 +1311,31 @@ def test_display_p3_is_shown_in_its_colours(opened, kind):
     assert np.abs(np.array(page.page.evaluate(colours, canvases)) - wanted).max() <= 3
     shown(page, in_format(photo, "PNG"), "plain.png")
     assert page.page.evaluate(colours, canvases[:2]) == [[150, 60, 60]] * 2
+
+
+def test_avif_and_heic_are_told_apart_by_all_their_brands(shared_page):
+    brands = {
+        "avif": [b"avif\0\0\0\0mif1", b"mif1\0\0\0\0miafavif", b"avis\0\0\0\0avif"],
+        "heic": [b"mif1\0\0\0\0mif1heic"],
+    }
+    for kind, files in brands.items():
+        for names in files:
+            content = struct.pack(">I", 8 + len(names)) + b"ftyp" + names + b"\0\0\0\x20metaavif"
+            found = shared_page.page.evaluate(
+                "async (bytes) => (await import('./formats.js')).inspect(Uint8Array.from(bytes)).format", list(content)
+            )
+            assert found == kind
+
+
+def test_a_camera_whose_frames_cannot_be_computed_says_so(opened):
+    page = opened(SMALL_CAMERA, permissions=["camera"])
+    page.page.evaluate(
+        """async () => {
+            const { engine } = await import("./app.js");
+            engine.gl.loadFrame = () => { throw new Error("No memory for a frame."); };
+        }"""
+    )
+    page.page.click("#start-camera")
+    page.page.wait_for_selector("#alerts div")
+    assert "No memory for a frame." in page.page.locator("#alerts").text_content()
+    page.page.wait_for_selector("#start:visible")
