@@ -99,7 +99,7 @@ async function open(files) {
       opened.push(entry);
       updateStrip();
       if (opened.length === 1) await select(entry);
-      else release(entry);
+      release(entry);
     } catch ({ message }) {
       alertUser(message.includes(file.name) ? message : `${file.name} could not be opened: ${message}`);
     }
@@ -378,14 +378,18 @@ function download(blob, name) {
 }
 
 async function save(entries) {
-  for (const button of [$("save"), $("save-all")]) button.disabled = true;
+  const buttons = [$("save"), $("save-all")];
+  if (tasks.has("save")) return;
+  // A disabled button would lose the focus of the keyboard.
+  for (const button of buttons) button.setAttribute("aria-disabled", "true");
   const saved = [];
+  const own = { ...settings }; // the same for all photos, also if a slider moves meanwhile
   for (const [n, entry] of entries.entries()) {
     const which = entries.length > 1 ? ` ${n + 1} of ${entries.length}` : "";
     busy("save", `Saving${which} …`);
     try {
       const progress = (share) => busy("save", `Saving${which} … ${Math.round(100 * share)}%`);
-      const { blob, name, notes } = await engine.save(await decoded(entry), { ...settings }, progress);
+      const { blob, name, notes } = await engine.save(await decoded(entry), own, progress);
       download(blob, name);
       saved.push(name);
       if (entry === view.current) notice([...new Set([...entry.photo.notes, ...notes])]);
@@ -394,7 +398,7 @@ async function save(entries) {
     }
   }
   busy("save");
-  for (const button of [$("save"), $("save-all")]) button.disabled = false;
+  for (const button of buttons) button.removeAttribute("aria-disabled");
   if (saved.length) say(saved.length === 1 ? `Saved as ${saved[0]}.` : `${saved.length} photos saved.`);
   showMetrics();
   render();
@@ -409,15 +413,16 @@ async function startCamera() {
   if (tasks.has("camera")) return;
   try {
     busy("camera", "Starting the camera …");
-    await camera.start(
+    const started = await camera.start(
       // The local engine has more models than can follow a camera.
       () => (inBrowser.models.some(({ name }) => name === settings.model) ? settings : { ...settings, model: inBrowser.models[0].name }),
       (rate) => ($("details").textContent = `${$("video").videoWidth} × ${$("video").videoHeight} · ${rate} frames a second`),
-      () => {
-        alertUser("The camera was disconnected.");
+      (message) => {
+        alertUser(message);
         leaveCamera();
       },
     );
+    if (!started) return; // a photo was opened meanwhile
     view.live = true;
     view.zoomed = false;
     $("name").textContent = "Camera";
@@ -432,8 +437,9 @@ async function startCamera() {
 }
 
 function stopCamera() {
+  camera.stop(); // also one that is about to start
+  busy("camera");
   if (!view.live) return;
-  camera.stop();
   view.live = false;
   showWork();
 }
@@ -447,9 +453,13 @@ for (const id of ["camera", "start-camera"]) {
   $(id).addEventListener("click", () => (view.live ? leaveCamera() : startCamera()));
 }
 $("snap").addEventListener("click", async () => {
-  const file = await camera.take();
+  if (tasks.has("snap")) return;
+  busy("snap", "Taking …");
+  const file = await camera.take().finally(() => busy("snap"));
+  const focused = document.activeElement === $("snap");
   stopCamera();
   await open([file]);
+  if (focused && view.current) $("save").focus({ preventScroll: true }); // which has taken the place of this button
 });
 $("video").addEventListener("resize", () => view.live && layout());
 
@@ -538,7 +548,7 @@ async function start() {
   document.body.classList.toggle("local", isLocal);
   if (isLocal) {
     $("privacy").textContent = "Photos stay on this computer";
-    $("policy").textContent = "Photos go to kdlib on this computer and nowhere else: the page's security policy forbids every other connection.";
+    $("policy").textContent = "Photos go to kdlib on this computer and nowhere else: the page's security policy forbids its scripts to fetch from or send to anyone else.";
     $("jobs").hidden = false;
     $("files").accept += ",video/*";
   }

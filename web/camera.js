@@ -35,25 +35,39 @@ export class Camera {
    *
    * @param settings returns {model, strength, denoise}
    * @param shown is called with the number of frames in the last second
-   * @param ended is called when the camera is taken away
+   * @param ended is called with a message for the user when the camera is taken away or fails
+   * @returns whether it runs; not if it was stopped before it had started
    * @throws Error with a message for the user
    */
   async start(settings, shown, ended) {
     if (!navigator.mediaDevices) throw new Error("The camera needs a page from https or from this computer.");
+    const own = (this.run = {}); // what waits for a camera or a frame ends when another run or none has taken its place
     try {
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, height: { ideal: 720 } } });
-      this.stream.getVideoTracks()[0].addEventListener("ended", ended);
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, height: { ideal: 720 } } });
+      if (this.run !== own) {
+        for (const track of stream.getTracks()) track.stop();
+        return false;
+      }
+      this.stream = stream;
+      stream.getVideoTracks()[0].addEventListener("ended", () => ended("The camera was disconnected."));
       this.video.srcObject = this.stream;
       await this.video.play();
     } catch (error) {
+      if (this.run !== own) return false;
       this.stop();
       throw new Error(WORDS[error.name] ?? `The camera could not be opened (${error.message}).`);
     }
+    if (this.run !== own) return false;
     this.maps = null;
     let [frames, since] = [0, performance.now()];
     const next = (now) => {
-      if (!this.stream) return;
-      this._frame(settings(), now);
+      if (this.run !== own) return;
+      try {
+        this._frame(settings(), now);
+      } catch (error) {
+        ended(error.message);
+        return;
+      }
       frames += 1;
       if (now - since >= 1000) {
         shown(Math.round((1000 * frames) / (now - since)));
@@ -62,9 +76,13 @@ export class Camera {
       this._schedule(next);
     };
     this._schedule(next);
+    return true;
   }
 
   stop() {
+    this.run = null;
+    if (this.video.cancelVideoFrameCallback) this.video.cancelVideoFrameCallback(this.waiting);
+    else cancelAnimationFrame(this.waiting);
     this.stream?.getTracks().forEach((track) => track.stop());
     this.stream = null;
     this.video.srcObject = null;
@@ -80,8 +98,8 @@ export class Camera {
   }
 
   _schedule(next) {
-    if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(next);
-    else requestAnimationFrame(next);
+    const { video } = this;
+    this.waiting = video.requestVideoFrameCallback ? video.requestVideoFrameCallback(next) : requestAnimationFrame(next);
   }
 
   _frame({ model: name, strength, denoise }, now) {
@@ -102,6 +120,7 @@ export class Camera {
     const plan = planOf(model, found, frame, { strength, denoise }, this.noise);
     const whole = { x: 0, y: 0, width: w, height: h };
     if (engine.gl) {
+      engine.gl.space = "srgb";
       engine.gl.loadFrame(video, w, h);
       engine.gl.draw(plan, whole, [1, 0, 0, 1, w, h, 0, 0]);
     } else {

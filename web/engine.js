@@ -1,7 +1,7 @@
 // Enhancing photos in the browser: networks in JavaScript, the pass over the photo as shaders or in JavaScript.
 
-import { NAMES, asStored, encode, inspect } from "./formats.js";
-import { GlPass } from "./gl.js";
+import { NAMES, asStored, encode, inspect, shownIn } from "./formats.js";
+import { GlError, GlPass } from "./gl.js";
 import { models } from "./models.js";
 import { estimate, openModel } from "./networks.js";
 import { luminanceOf, measureNoise } from "./noise.js";
@@ -13,6 +13,7 @@ const MOST_PIXELS = 250_000_000;
 const REACH = 8; // pixels that any smoothing reads around a pixel
 const STRIP = 64; // rows between two pauses of plain JavaScript, in which the page answers
 const DECODE = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+const TO_SRGB = { ...DECODE, colorSpaceConversion: "default" };
 const pause = () => new Promise((resolve) => setTimeout(resolve));
 
 /** Enhances photos in this browser. Both engines have the same methods. */
@@ -35,6 +36,7 @@ export class BrowserEngine {
       canvas.replaceWith((this.canvas = canvas.cloneNode()));
     }
     this.shown = {};
+    this.spaceBefore = "srgb"; // of the canvas for originals
     this.most = this.gl ? this.gl.most - 2 * REACH : 4096; // longest side of what is shown at once
   }
 
@@ -51,33 +53,37 @@ export class BrowserEngine {
     if (!kind) throw new Error(`${file.name} is not a photo in a known format. JPEG, PNG, WebP, BMP and AVIF work.`);
     if (!header.complete) throw new Error(`${file.name} is damaged: the file ends before the photo does. Copy it again from its source.`);
     if (header.width * header.height > MOST_PIXELS) throw new Error(tooLarge(file.name, header));
-    const pixels = await this._decode(new Blob([asStored(bytes, header)], { type: `image/${header.format}` })).catch(() => {
+    const blob = new Blob([asStored(bytes, header)], { type: `image/${header.format}` });
+    const bitmap = await createImageBitmap(blob, header.toSrgb ? TO_SRGB : DECODE).catch(() => {
       const reason = ["tiff", "heic"].includes(header.format)
         ? `This browser cannot read ${kind} photos. Convert it to PNG or JPEG, or use kdlib on your computer.`
         : `The ${kind} file is damaged, or of a kind that this browser cannot read.`;
       throw new Error(`${file.name} could not be opened. ${reason}`);
     });
-    if (pixels.width * pixels.height > MOST_PIXELS) throw new Error(tooLarge(file.name, pixels));
-    pixels.grey = header.grey;
-    const notes = [];
+    const pixels = { width: bitmap.width, height: bitmap.height, grey: header.grey };
+    try {
+      if (pixels.width * pixels.height > MOST_PIXELS) throw new Error(tooLarge(file.name, pixels));
+      pixels.data = await this._pixelsOf(bitmap, blob);
+    } finally {
+      bitmap.close();
+    }
+    const space = await shownIn(header);
+    const notes = [...header.notes];
     if (header.bits > 8) notes.push(`The photo has ${header.bits} bits a sample. Browsers decode 8, and 8 are saved.`);
     if (header.animated) notes.push("The file is an animation. Only its first picture is opened and saved.");
-    return { name: file.name, ...upright(pixels, header.orientation), notes, header, pixels, found: new Map(), copies: new Map() };
+    return { name: file.name, ...upright(pixels, header.orientation), notes, header, space, pixels, found: new Map(), copies: new Map() };
   }
 
-  async _decode(blob) {
-    const bitmap = await createImageBitmap(blob, DECODE);
-    const { width, height } = bitmap;
+  async _pixelsOf(bitmap, blob) {
     // A 2D canvas keeps colours exactly where they are opaque only.
-    const data =
+    return (
       (await this._onGl((gl) => pixelsInTiles(bitmap, gl.most, (tile) => gl.pixelsOf(tile)))) ??
-      (await exactPixels(blob, width, height)) ??
-      (await pixelsInTiles(bitmap, 4096, canvasPixels));
-    bitmap.close();
-    return { data, width, height };
+      (await exactPixels(blob, bitmap.width, bitmap.height)) ??
+      (await pixelsInTiles(bitmap, 4096, canvasPixels))
+    );
   }
 
-  /** Return what `run` computes with the graphics processor, or null if there is none or it was reset meanwhile. */
+  /** Return what `run` computes with the graphics processor, or null if there is none or it fails meanwhile. */
   async _onGl(run) {
     const { gl } = this;
     if (!gl || gl.lost) return null;
@@ -85,19 +91,20 @@ export class BrowserEngine {
       const result = await run(gl);
       return gl.lost ? null : result;
     } catch (error) {
-      if (gl.lost) return null;
+      this.shown = {};
+      if (gl.lost || error instanceof GlError) return null;
       throw error;
     }
   }
 
   /** Draw a small copy of a photo. */
   thumbnail(photo, canvas, side) {
-    const { pixels, header } = photo;
+    const { pixels, header, space } = photo;
     const small = reduced(pixels, Math.max(1, Math.floor(Math.min(pixels.width, pixels.height) / side)));
     // The middle of a panorama.
     const [width, height] = [Math.min(small.width, 4 * side), Math.min(small.height, 4 * side)];
     const region = { x: (small.width - width) >> 1, y: (small.height - height) >> 1, width, height };
-    drawUpright(canvas, cut(small, region), region, header.orientation);
+    drawUpright(canvas, cut(small, region), region, header.orientation, space);
   }
 
   /** Forget a photo. */
@@ -122,21 +129,50 @@ export class BrowserEngine {
     }
     const copy = photo.copies.get(factor);
     const { orientation } = photo.header;
+    const space = this.gl && !this.gl.knowsSpaces ? "srgb" : photo.space;
+    if (this.gl) this.gl.space = space;
+    if (this.gl && space !== this.spaceBefore) {
+      this.spaceBefore = space;
+      const other = before.cloneNode(); // because a canvas keeps its colour space
+      before.replaceWith(other);
+      before = other;
+      this.shown = {};
+    }
     const region = storedRegion(view.region, copy, orientation);
     const plan = scaled(this._plan(photo, settings), factor);
     const key = JSON.stringify([factor, region]);
     const same = this.shown.photo === photo && this.shown.key === key;
     if (this.gl) {
       if (this.gl.lost) return false;
-      if (!same) this.gl.load(copy, region, REACH);
-      this.gl.draw(plan, region, turnOf(region, orientation));
+      try {
+        if (!same) this.gl.load(copy, region, REACH);
+        this.gl.draw(plan, region, turnOf(region, orientation));
+        this.gl.check();
+      } catch (error) {
+        if (!(error instanceof GlError)) throw error;
+        if (this.gl.lost) return false;
+        const shown = await this._showPlain(copy, region, plan, orientation, before, wanted, space);
+        this.shown = shown ? { photo } : {};
+        return shown;
+      }
     } else {
       const enhanced = await enhancedInStrips(copy, region, plan, wanted);
       if (!enhanced) return false;
-      drawUpright(this.canvas, enhanced, region, orientation);
+      drawUpright(this.canvas, enhanced, region, orientation, space);
     }
-    if (!same) drawUpright(before, cut(copy, region), region, orientation);
+    if (!same) drawUpright(before, cut(copy, region), region, orientation, space);
     this.shown = { photo, key };
+    return true;
+  }
+
+  /** Show what JavaScript computes, where the graphics processor has memory for showing only. */
+  async _showPlain(copy, region, plan, orientation, before, wanted, space) {
+    const data = await enhancedInStrips(copy, region, plan, wanted);
+    if (!data || this.gl.lost) return false;
+    const whole = { x: 0, y: 0, width: region.width, height: region.height };
+    this.gl.load({ data, width: whole.width, height: whole.height }, whole, 0);
+    this.gl.draw(null, whole, turnOf(whole, orientation));
+    drawUpright(before, cut(copy, region), region, orientation, space);
     return true;
   }
 
@@ -146,6 +182,7 @@ export class BrowserEngine {
     this.shown = {};
     if (this.gl?.lost) return;
     if (!this.gl) return drawUpright(this.canvas, data, whole, 1);
+    this.gl.space = "srgb";
     this.gl.load({ data, width, height }, whole, 0);
     return this.gl.draw(null, whole, turnOf(whole, 1));
   }

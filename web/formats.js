@@ -1,8 +1,9 @@
 // Reading the headers of photo files, and writing photos in their own format with their metadata.
 // References: kdlib/enhance/photos/formats.
 
-const text = (bytes, start, length) => String.fromCharCode(...bytes.subarray(start, start + length));
-const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+import {
+  bytesOf, exifPlaces, joined, ofPictureAlone, orientationOf, spaceOf, text, viewOf, withoutExifThumbnail, withoutPhotoshopThumbnail,
+} from "./metadata.js";
 
 /** Formats that the page writes: extension, MIME type and name. */
 const WRITTEN = { jpeg: ["jpg", "image/jpeg"], png: ["png", "image/png"], webp: ["webp", "image/webp"], bmp: ["bmp", "image/bmp"] };
@@ -16,7 +17,10 @@ function formatOf(bytes) {
   if (head.startsWith("BM")) return "bmp";
   if (["II*\0", "MM\0*", "II+\0", "MM\0+"].includes(head)) return "tiff";
   if (head === "GIF8") return "gif";
-  if (text(bytes, 4, 4) === "ftyp") return ["avif", "avis"].includes(text(bytes, 8, 4)) ? "avif" : "heic";
+  if (text(bytes, 4, 4) === "ftyp") {
+    const brands = text(bytes, 8, viewOf(bytes).getUint32(0) - 8);
+    return ["avif", "avis"].some((brand) => brands.includes(brand)) ? "avif" : "heic";
+  }
   return "";
 }
 
@@ -24,31 +28,63 @@ function formatOf(bytes) {
  * Read a file's header.
  *
  * @returns format ("" if it is none of a photo), orientation (of EXIF, 1 to 8), bits a sample, grey, animated, complete
- *   (whether the file reaches its end), width and height where the header has them in a known place, and what writing
- *   the same kind of file takes.
+ *   (whether the file reaches its end), width and height where the header has them in a known place, notes, toSrgb
+ *   (whether the colours are to be converted, because the written file cannot have their profile), and what writing the
+ *   same kind of file takes.
  */
 export function inspect(bytes) {
   const format = formatOf(bytes);
-  const found = { format, orientation: 1, bits: 8, grey: false, animated: false, lossless: true, complete: true, kept: [] };
+  const found = { format, orientation: 1, bits: 8, grey: false, animated: false, lossless: true, complete: true, kept: [], notes: [] };
   try {
     ({ jpeg: readJpeg, png: readPng, webp: readWebp, bmp: readBmp, avif: readAvif, gif: readGif }[format] ?? (() => {}))(bytes, found);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error; // a cut header, which the browser's decoder judges
   }
+  // A canvas writes colours, for which a profile of grey or of inks would be wrong.
+  found.toSrgb = !(format in WRITTEN) || (format === "jpeg" && Boolean(found.grey || found.ink));
   return found;
 }
 
+/** Return the colour space in which canvases show a photo; none of them knows other profiles than sRGB and Display P3. */
+export async function shownIn({ format, kept: pieces, toSrgb }) {
+  if (toSrgb) return "srgb";
+  if (format === "png") {
+    const packed = pieces.find(({ name }) => name === "iCCP")?.body;
+    if (!packed) return "srgb";
+    const stream = new Blob([packed.subarray(packed.indexOf(0) + 2)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Response(stream).arrayBuffer().then((profile) => spaceOf(new Uint8Array(profile)), () => "srgb");
+  }
+  const parts = pieces.filter(({ name }) => name === "ICCP" || name === "ICC_").map(({ body }) => body);
+  if (format === "jpeg") parts.sort((a, b) => a[12] - b[12]); // numbered, behind a name
+  return spaceOf(joined(parts.map((part) => (format === "jpeg" ? part.subarray(14) : part))));
+}
+
+const [XMP, PHOTOSHOP] = ["http://ns.adobe.com/xap/1.0/\0", "Photoshop 3.0\0"];
+const NOT_SAVED = {
+  video: "The file also holds a short video, which is not saved.",
+  gainMap: "The file also holds a gain map for HDR displays, which is not saved, because it fits the original brightness only.",
+  others: "The file also holds further pictures, such as a preview or a depth map, which are not saved.",
+};
+
 function readJpeg(bytes, found) {
   const view = viewOf(bytes);
+  const holds = {};
   Object.assign(found, { lossless: false, quality: 0.92, complete: false });
-  for (let i = 2; i + 4 <= bytes.length && bytes[i] === 0xff; ) {
+  for (let i = 2; i + 4 <= bytes.length; ) {
     const marker = bytes[i + 1];
-    if (marker === 0xff) {
+    // Decoders pass over stray bytes between segments, and over bytes that fill them.
+    if (bytes[i] !== 0xff || marker === 0xff) {
       i += 1;
+      continue;
+    }
+    if (marker <= 1 || (marker >= 0xd0 && marker <= 0xd8)) {
+      i += 2; // markers without content
       continue;
     }
     if (marker === 0xda || marker === 0xd9) {
       for (let k = bytes.length - 2; k >= i && !found.complete; k--) found.complete = bytes[k] === 0xff && bytes[k + 1] === 0xd9;
+      // Samsung's phones attach a video under this name.
+      holds.video ||= text(bytes, Math.max(i, bytes.length - 2 ** 26)).includes("MotionPhoto_Data");
       break;
     }
     const length = view.getUint16(i + 2);
@@ -58,15 +94,48 @@ function readJpeg(bytes, found) {
       [found.height, found.width] = [view.getUint16(i + 5), view.getUint16(i + 7)];
       found.grey = body[5] === 1;
       found.ink = body[5] === 4;
+      // Whether colours have the full resolution (4:4:4): all components have the same sampling factors.
+      found.full = body[5] === 3 && body[7] === body[10] && body[7] === body[13];
     } else if (marker === 0xdb && (body[0] & 15) === 0) {
       found.quality = jpegQuality(body);
     } else if ((marker > 0xe0 && marker < 0xee) || marker === 0xef || marker === 0xfe) {
-      const name = text(body, 0, 4);
-      if (name === "Exif") found.orientation = orientationOf(body.subarray(6));
-      // The index of a second picture, such as a gain map, would point to nothing.
-      if (text(body, 0, 4) !== "MPF\0") found.kept.push({ marker, body, name });
+      keepSegment(marker, body, found, holds);
     }
     i += 2 + length;
+  }
+  if (holds.video) found.notes.push(NOT_SAVED.video);
+  if (holds.gainMap) found.notes.push(NOT_SAVED.gainMap);
+  else if (holds.others) found.notes.push(NOT_SAVED.others);
+  mendPhotoshop(found);
+}
+
+function keepSegment(marker, body, found, holds) {
+  const name = text(body, 0, 4);
+  // The index of further pictures would point to nothing; neither would a gain map or residuals fit the pixels.
+  if (marker === 0xe2 && name === "MPF\0") holds.others = true;
+  else if (marker === 0xe2 && text(body, 0, 28) === "urn:iso:std:iso:ts:21496:-1\0") holds.gainMap = true;
+  else if (marker === 0xeb && name.startsWith("JP")) return;
+  else if (marker === 0xe1 && text(body, 0, XMP.length) === XMP) {
+    const { data, video, gainMap } = ofPictureAlone(body);
+    holds.video ||= video;
+    holds.gainMap ||= gainMap;
+    found.kept.push({ marker, body: data, name });
+  } else {
+    if (name === "Exif" && !found.kept.some((other) => other.name === "Exif")) found.orientation = orientationOf(body.subarray(6));
+    found.kept.push({ marker, body, name });
+  }
+}
+
+/** Remove the thumbnail from Photoshop's resources, which may be spread over several segments. */
+function mendPhotoshop(found) {
+  const isOne = ({ marker, body }) => marker === 0xed && text(body, 0, PHOTOSHOP.length) === PHOTOSHOP;
+  const whole = joined(found.kept.filter(isOne).map(({ body }) => body.subarray(PHOTOSHOP.length)));
+  const rest = withoutPhotoshopThumbnail(whole);
+  if (rest.length === whole.length) return;
+  found.kept = found.kept.filter((segment) => !isOne(segment));
+  const room = 65_533 - PHOTOSHOP.length;
+  for (let i = 0; i < rest.length; i += room) {
+    found.kept.push({ marker: 0xed, body: joined([bytesOf(PHOTOSHOP), rest.subarray(i, i + room)]), name: "Phot" });
   }
 }
 
@@ -143,6 +212,21 @@ function readWebp(bytes, found) {
 function readBmp(bytes, found) {
   found.width = viewOf(bytes).getInt32(18, true);
   found.height = Math.abs(viewOf(bytes).getInt32(22, true));
+  // Headers of versions 4 and 5 describe the colours, and version 5 may have a profile.
+  const size = viewOf(bytes).getUint32(14, true);
+  if (![108, 124].includes(size)) return;
+  const kind = text(bytes, 70, 4);
+  if (size === 124 && ["DEBM", "KNIL"].includes(kind)) {
+    const [start, length] = [viewOf(bytes).getUint32(126, true), viewOf(bytes).getUint32(130, true)];
+    const profile = bytes.subarray(14 + start, 14 + start + length);
+    if (kind === "KNIL" || !length || profile.length !== length) {
+      const why = kind === "KNIL" ? "is in another file" : "is damaged";
+      found.notes.push(`The colour profile is not saved, because it ${why}.`);
+      return;
+    }
+    found.kept.push({ name: "ICCP", body: profile });
+  }
+  if (kind !== "BGRs") found.colours = bytes.subarray(70, size === 108 ? 122 : 126);
 }
 
 function readGif(bytes, found) {
@@ -159,30 +243,6 @@ function readAvif(bytes, found) {
   if (flags & 0x40) found.bits = flags & 0x20 ? 12 : 10;
 }
 
-/** Return where the first directory of an EXIF block has its orientation, and where it links to the next directory. */
-function exifPlaces(exif) {
-  const start = text(exif, 0, 4) === "Exif" ? 6 : 0;
-  const view = viewOf(exif);
-  const little = exif[start] === 0x49;
-  const directory = start + view.getUint32(start + 4, little);
-  const entries = view.getUint16(directory, little);
-  let orientation = 0;
-  for (let i = directory + 2; i < directory + 2 + 12 * entries; i += 12) {
-    if (view.getUint16(i, little) === 0x0112) orientation = i + 8;
-  }
-  return { view, little, orientation, next: directory + 2 + 12 * entries };
-}
-
-function orientationOf(exif) {
-  try {
-    const { view, little, orientation } = exifPlaces(exif);
-    const value = orientation ? view.getUint16(orientation, little) : 1;
-    return value >= 1 && value <= 8 ? value : 1;
-  } catch {
-    return 1;
-  }
-}
-
 /** Return a copy of a file in which the EXIF orientation is 1, so that browsers decode the pixels as stored. */
 export function asStored(bytes, { format, kept, orientation }) {
   if (orientation === 1) return bytes;
@@ -197,19 +257,11 @@ export function asStored(bytes, { format, kept, orientation }) {
   return copy;
 }
 
-/** Return an EXIF block without the link to the embedded thumbnail, which would still show the dark photo. */
-function withoutThumbnail(exif) {
-  try {
-    const copy = exif.slice();
-    const { view, next } = exifPlaces(copy);
-    view.setUint32(next, 0);
-    return copy;
-  } catch {
-    return exif;
-  }
+/** Return what is written of a piece of metadata. */
+function kept({ name, body }) {
+  if (["Exif", "eXIf", "EXIF"].includes(name)) return withoutExifThumbnail(body);
+  return name === "XMP " ? ofPictureAlone(body).data : body;
 }
-
-const kept = ({ name, body }) => (["Exif", "eXIf", "EXIF"].includes(name) ? withoutThumbnail(body) : body);
 
 /**
  * Encode a photo.
@@ -224,16 +276,25 @@ export async function encode(pixels, header) {
   let format = header.format in WRITTEN ? header.format : "png";
   if (format === "bmp" && translucent) format = "png";
   let blob = null;
-  if (format === "jpeg") blob = withJpegMetadata(await byBrowser(pixels, "image/jpeg", header.quality), header, notes);
+  if (format === "jpeg") {
+    const quality = header.full ? await fullColourQuality(header.quality) : header.quality;
+    if (!quality) notes.push("This browser writes JPEG with a quarter of the photo's colour resolution only.");
+    blob = withJpegMetadata(await byBrowser(pixels, "image/jpeg", quality ?? header.quality), header, notes);
+  }
   if (format === "webp") {
     blob = await byBrowser(pixels, "image/webp", header.quality, translucent);
     if (blob.type === "image/webp") blob = await withWebpMetadata(blob, header, pixels, translucent);
     else format = "png";
   }
-  if (format === "bmp") blob = encodeBmp(pixels);
+  if (format === "bmp") blob = encodeBmp(pixels, header);
   if (format === "png") blob = await encodePng(pixels, header, translucent);
   if (format !== header.format) {
-    notes.push(`This browser cannot write ${NAMES[header.format] ?? "this format"}; the photo is saved as PNG, without its metadata.`);
+    const kind = NAMES[header.format] ?? "this format";
+    notes.push(
+      header.format === "bmp" ? "The page writes BMP without transparency, so the photo is saved as PNG."
+      : header.format === "webp" ? "This browser cannot write WebP, so the photo is saved as PNG."
+      : `The page cannot write ${kind}, so the photo is saved as PNG in sRGB, without its metadata.`,
+    );
   }
   return { blob: await blob, extension: WRITTEN[format][0], notes };
 }
@@ -262,8 +323,7 @@ async function withJpegMetadata(blob, header, notes) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const parts = [bytes.subarray(0, 2)];
   for (const segment of header.kept) {
-    // A profile of inks or of grey would be wrong for the colours that are written.
-    if (segment.marker === 0xe2 && (header.ink || header.grey)) continue;
+    if (segment.name === "ICC_" && header.toSrgb) continue;
     const body = kept(segment);
     parts.push(Uint8Array.of(0xff, segment.marker, (body.length + 2) >> 8, (body.length + 2) & 255), body);
   }
@@ -294,31 +354,41 @@ async function withWebpMetadata(blob, header, { width, height }, translucent) {
   const parts = chunks.flatMap((chunk) => {
     const body = kept(chunk);
     const head = new Uint8Array(8);
-    head.set([...chunk.name].map((letter) => letter.charCodeAt(0)));
+    head.set(bytesOf(chunk.name));
     viewOf(head).setUint32(4, body.length, true);
     return [head, body, new Uint8Array(body.length % 2)];
   });
   const head = new Uint8Array(12);
-  head.set([..."RIFF\0\0\0\0WEBP"].map((letter) => letter.charCodeAt(0)));
+  head.set(bytesOf("RIFF\0\0\0\0WEBP"));
   viewOf(head).setUint32(4, 4 + parts.reduce((sum, part) => sum + part.length, 0), true);
   return new Blob([head, ...parts], { type: "image/webp" });
 }
 
-function encodeBmp({ data, width, height }) {
+function encodeBmp({ data, width, height }, { colours, kept: pieces }) {
   const stride = Math.ceil((3 * width) / 4) * 4;
-  const bytes = new Uint8Array(54 + stride * height);
+  // The header of version 3 does not describe colours.
+  const size = !colours ? 40 : colours.length === 52 ? 108 : 124;
+  const profile = size === 124 && pieces.length ? pieces[0].body : new Uint8Array(0);
+  const start = 14 + size;
+  const bytes = new Uint8Array(start + stride * height + profile.length);
   const view = viewOf(bytes);
   bytes.set([0x42, 0x4d]);
   view.setUint32(2, bytes.length, true);
-  view.setUint32(10, 54, true);
-  view.setUint32(14, 40, true);
+  view.setUint32(10, start, true);
+  view.setUint32(14, size, true);
   view.setInt32(18, width, true);
   view.setInt32(22, height, true);
   view.setUint16(26, 1, true);
   view.setUint16(28, 24, true);
   view.setUint32(34, stride * height, true);
+  if (colours) bytes.set(colours, 70);
+  if (profile.length) {
+    view.setUint32(126, size + stride * height, true);
+    view.setUint32(130, profile.length, true);
+    bytes.set(profile, start + stride * height);
+  }
   for (let y = 0; y < height; y++) {
-    let to = 54 + (height - 1 - y) * stride;
+    let to = start + (height - 1 - y) * stride;
     for (let from = 4 * y * width, end = from + 4 * width; from < end; from += 4, to += 3) {
       bytes[to] = data[from + 2];
       bytes[to + 1] = data[from + 1];
@@ -342,10 +412,36 @@ function pngChunk(name, body) {
   const chunk = new Uint8Array(12 + body.length);
   const view = viewOf(chunk);
   view.setUint32(0, body.length);
-  chunk.set([...name].map((letter) => letter.charCodeAt(0)), 4);
+  chunk.set(bytesOf(name), 4);
   chunk.set(body, 8);
   view.setUint32(8 + body.length, crc(chunk, 4, 4 + body.length));
   return chunk;
+}
+
+/** Return the least quality from this one on at which the browser writes colours at their full resolution, or null. */
+async function fullColourQuality(least) {
+  const side = 16;
+  const grey = { data: new Uint8ClampedArray(4 * side * side).fill(128), width: side, height: side };
+  for (const quality of [least, 0.9, 0.95, 1].filter((one) => one >= least)) {
+    const blob = await byBrowser(grey, "image/jpeg", quality);
+    if (inspect(new Uint8Array(await blob.arrayBuffer())).full) return quality;
+  }
+  return null;
+}
+
+/** Return the metadata of another format as chunks of PNG. */
+async function asChunks(header) {
+  const chunks = [];
+  for (const piece of header.kept) {
+    const body = kept(piece);
+    if (piece.name === "ICCP") {
+      const packed = new Blob([body]).stream().pipeThrough(new CompressionStream("deflate"));
+      chunks.push({ name: "iCCP", body: joined([bytesOf("ICC profile\0\0"), new Uint8Array(await new Response(packed).arrayBuffer())]) });
+    }
+    if (piece.name === "EXIF") chunks.push({ name: "eXIf", body: text(body, 0, 4) === "Exif" ? body.subarray(6) : body });
+    if (piece.name === "XMP ") chunks.push({ name: "iTXt", body: joined([bytesOf("XML:com.adobe.xmp\0\0\0\0\0"), body]) });
+  }
+  return chunks;
 }
 
 /** Encode a PNG exactly; a canvas would round the colours of translucent pixels. */
@@ -356,7 +452,7 @@ async function encodePng(pixels, header, translucent) {
   viewOf(body).setUint32(0, width);
   viewOf(body).setUint32(4, height);
   body.set([8, (grey ? 0 : 2) + (translucent ? 4 : 0)], 8);
-  const own = header.format === "png" ? header.kept : [];
+  const own = header.format === "png" ? header.kept : header.toSrgb ? [] : await asChunks(header);
   const parts = [Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a), pngChunk("IHDR", body)];
   for (const chunk of own) parts.push(pngChunk(chunk.name, kept(chunk)));
   for await (const packed of deflated(pixels, grey, translucent)) parts.push(pngChunk("IDAT", packed));

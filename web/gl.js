@@ -185,6 +185,9 @@ void main() {
 
 const PLAIN = [1, 0, 0, 1];
 
+/** The graphics processor has not computed what it was asked for, because it was reset or has no memory. */
+export class GlError extends Error {}
+
 /** Runs the pass on a canvas, which must not have a context of another kind. */
 export class GlPass {
   /** Throws an Error if the browser has no WebGL2, or cannot compute with textures of floating-point numbers. */
@@ -198,6 +201,9 @@ export class GlPass {
     else throw new Error("no textures of floating-point numbers");
     this.gl = gl;
     this.canvas = canvas;
+    this.wasLost = false;
+    // What was in its memory stays lost when the browser gives the context back.
+    canvas.addEventListener("webglcontextlost", () => (this.wasLost = true), { once: true });
     // Larger tiles would take more memory and gain nothing.
     this.most = Math.min(gl.getParameter(gl.MAX_TEXTURE_SIZE), 4096);
     const info = gl.getExtension("WEBGL_debug_renderer_info");
@@ -213,9 +219,26 @@ export class GlPass {
     gl.pixelStorei(gl.PACK_ALIGNMENT, 1);
   }
 
-  /** Whether the browser has taken the graphics processor away; what was computed last is then empty. */
+  /** Whether the browser has ever taken the graphics processor away; what was computed since is empty. */
   get lost() {
-    return this.gl.isContextLost();
+    return this.wasLost || this.gl.isContextLost();
+  }
+
+  /** Whether the canvas can have another colour space than sRGB. */
+  get knowsSpaces() {
+    return "drawingBufferColorSpace" in this.gl;
+  }
+
+  set space(name) {
+    if (!this.knowsSpaces || this.gl.drawingBufferColorSpace === name) return;
+    this.gl.drawingBufferColorSpace = name;
+    this.canvas.width = 0; // Chromium would keep the buffer with its colour space
+  }
+
+  /** Throw a GlError if something could not be computed. */
+  check() {
+    const error = this.gl.getError();
+    if (error || this.lost) throw new GlError(this.lost ? "The graphics processor was reset." : `The graphics processor failed (WebGL error ${error}).`);
   }
 
   /** Load a region of a photo, and around it what `reach` pixels of smoothing read. */
@@ -295,10 +318,15 @@ export class GlPass {
     const pixels = new Uint8Array(4 * region.width * region.height);
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.framebuffer);
     gl.readPixels(0, 0, region.width, region.height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+    this.check(); // else the pixels could be zeros
     return pixels;
   }
 
-  /** Enhance a whole photo in tiles: `each(region, pixels)` takes the results, and may return a promise. */
+  /**
+   * Enhance a whole photo in tiles: `each(region, pixels)` takes the results, and may return a promise.
+   *
+   * @throws GlError if the graphics processor fails at any tile
+   */
   async enhance(photo, plan, each) {
     const reach = plan ? reachOf(plan) : 0;
     const side = Math.min(this.most, 2048) - 2 * reach;
@@ -349,10 +377,17 @@ export class GlPass {
       return;
     }
     if (held) gl.deleteTexture(held.texture);
+    delete this.textures[name];
     const texture = gl.createTexture();
     gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.texStorage2D(gl.TEXTURE_2D, 1, format, width, height);
     for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
+    try {
+      this.check(); // what is drawn into a texture without memory vanishes
+    } catch (error) {
+      gl.deleteTexture(texture);
+      throw error;
+    }
     this.textures[name] = { texture, width, height };
   }
 
@@ -419,7 +454,7 @@ export class GlPass {
         gl.compileShader(part);
         gl.attachShader(program, part);
         if (!gl.getShaderParameter(part, gl.COMPILE_STATUS) && !gl.isContextLost()) {
-          throw new Error(`a shader does not compile: ${gl.getShaderInfoLog(part)}`);
+          throw new GlError(`a shader does not compile: ${gl.getShaderInfoLog(part)}`);
         }
       }
       gl.linkProgram(program);

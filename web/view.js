@@ -29,16 +29,16 @@ export function turnOf(region, orientation) {
   return [a, b, c, d, width, height, ...offset];
 }
 
-/** Draw RGBA of a stored region upright on a canvas. */
-export function drawUpright(canvas, data, region, orientation) {
+/** Draw RGBA of a stored region, in a colour space, upright on a canvas. */
+export function drawUpright(canvas, data, region, orientation, colorSpace = "srgb") {
   const [a, b, c, d, width, height, ox, oy] = turnOf(region, orientation);
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { colorSpace });
   if (orientation === 1) {
-    context.putImageData(new ImageData(data, width, height), 0, 0);
+    context.putImageData(new ImageData(data, width, height, { colorSpace }), 0, 0);
     return;
   }
-  const image = context.createImageData(width, height);
+  const image = new ImageData(width, height, { colorSpace });
   const [from, to] = [new Uint32Array(data.buffer, data.byteOffset, data.length / 4), new Uint32Array(image.data.buffer)];
   for (let v = 0, i = 0; v < height; v++) {
     let place = (oy + d * v) * region.width + ox + c * v;
