@@ -776,3 +776,16 @@ def test_what_a_killed_command_has_left_is_removed_by_the_next(monkeypatch, tmp_
         assert not left.exists()
         assert set(tmp_path.iterdir()) == {one.parent, two.parent, stranger}  # those in use stay
     assert list(tmp_path.iterdir()) == [stranger]
+
+
+def test_an_address_that_is_pasted_into_the_open_page_is_used(client, chromium):  # noqa: F811
+    address, _, given = client.server.address.partition("#")
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#alerts p")
+    page.goto(f"{address}#{given}")  # changes the hash alone
+    page.wait_for_selector("html[data-ready]")
+    page.wait_for_function(f"document.querySelectorAll('#model option').length === {len(catalogue())}")
+    assert "token" not in page.url
+    context.close()

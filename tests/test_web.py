@@ -108,7 +108,7 @@ class Page:
     """The page, as a user meets it."""
 
     def __init__(self, chromium, address, script="", **options):
-        self.context = chromium.new_context(viewport={"width": 1280, "height": 800}, **options)
+        self.context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.errors, self.requests = [], []
@@ -1339,3 +1339,53 @@ def test_a_camera_whose_frames_cannot_be_computed_says_so(opened):
     page.page.wait_for_selector("#alerts div")
     assert "No memory for a frame." in page.page.locator("#alerts").text_content()
     page.page.wait_for_selector("#start:visible")
+
+
+def test_every_one_of_many_photos_arrives(opened):
+    """Chromium drops downloads that follow each other too fast, and says nothing."""
+    page, downloads = opened(), []
+    files = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": png(scene(4, 6, seed=n))} for n in range(14)]
+    page.page.set_input_files("#files", files)
+    page.until("document.querySelectorAll('.strip li').length === 14")
+    page.page.on("download", lambda download: downloads.append(download.suggested_filename))
+    page.page.click("#save-all")
+    page.wait(lambda: len(downloads) == 14, "14 downloads")
+    assert sorted(downloads) == sorted(f"{n}_enhanced.png" for n in range(14))
+    page.until("document.getElementById('said').textContent === '14 photos saved.'")
+
+
+@pytest.mark.parametrize("repeats", [False, True], ids=["once", "repeating"])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_only_a_gif_of_several_pictures_is_an_animation(opened, frames, repeats):
+    pictures = [Image.fromarray(scene(9, 12, seed=seed)).quantize(16) for seed in range(frames)]
+    pictures[0].save(
+        file := io.BytesIO(), "GIF", save_all=True, append_images=pictures[1:], **{"loop": 0} if repeats else {}
+    )
+    page = opened()
+    page.choose(file.getvalue(), "picture.gif", "image/gif")
+    said = page.page.locator("#notices").text_content()
+    assert ("The file is an animation" in said) == (frames > 1)
+
+
+def test_what_a_model_is_for_is_a_sentence(opened):
+    page = opened()
+    page.choose(png(scene(9, 12)))
+    for model, sentence in (
+        ("grid-960", "Any photo or video, dark, backlit or over-exposed. Licence: "),
+        ("student-565-free", "As student-565, with a licence for any use. Licence: "),
+    ):
+        page.page.select_option("#model", model)
+        assert page.page.locator("#use").text_content().startswith(sentence)
+
+
+def test_on_a_phone_that_lies_on_its_side_everything_can_be_reached(opened):
+    page = opened("0", viewport={"width": 844, "height": 390})
+    for number in range(2):
+        page.choose(png(scene(60, 90, seed=number)), f"{number}.png")
+    thumb = page.page.locator(".strip button.thumb").first
+    thumb.scroll_into_view_if_needed()
+    box = thumb.bounding_box()
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= 390
+    thumb.click()
+    page.until("window.page.view.current.file.name === '0.png'")

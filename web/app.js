@@ -339,7 +339,8 @@ new ResizeObserver(() => (view.live ? layout() : view.current && render())).obse
 function showSettings() {
   const model = engine.models.find(({ name }) => name === settings.model);
   $("model").value = model.name;
-  $("use").textContent = `For ${model.use.replace(/^the default: /, "")}. Licence: ${model.licence.split(":")[0]}.`;
+  const use = model.use.replace(/^the default: /, "");
+  $("use").textContent = `${use[0].toUpperCase()}${use.slice(1)}. Licence: ${model.licence.split(":")[0]}.`;
   for (const name of ["strength", "denoise"]) {
     const input = $(name);
     input.value = String(settings[name]);
@@ -371,7 +372,12 @@ $("reset").addEventListener("click", () => {
 
 // Saving
 
-function download(blob, name) {
+const PAUSE = 200; // milliseconds: of downloads at a faster rate than ten a second, Chromium drops some
+let pause = Promise.resolve();
+
+async function download(blob, name) {
+  await pause;
+  pause = new Promise((resolve) => setTimeout(resolve, PAUSE));
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
@@ -386,15 +392,16 @@ async function save(entries) {
   const own = { ...settings }; // the same for all photos, also if a slider moves meanwhile
   for (const [n, entry] of entries.entries()) {
     const which = entries.length > 1 ? ` ${n + 1} of ${entries.length}` : "";
+    if (!photos.includes(entry)) continue; // closed meanwhile
     busy("save", `Saving${which} …`);
     try {
       const progress = (share) => busy("save", `Saving${which} … ${Math.round(100 * share)}%`);
       const { blob, name, notes } = await engine.save(await decoded(entry), own, progress);
-      download(blob, name);
+      await download(blob, name);
       saved.push(name);
       if (entry === view.current) notice([...new Set([...entry.photo.notes, ...notes])]);
     } catch (error) {
-      alertUser(`${entry.file.name} could not be saved: ${error.message}`);
+      if (photos.includes(entry)) alertUser(`${entry.file.name} could not be saved: ${error.message}`);
     }
   }
   busy("save");

@@ -229,9 +229,26 @@ function readBmp(bytes, found) {
   if (kind !== "BGRs") found.colours = bytes.subarray(70, size === 108 ? 122 : 126);
 }
 
+/** Whether a GIF has more than one picture; a block that says how often to repeat them stands in still ones, too. */
+function hasTwoFrames(bytes) {
+  const table = (flags) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0); // bytes of a table of colours
+  let i = 13 + table(bytes[10]);
+  let frames = 0;
+  while (frames < 2 && (bytes[i] === 0x21 || bytes[i] === 0x2c)) {
+    if (bytes[i] === 0x21) i += 2;
+    else {
+      frames++;
+      i += 11 + table(bytes[i + 9]);
+    }
+    while (bytes[i]) i += bytes[i] + 1;
+    i++;
+  }
+  return frames > 1;
+}
+
 function readGif(bytes, found) {
   [found.width, found.height] = [viewOf(bytes).getUint16(6, true), viewOf(bytes).getUint16(8, true)];
-  found.animated = text(bytes, 0, Math.min(bytes.length, 1024)).includes("NETSCAPE2.0"); // which says how often it is repeated
+  found.animated = hasTwoFrames(bytes);
 }
 
 function readAvif(bytes, found) {

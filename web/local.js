@@ -23,6 +23,8 @@ export class LocalEngine {
     this.browser = new BrowserEngine(canvas); // draws, and runs the camera
     this.most = this.browser.most;
     this.token = token();
+    // An address with a token that is pasted into this tab changes nothing but the hash.
+    addEventListener("hashchange", () => location.hash.includes("token=") && location.reload());
     this.shown = {};
     this.ready = this.json("models").then(({ models, how }) => Object.assign(this, { models, how }));
   }
@@ -102,13 +104,12 @@ export class JobsPanel {
   constructor(engine, settings, alertUser, download) {
     Object.assign(this, { engine, settings, alertUser, download, timer: null, polling: null, loaded: false });
     this.list = document.getElementById("job-list");
-    this.list.removeAttribute("aria-live"); // progress would be read out all the time; _show says what has changed
     this.items = new Map(); // by the jobs' ids
     const checked = (id) => document.getElementById(id).checked;
     document.getElementById("job-form").addEventListener("submit", (event) => {
       event.preventDefault();
       const path = document.getElementById("path").value.trim();
-      const body = { path, recursive: checked("recursive"), side_by_side: checked("side-by-side"), ...settings() };
+      const body = { path, recursive: checked("recursive"), side_by_side: checked("side-by-side"), overwrite: checked("overwrite"), ...settings() };
       if (path) this._attempt(() => this._start("jobs", JSON.stringify(body)));
     });
     // Jobs that were ordered before the page was loaded. The page itself says why the engine is not ready.
