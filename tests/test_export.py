@@ -509,7 +509,6 @@ def _number(name, value):
         ("grid-960", _number("floor", []), "has shape 0 instead of ()"),
         ("grid-960", _number("chroma", [1.0]), "has shape 1 instead of 2"),
         ("grid-960", _number("chroma", [float("nan"), 1.0]), "chroma is NaN or infinite"),
-        ("grid-960", _number("other", 1.0), "other does not belong to it"),
         ("glance-650", _number("smoothing.log_tolerance", [[0.0]]), "has shape 1×1 instead of 3×3"),
     ],
 )

@@ -19,7 +19,7 @@ const pause = () => new Promise((resolve) => setTimeout(resolve));
 /** Enhances photos in this browser. Both engines have the same methods. */
 export class BrowserEngine {
   local = false;
-  models = Object.entries(models).map(([name, { use, licence, denoise }]) => ({ name, use, licence, denoise, upscale: 1 }));
+  models = Object.entries(models).map(([name, { use, licence, denoise }]) => ({ name, use, licence, denoise }));
 
   /** The engine draws enhanced photos on `canvas`. */
   constructor(canvas) {
@@ -50,7 +50,7 @@ export class BrowserEngine {
     const bytes = new Uint8Array(await file.arrayBuffer());
     const header = inspect(bytes);
     const kind = NAMES[header.format];
-    if (!kind) throw new Error(`${file.name} is not a photo in a known format. JPEG, PNG, WebP, BMP and AVIF work.`);
+    if (!kind) throw new Error(`${file.name} is not a photo in a known format. JPEG, PNG, WebP, AVIF, GIF and BMP work.`);
     if (!header.complete) throw new Error(`${file.name} is damaged: the file ends before the photo does. Copy it again from its source.`);
     if (header.width * header.height > MOST_PIXELS) throw new Error(tooLarge(file.name, header));
     const blob = new Blob([asStored(bytes, header)], { type: `image/${header.format}` });

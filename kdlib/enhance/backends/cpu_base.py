@@ -22,9 +22,20 @@ class CompiledNetwork(Protocol):
 
 
 class Elsewhere:
-    """A network that runs elsewhere, beside the factors of its full-size pass; see :meth:`CpuBackend.around`."""
+    """A network that runs elsewhere, beside the factors of its full-size pass; see :meth:`CpuBackend.around`.
+
+    Attributes:
+        SHAPES: of the factors, by the names of their parameters; the family's.
+    """
+
+    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]]
 
     def __init__(self, parameters: Mapping[str, np.ndarray], estimate: Estimate) -> None:
+        # Kernels do not look at shapes, and would read what lies behind an array that is too small.
+        require_shapes({name: parameters[name].shape for name in self.SHAPES}, self.SHAPES)
+        for name in self.SHAPES:
+            if not np.isfinite(parameters[name]).all():
+                raise ValueError(f"{name} is NaN or infinite")
         super().__init__(parameters)  # type: ignore[call-arg]  # of the family's factors, which stand behind
         self._estimate = estimate
 
@@ -77,19 +88,9 @@ class CpuBackend:
 
         Raises:
             KeyError: a parameter is missing.
-            ValueError: a parameter is not the architecture's, or is NaN or infinite.
+            ValueError: a parameter has another shape, or is NaN or infinite.
         """
-        arguments = {**cls.defaults, **architecture}
-        expected = cls.network.shapes(arguments)
-        # Kernels do not look at shapes, and would read what lies behind an array that is too small.
-        require_shapes(
-            {name: array.shape for name, array in parameters.items()},
-            {name: expected[name] for name in parameters if name in expected},
-        )
-        for name, array in parameters.items():
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} is NaN or infinite")
-        return cls(cls.elsewhere(parameters, estimate), arguments)
+        return cls(cls.elsewhere(parameters, estimate), {**cls.defaults, **architecture})
 
     @classmethod
     def from_model(cls, model: Any) -> Self:

@@ -5,7 +5,7 @@ The reference is :class:`kdlib.models.glance.GlanceNet`, whose module explains t
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ class GlanceFactors:
     Attributes:
         limits: 3×3, for the rounds of smoothing, as :func:`~kdlib.enhance.kernels.denoise_rows.filter_rows` takes them.
     """
+
+    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {"smoothing.log_tolerance": (3, 3)}
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         self.limits: np.ndarray = np.exp(-2 * np.array(state["smoothing.log_tolerance"], np.float32))
@@ -72,7 +74,7 @@ class GlanceNetwork(GlanceFactors):
             "globals.bias": (7,),
             "local.weight": (2, width, 1, 1),
             "local.bias": (2,),
-            "smoothing.log_tolerance": (3, 3),
+            **GlanceFactors.SHAPES,
         }
 
     def __call__(self, thumbnail: np.ndarray) -> np.ndarray:

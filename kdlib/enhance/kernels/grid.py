@@ -4,7 +4,7 @@ The reference is :class:`kdlib.models.grid.GridNet`, whose module explains the d
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,12 @@ class GridFactors:
         floor: luminance at which half of the gain above 1 remains, as a multiple of the noise; at least 0.
         tolerances: 4×2, for the rounds of smoothing, of luminance and of colour, as multiples of the noise.
     """
+
+    SHAPES: ClassVar[Mapping[str, tuple[int, ...]]] = {
+        "chroma": (2,),
+        "floor": (),
+        "smoothing.log_tolerance": (len(TAPS), 2),
+    }
 
     def __init__(self, state: Mapping[str, np.ndarray]) -> None:
         self.chroma: np.ndarray = np.array(state["chroma"], np.float32)
@@ -80,7 +86,7 @@ class GridNetwork(GridFactors):
         }
         parts = {f"{name}.weight": shape for name, shape in layers.items()}
         parts |= {f"{name}.bias": shape[:1] for name, shape in layers.items()}
-        return {"chroma": (2,), "floor": (), "smoothing.log_tolerance": (len(TAPS), 2), **parts}
+        return {**GridFactors.SHAPES, **parts}
 
     def __call__(self, thumbnail: np.ndarray) -> np.ndarray:
         """Return the grid of a thumbnail, as :meth:`kdlib.models.grid.GridNet.estimate_grid` does.
