@@ -1389,3 +1389,18 @@ def test_on_a_phone_that_lies_on_its_side_everything_can_be_reached(opened):
     assert box["y"] + box["height"] <= 390
     thumb.click()
     page.until("window.page.view.current.file.name === '0.png'")
+
+
+def test_the_last_photo_is_closed_and_the_page_is_as_at_first(opened):
+    page = opened()
+    for number in range(2):
+        page.choose(png(scene(20, 30, seed=number)), f"{number}.png")
+    close = page.page.get_by_role("button", name="Close photo", exact=True)
+    close.click()
+    page.until("window.page.view.current?.file.name === '0.png'")
+    close.click()
+    page.until("!document.getElementById('start').hidden")
+    assert page.page.evaluate("window.page.photos.length") == 0
+    assert page.page.evaluate("document.activeElement.id") == "choose"
+    page.choose(png(scene(20, 30)), "again.png")
+    page.until("window.page.view.current?.file.name === 'again.png'")

@@ -207,6 +207,7 @@ function showWork() {
   $("save").hidden = view.live;
   $("snap").hidden = !view.live;
   $("zoom").hidden = view.live;
+  $("close").hidden = view.live;
   $("reference").hidden = !isLocal || view.live;
   $("camera").setAttribute("aria-pressed", String(view.live));
   updateStrip();
@@ -365,6 +366,7 @@ for (const name of ["strength", "denoise"]) {
   });
 }
 $("model").addEventListener("change", () => setModel($("model").value));
+$("close").addEventListener("click", () => view.current && remove(view.current));
 $("reset").addEventListener("click", () => {
   settings.strength = 1;
   setModel(engine.models[0].name);
