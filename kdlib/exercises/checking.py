@@ -88,10 +88,10 @@ def _of_the_expected_kind(answer: Any, solution: Any) -> Any:
     elif callable(answer):
         raise Wrong(f"a value is expected, not the function {getattr(answer, '__name__', brief(answer))}")
     elif isinstance(solution, str):
+        in_case = str.upper if solution.isupper() else str.lower
         if not isinstance(answer, str):
-            letter = "A" if solution.isupper() else "a"
-            raise Wrong(f"a text in quotes is expected, such as {letter!r}, not {brief(answer)}")
-        return answer.strip(" ().").lower()  # the pages write (a)
+            raise Wrong(f"a text in quotes is expected, such as {in_case('a')!r}, not {brief(answer)}")
+        return in_case(answer.strip(" ()."))  # the pages write (a)
     elif isinstance(solution, int | float) and not isinstance(solution, bool):
         if hasattr(answer, "item") and getattr(answer, "shape", None) in ((), (1,)):
             answer = answer.item()  # of NumPy or PyTorch

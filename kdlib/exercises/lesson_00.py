@@ -32,37 +32,36 @@ def check_soften(answer: Callable[[Tensor, float], Tensor]) -> None:
             "multiplies the logits by T: divide them": reference.soften(_logits(), 1 / temperature),
         }
         same(found, expected, f"soften(logits, {temperature:g})", mistakes=mistakes)
-    large = torch.tensor([[1000.0, 999.0, 0.0]])
-    found = answer(large, 1.0)
-    if isinstance(found, Tensor) and not torch.isfinite(found).all():
-        raise Wrong(
-            "soften gives NaN for the logits 1000, 999 and 0, because exp(1000) overflows: subtract the largest logit "
-            "of each image first, which does not change the result"
-        )
-    same(found, reference.soften(large), "soften of the logits 1000, 999 and 0")
-    two = torch.tensor([[1000.0, 999.0, 0.0], [2.0, 1.0, 0.0]])
-    found = answer(two, 1.0)
-    if isinstance(found, Tensor) and not torch.isfinite(found).all():
-        raise Wrong(
-            "soften gives NaN for a batch whose second image has much smaller logits than the first: subtract from the "
-            "logits of each image their own largest, amax(dim=-1, keepdim=True)"
-        )
-    same(found, reference.soften(two), "soften of two images, one with much larger logits")
+    large = {
+        "the logits 1000, 999 and 0": (
+            [[1000.0, 999.0, 0.0]],
+            "because exp(1000) overflows: subtract the largest logit of each image first, which does not change the "
+            "result",
+        ),
+        "two images, one with much larger logits": (
+            [[1000.0, 999.0, 0.0], [2.0, 1.0, 0.0]],
+            "because the others become 0: subtract from the logits of each image their own largest, amax(dim=-1, "
+            "keepdim=True)",
+        ),
+    }
+    for what, (logits, reason) in large.items():
+        found = answer(torch.tensor(logits), 1.0)
+        if isinstance(found, Tensor) and not torch.isfinite(found).all():
+            raise Wrong(f"soften gives NaN for {what}, {reason}")
+        same(found, reference.soften(torch.tensor(logits)), f"soften of {what}")
 
 
 @exercise("00.2", "The distance between two answers", solution=reference.kl_divergence)
 def check_kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check value, direction, mean over the batch, and a class of probability zero."""
     p, q = reference.soften(_logits()), reference.soften(_logits(seed=1))
-    found, expected = answer(p, q), reference.kl_divergence(p, q)
-    if isinstance(found, Tensor) and found.shape == expected.shape:
-        if torch.isclose(found, reference.kl_divergence(q, p)):
-            raise Wrong("kl_divergence(p, q) is KL(q ‖ p), the other direction: the weights of the sum are those of p")
-        if torch.isclose(found, 3 * expected):
-            raise Wrong("kl_divergence sums over the three images of the batch, expected is their mean")
-        if torch.isclose(found, expected / 10):
-            raise Wrong("kl_divergence averages over the ten classes, expected is their sum: sum(-1).mean()")
-    same(found, expected, "kl_divergence(p, q)")
+    expected = reference.kl_divergence(p, q)
+    mistakes = {
+        "is KL(q ‖ p), the other direction: the weights of the sum are those of p": reference.kl_divergence(q, p),
+        "sums over the three images of the batch, expected is their mean": 3 * expected,
+        "averages over the ten classes, expected is their sum: sum(-1).mean()": expected / 10,
+    }
+    same(answer(p, q), expected, "kl_divergence(p, q)", mistakes=mistakes)
     for_each_token = [reference.soften(_logits(6, seed).view(2, 3, 10)) for seed in (0, 1)]
     expected = reference.kl_divergence(*for_each_token)
     over_images = "divides by the first size of the batch alone: average over all dimensions but that of the classes"
@@ -133,24 +132,17 @@ def check_shuffled(answer: str) -> None:
 def check_logits(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check value, factor, and that a constant added to all logits changes nothing."""
     student, teacher = _logits(), _logits(seed=1)
-    found, expected = answer(student, teacher), reference.logit_loss(student, teacher)
-    if isinstance(found, Tensor) and found.shape == expected.shape:
-        if torch.isclose(found, (student - teacher).square().mean() / 2):
-            raise Wrong(
-                "logit_loss changes if all logits of the student rise by 1, the softmax does not: subtract from the "
-                "logits of each image their mean over the classes"
-            )
-        if torch.isclose(found, 10 * expected):
-            raise Wrong("logit_loss sums over the ten classes: the limit has their mean")
-        if torch.isclose(found, 2 * expected):
-            raise Wrong("logit_loss is twice what is expected: the factor ½ of the limit is missing")
-    apart = student - teacher
+    expected, apart = reference.logit_loss(student, teacher), student - teacher
     mistakes = {
+        "changes if all logits of the student rise by 1, the softmax does not: subtract from the logits of each image "
+        "their mean over the classes": apart.square().mean() / 2,
         "subtracts one mean over the whole batch: the logits of each image have their own, mean(-1, keepdim=True)": (
             (apart - apart.mean()).square().mean() / 2
-        )
+        ),
+        "sums over the ten classes: the limit has their mean": 10 * expected,
+        "is twice what is expected: the factor ½ of the limit is missing": 2 * expected,
     }
-    same(found, expected, "logit_loss(student, teacher)", mistakes=mistakes)
+    same(answer(student, teacher), expected, "logit_loss(student, teacher)", mistakes=mistakes)
     same(
         answer(student[:1] + 5, teacher[:1]), reference.logit_loss(student[:1], teacher[:1]), "logit_loss of one image"
     )

@@ -173,9 +173,8 @@ _NOT_IT = {
 
 @exercise("13.5", "Diagnose a failure", solution="D")
 def check_diagnosis(answer: str) -> None:
-    if answer.upper() != "D":
-        there_is = f"there is no curve {answer.upper()!r}: answer with one of the letters A to D"
-        raise Wrong(_NOT_IT.get(answer.upper(), there_is))
+    if answer != "D":
+        raise Wrong(_NOT_IT.get(answer, f"there is no curve {answer!r}: answer with one of the letters A to D"))
 
 
 def spoil(teacher: nn.Module, seed: int) -> nn.Module:
