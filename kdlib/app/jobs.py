@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -102,13 +103,9 @@ class Jobs:
         Raises:
             FileNotFoundError, ValueError: there is no such thing, or the settings are wrong.
         """
-        missing = FileNotFoundError(f"{path}: no such file or folder")
-        try:
-            source = Path(path).expanduser()
-        except RuntimeError:  # There is no such user.
-            raise missing from None
+        source = Path(os.path.expanduser(path))  # leaves the name of an unknown user as it is
         if not source.exists():
-            raise missing
+            raise FileNotFoundError(f"{path}: no such file or folder")
         settings.enhancer()  # raises before anything is ordered
         videos = [(source, result_of(source, "_enhanced", None))] if source.is_file() and is_video(source) else []
         if source.is_dir() and any(map(is_video, files_in(source, recursive=recursive))):
