@@ -922,6 +922,16 @@ def test_what_is_attached_to_a_photo_is_neither_kept_nor_announced(opened, tmp_p
         assert announced not in data
 
 
+@pytest.mark.parametrize(
+    ("word", "holds"), [(b"MotionPhoto_Data", True), (b"MMotionPhoto_Data", True), (b"MotionPhoto_Dat", False)]
+)
+def test_a_video_that_is_attached_behind_the_photo_is_announced(opened, tmp_path, word, holds):
+    page, data = opened(), in_format(scene(20, 30), "JPEG")
+    notices = shown(page, data + bytes(4) + word + b"\0\0\0\x18ftypmp42" + bytes(60), "phone.jpg", "image/jpeg")
+    assert ("The file also holds a short video" in notices) == holds
+    assert b"ftypmp42" not in page.save(tmp_path).read_bytes()
+
+
 def test_the_index_of_further_pictures_is_not_kept(opened, tmp_path):
     page, data = opened(), in_format(scene(20, 30), "JPEG")
     index = b"MPF\0II*\0" + bytes(40)

@@ -393,8 +393,8 @@ async function save(entries) {
   const saved = [];
   const own = { ...settings }; // the same for all photos, also if a slider moves meanwhile
   for (const [n, entry] of entries.entries()) {
-    const which = entries.length > 1 ? ` ${n + 1} of ${entries.length}` : "";
     if (!photos.includes(entry)) continue; // closed meanwhile
+    const which = entries.length > 1 ? ` ${n + 1} of ${entries.length}` : "";
     busy("save", `Saving${which} …`);
     try {
       const progress = (share) => busy("save", `Saving${which} … ${Math.round(100 * share)}%`);

@@ -2,7 +2,7 @@
 // References: kdlib/enhance/photos/formats.
 
 import {
-  bytesOf, exifPlaces, joined, ofPictureAlone, orientationOf, spaceOf, text, viewOf, withoutExifThumbnail, withoutPhotoshopThumbnail,
+  bytesOf, exifPlaces, hasWord, joined, ofPictureAlone, orientationOf, spaceOf, text, viewOf, withoutExifThumbnail, withoutPhotoshopThumbnail,
 } from "./metadata.js";
 
 /** Formats that the page writes: extension, MIME type and name. */
@@ -84,7 +84,7 @@ function readJpeg(bytes, found) {
     if (marker === 0xda || marker === 0xd9) {
       for (let k = bytes.length - 2; k >= i && !found.complete; k--) found.complete = bytes[k] === 0xff && bytes[k + 1] === 0xd9;
       // Samsung's phones attach a video under this name.
-      holds.video ||= text(bytes, Math.max(i, bytes.length - 2 ** 26)).includes("MotionPhoto_Data");
+      holds.video ||= hasWord(bytes, "MotionPhoto_Data", Math.max(i, bytes.length - 2 ** 26));
       break;
     }
     const length = view.getUint16(i + 2);

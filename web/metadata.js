@@ -14,6 +14,15 @@ export function text(bytes, start = 0, length = bytes.length) {
 
 export const bytesOf = (letters) => Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
 
+/** Whether a word stands in bytes at or behind a place; `text` would copy a whole photo to look for it. */
+export function hasWord(bytes, word, start) {
+  const wanted = bytesOf(word);
+  for (let i = bytes.indexOf(wanted[0], start); i >= 0; i = bytes.indexOf(wanted[0], i + 1)) {
+    if (wanted.every((byte, n) => bytes[i + n] === byte)) return true;
+  }
+  return false;
+}
+
 export function joined(parts) {
   const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let place = 0;
